@@ -1,0 +1,296 @@
+//! Responses as bytes, written straight into the caller's output.
+//!
+//! Read next: `date.rs`. The body is not copied here: the caller writes `body_to_send` behind the head.
+
+use super::{Response, StreamHead, Version};
+
+/// The interim response that asks for the body. RFC 9110 section 15.2.1.
+pub const CONTINUE: &[u8; 25] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Bytes of a chunk header: eight hex digits and CRLF.
+pub const CHUNK_HEADER_BYTES: usize = 10;
+
+/// What follows the data of each chunk.
+pub const CHUNK_END: &[u8; 2] = b"\r\n";
+
+/// The last chunk and an empty trailer section: without it a chunked body is incomplete.
+pub const LAST_CHUNK: &[u8; 5] = b"0\r\n\r\n";
+
+/// A chunk header of fixed width, so that room for it can be kept before the size is known.
+///
+/// Leading zeros are in the grammar (RFC 9112 section 7.1: `1*HEXDIG`). A size of 0 would end the body:
+///
+/// # Panics
+/// If `size_bytes` is 0.
+#[must_use]
+pub fn chunk_header(size_bytes: u32) -> [u8; CHUNK_HEADER_BYTES] {
+    assert!(size_bytes > 0, "a chunk of no bytes ends the body");
+    let mut header = *b"00000000\r\n";
+    for (place, digit) in header[..8].iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(size_bytes >> (4 * place) & 0xf) as usize];
+    }
+    header
+}
+
+/// What the head of the response must say, given the request: from [`super::Machine::response_plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponsePlan {
+    /// The version of the request: no chunks for 1.0, and there `keep-alive` must be said.
+    pub version: Version,
+    /// The request was HEAD: no body, though the head says its length.
+    pub is_head: bool,
+    /// The connection persists after this response.
+    pub keep_alive: bool,
+}
+
+/// How the body of a streamed response is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamFraming {
+    /// No body is sent: HEAD, 204, 304.
+    None,
+    /// Exactly so many bytes. Fewer: close with the response incomplete, so that the peer sees it.
+    Length(u64),
+    /// Chunks, then [`LAST_CHUNK`].
+    Chunked,
+    /// Bytes until the connection closes, for HTTP/1.0: the connection must not be used again.
+    UntilClose,
+}
+
+impl Response {
+    /// Writes the head; returns its length, or `None` when it does not fit, and then `into` holds rubbish
+    /// that the caller does not keep.
+    ///
+    /// `date` comes from [`super::HttpDate`].
+    #[must_use]
+    #[inline]
+    pub fn encode_head(
+        &self,
+        plan: &ResponsePlan,
+        date: &[u8; 29],
+        into: &mut [u8],
+    ) -> Option<usize> {
+        let mut out = Cursor { into, at: 0 };
+        out.beginning(self, date)?;
+        if !is_bodiless(self.status) {
+            out.content_length(self.body.bytes().len() as u64)?;
+        }
+        out.ending(self, plan.version, plan.keep_alive)?;
+        Some(out.at)
+    }
+
+    /// The bytes to send behind the head: none for HEAD, 204 and 304 (RFC 9112 section 6.3).
+    #[must_use]
+    #[inline]
+    pub fn body_to_send(&self, plan: &ResponsePlan) -> &[u8] {
+        if plan.is_head || is_bodiless(self.status) {
+            b""
+        } else {
+            self.body.bytes()
+        }
+    }
+}
+
+impl StreamHead {
+    /// Writes the head; returns its length and how to frame what follows, or `None` when it does not fit.
+    #[must_use]
+    pub fn encode_head(
+        &self,
+        plan: &ResponsePlan,
+        date: &[u8; 29],
+        into: &mut [u8],
+    ) -> Option<(usize, StreamFraming)> {
+        let framing = if is_bodiless(self.response.status) {
+            StreamFraming::None
+        } else {
+            match (self.length_bytes, plan.version) {
+                (Some(length), _) => StreamFraming::Length(length),
+                (None, Version::Http11) => StreamFraming::Chunked,
+                (None, Version::Http10) => StreamFraming::UntilClose,
+            }
+        };
+        let mut out = Cursor { into, at: 0 };
+        out.beginning(&self.response, date)?;
+        match framing {
+            StreamFraming::Length(length) => out.content_length(length)?,
+            StreamFraming::Chunked => out.put(b"Transfer-Encoding: chunked\r\n")?,
+            StreamFraming::None | StreamFraming::UntilClose => {}
+        }
+        // For HEAD nothing follows, so nothing has to be delimited by closing.
+        let until_close = framing == StreamFraming::UntilClose && !plan.is_head;
+        out.ending(
+            &self.response,
+            plan.version,
+            plan.keep_alive && !until_close,
+        )?;
+        Some((
+            out.at,
+            if plan.is_head {
+                StreamFraming::None
+            } else {
+                framing
+            },
+        ))
+    }
+}
+
+/// No body, and no Content-Length either: RFC 9110 sections 8.6, 15.3.5 and 15.4.5.
+#[inline]
+const fn is_bodiless(status: u16) -> bool {
+    matches!(status, 204 | 304)
+}
+
+/// Writes until the slice is full; then every write is `None`.
+struct Cursor<'a> {
+    into: &'a mut [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    /// A fixed length lets the compiler copy by a few moves instead of a call.
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) -> Option<()> {
+        *self.into.get_mut(self.at..)?.first_chunk_mut::<N>()? = *bytes;
+        self.at += N;
+        Some(())
+    }
+
+    #[inline]
+    fn put_text(&mut self, text: &[u8]) -> Option<()> {
+        let end = self.at.checked_add(text.len())?;
+        self.into.get_mut(self.at..end)?.copy_from_slice(text);
+        self.at = end;
+        Some(())
+    }
+
+    #[inline]
+    fn beginning(&mut self, response: &Response, date: &[u8; 29]) -> Option<()> {
+        self.status_line(response.status)?;
+        self.put(b"Date: ")?;
+        self.put(date)?;
+        if let Some(content_type) = response.content_type {
+            self.put(b"\r\nContent-Type: ")?;
+            self.put_text(content_type.as_bytes())?;
+        }
+        self.put(b"\r\n")
+    }
+
+    #[inline]
+    fn content_length(&mut self, bytes: u64) -> Option<()> {
+        self.put(b"Content-Length: ")?;
+        self.decimal(bytes)?;
+        self.put(b"\r\n")
+    }
+
+    #[inline]
+    fn decimal(&mut self, mut number: u64) -> Option<()> {
+        let mut digits = [0; 20]; // u64::MAX has 20
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.put_text(&digits[first..])
+    }
+
+    #[inline]
+    fn ending(&mut self, response: &Response, version: Version, keep_alive: bool) -> Option<()> {
+        for (name, value) in &response.headers {
+            self.put_text(name.as_bytes())?;
+            self.put(b": ")?;
+            self.put_text(value.as_bytes())?;
+            self.put(b"\r\n")?;
+        }
+        match (version, keep_alive && !response.close) {
+            (Version::Http11, true) => self.put(b"\r\n"),
+            (Version::Http10, true) => self.put(b"Connection: keep-alive\r\n\r\n"),
+            (_, false) => self.put(b"Connection: close\r\n\r\n"),
+        }
+    }
+}
+
+macro_rules! status_lines {
+    ($($status:literal $line:literal)*) => {
+        impl Cursor<'_> {
+            /// The phrases of RFC 9110 section 15 and of the IANA registry; none for others.
+            #[inline]
+            fn status_line(&mut self, status: u16) -> Option<()> {
+                match status {
+                    $($status => self.put($line),)*
+                    _ => {
+                        self.put(b"HTTP/1.1 ")?;
+                        self.decimal(u64::from(status))?;
+                        self.put(b" \r\n")
+                    }
+                }
+            }
+        }
+
+        #[cfg(test)]
+        const STATUS_LINES: &[(u16, &[u8])] = &[$(($status, $line)),*];
+    };
+}
+
+status_lines! {
+    200 b"HTTP/1.1 200 OK\r\n"
+    201 b"HTTP/1.1 201 Created\r\n"
+    202 b"HTTP/1.1 202 Accepted\r\n"
+    204 b"HTTP/1.1 204 No Content\r\n"
+    206 b"HTTP/1.1 206 Partial Content\r\n"
+    301 b"HTTP/1.1 301 Moved Permanently\r\n"
+    302 b"HTTP/1.1 302 Found\r\n"
+    303 b"HTTP/1.1 303 See Other\r\n"
+    304 b"HTTP/1.1 304 Not Modified\r\n"
+    307 b"HTTP/1.1 307 Temporary Redirect\r\n"
+    308 b"HTTP/1.1 308 Permanent Redirect\r\n"
+    400 b"HTTP/1.1 400 Bad Request\r\n"
+    401 b"HTTP/1.1 401 Unauthorized\r\n"
+    403 b"HTTP/1.1 403 Forbidden\r\n"
+    404 b"HTTP/1.1 404 Not Found\r\n"
+    405 b"HTTP/1.1 405 Method Not Allowed\r\n"
+    408 b"HTTP/1.1 408 Request Timeout\r\n"
+    409 b"HTTP/1.1 409 Conflict\r\n"
+    410 b"HTTP/1.1 410 Gone\r\n"
+    411 b"HTTP/1.1 411 Length Required\r\n"
+    412 b"HTTP/1.1 412 Precondition Failed\r\n"
+    413 b"HTTP/1.1 413 Content Too Large\r\n"
+    414 b"HTTP/1.1 414 URI Too Long\r\n"
+    415 b"HTTP/1.1 415 Unsupported Media Type\r\n"
+    416 b"HTTP/1.1 416 Range Not Satisfiable\r\n"
+    417 b"HTTP/1.1 417 Expectation Failed\r\n"
+    422 b"HTTP/1.1 422 Unprocessable Content\r\n"
+    429 b"HTTP/1.1 429 Too Many Requests\r\n"
+    431 b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    500 b"HTTP/1.1 500 Internal Server Error\r\n"
+    501 b"HTTP/1.1 501 Not Implemented\r\n"
+    502 b"HTTP/1.1 502 Bad Gateway\r\n"
+    503 b"HTTP/1.1 503 Service Unavailable\r\n"
+    504 b"HTTP/1.1 504 Gateway Timeout\r\n"
+    505 b"HTTP/1.1 505 HTTP Version Not Supported\r\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_line_begins_with_its_own_status() {
+        for (status, line) in STATUS_LINES {
+            assert!(
+                line.starts_with(format!("HTTP/1.1 {status} ").as_bytes()),
+                "{status}"
+            );
+            assert!(line.ends_with(b"\r\n"));
+        }
+        for refusal in super::super::Refusal::ALL {
+            assert!(
+                STATUS_LINES
+                    .iter()
+                    .any(|(status, _)| *status == refusal.status())
+            );
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! HTTP/1.1 and 1.0 without sockets, threads or clocks: bytes in, one [`Step`] out; a [`Response`] in, bytes out.
+//!
+//! Read next, in this order: `machine.rs` (the step and its states), `head.rs` (where a head ends, and
+//! what it means), `framing.rs` (how long the body is: the part that request smuggling lives on),
+//! `chunked.rs` (the chunk decoder), `target.rs` (target and host), then `response.rs` and `encode.rs`
+//! for the way back. Every way of saying no is one line in `refusal.rs`, every number is in `limits.rs`.
+
+mod chunked;
+mod date;
+mod encode;
+mod framing;
+mod head;
+mod limits;
+mod machine;
+mod percent;
+mod refusal;
+mod request;
+mod response;
+mod target;
+
+pub use date::HttpDate;
+pub use encode::{
+    CHUNK_END, CHUNK_HEADER_BYTES, CONTINUE, LAST_CHUNK, ResponsePlan, StreamFraming, chunk_header,
+};
+pub use limits::{HEADERS_CAPACITY, HttpLimits};
+pub use machine::{AtEnd, Machine, Step};
+pub use percent::{InvalidPercent, percent_decode};
+pub use refusal::Refusal;
+pub use request::{BodyKind, Headers, Method, Request, Version};
+pub use response::{InvalidHeader, Response, ResponseBody, StreamHead};
