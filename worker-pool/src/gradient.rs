@@ -1,0 +1,110 @@
+//! A bound on jobs in flight that follows the gradient of latency.
+//!
+//! After Netflix/concurrency-limits `Gradient2Limit.java`. Latency that rises above its own long mean
+//! says that a queue grows, and the limit shrinks until it does not; a flat latency lets it grow.
+
+use std::time::{Duration, Instant};
+
+use crate::policy::{Concurrency, Gradient};
+use crate::rules::Rules;
+
+/// The moving limit. Reads no clock.
+#[derive(Debug)]
+pub struct GradientLimit {
+    settings: Gradient,
+    limit: f64,
+    limit_min: f64,
+    limit_max: f64,
+    long_s: Option<f64>,
+    /// Windows that went into the long mean, up to `WARM_UP_WINDOWS`.
+    warm: u32,
+    window: Window,
+}
+
+/// Its long mean starts as the plain mean of this many windows (`ExpAvgMeasurement(longWindow, 10)`).
+const WARM_UP_WINDOWS: u32 = 10;
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    sum: Duration,
+    samples: u32,
+    in_flight_max: u32,
+}
+
+impl GradientLimit {
+    /// `None` when the rules say that the bound does not move.
+    pub fn from_rules(rules: &Rules) -> Option<Self> {
+        let Concurrency::Gradient(settings) = rules.concurrency else {
+            return None;
+        };
+        let limit_min = f64::from(rules.threads);
+        // Starts small and grows while latency stays flat (20 there, for unknown servers).
+        let start = limit_min + f64::from(settings.queue_jobs);
+        let limit_max = f64::from(rules.in_flight_max);
+        Some(Self {
+            settings,
+            limit: start.min(limit_max),
+            limit_min,
+            limit_max,
+            long_s: None,
+            warm: 0,
+            window: Window::default(),
+        })
+    }
+
+    /// Jobs that may be in flight.
+    pub fn limit(&self) -> u32 {
+        self.limit as u32 // Within limit_min..=limit_max, both u32.
+    }
+
+    /// Takes note of one job's latency, and of how many were in flight; gives a new limit at the end of
+    /// a window.
+    pub fn record(&mut self, latency: Duration, in_flight: u32, now: Instant) -> Option<u32> {
+        let began = *self.window.began.get_or_insert(now);
+        self.window.sum += latency;
+        self.window.samples += 1;
+        self.window.in_flight_max = self.window.in_flight_max.max(in_flight);
+        let due = now.saturating_duration_since(began) >= self.settings.window;
+        if !due || self.window.samples < self.settings.window_samples_min {
+            return None;
+        }
+        let window = std::mem::take(&mut self.window);
+        let short_s = window.sum.as_secs_f64() / f64::from(window.samples);
+        let long_s = self.blend_long(short_s);
+        // A limit that is not reached says nothing about what a higher one would do.
+        if f64::from(window.in_flight_max) < self.limit / 2.0 {
+            return None;
+        }
+        let gradient = if short_s > 0.0 {
+            (long_s / short_s).clamp(0.5, 1.0)
+        } else {
+            1.0
+        };
+        let wanted = self.limit * gradient + f64::from(self.settings.queue_jobs);
+        let moved = self.limit + (wanted - self.limit) * self.settings.smoothing;
+        self.limit = moved.clamp(self.limit_min, self.limit_max);
+        Some(self.limit())
+    }
+
+    /// The long mean, with this window in it.
+    fn blend_long(&mut self, short_s: f64) -> f64 {
+        let mut long_s = match self.long_s {
+            None => short_s,
+            Some(long_s) if self.warm < WARM_UP_WINDOWS => {
+                long_s + (short_s - long_s) / f64::from(self.warm + 1)
+            }
+            Some(long_s) => {
+                let factor = 2.0 / (f64::from(self.settings.long_windows) + 1.0);
+                long_s * (1.0 - factor) + short_s * factor
+            }
+        };
+        self.warm = (self.warm + 1).min(WARM_UP_WINDOWS);
+        // Latency has fallen to normal after a long overload: do not wait for the slow mean to follow.
+        if long_s > short_s * 2.0 {
+            long_s *= 0.9;
+        }
+        self.long_s = Some(long_s);
+        long_s
+    }
+}

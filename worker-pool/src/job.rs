@@ -1,0 +1,291 @@
+//! What a user of the pool implements and says: the job, its terms, and how it can end.
+//!
+//! Next: `submit.rs`, where a job enters; `completion.rs`, which promises that it ends exactly once.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::sync::{AtomicBool, AtomicU8, Ordering};
+
+/// One piece of work: run on a worker thread, then told how it ended.
+///
+/// A job must not wait for another job of the same pool: with every thread waiting, none is left to run
+/// the one they wait for (nodejs/node `libuv#2618`). Submit the second part from `complete` instead.
+pub trait Job: Send + 'static {
+    /// What a run that reaches its end produces.
+    type Output;
+
+    /// Does the work. May block, may burn CPU, may panic: it is on a worker thread.
+    ///
+    /// A job that can take long asks [`Checkpoint::stop_requested`] every millisecond or so and returns
+    /// early when told to; what it returns then is dropped, and it ends as cancelled, expired or dropped.
+    fn run(&mut self, checkpoint: &Checkpoint<'_>) -> Self::Output;
+
+    /// Takes the outcome to whoever asked. Called exactly once for each admitted job.
+    ///
+    /// Usually on a worker thread; on the thread that shuts the pool down for jobs dropped there. It must
+    /// not block: the room for what it sends is reserved before the job is submitted. A panic in it is
+    /// contained and counted, but whoever waits for this answer then gets none.
+    fn complete(self, outcome: Outcome<Self::Output>);
+}
+
+/// How an admitted job ended. Each asks for a different answer, so this is not an `Option`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// It ran to its end.
+    Done(T),
+    /// `run` panicked. The thread lives on. (HTTP: 500)
+    Panicked,
+    /// Its deadline passed while it waited, or at a checkpoint. (HTTP: 503 or 504)
+    Expired,
+    /// Its cancel flag was set while it waited, or at a checkpoint. (HTTP: nobody is left to answer)
+    Cancelled,
+    /// It had waited too long under overload, or gave way to a newer one. (HTTP: 503 with Retry-After)
+    Shed,
+    /// The pool was shut down before it could finish. (HTTP: 503)
+    Dropped,
+}
+
+/// An [`Outcome`] without its value: what is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// See [`Outcome::Done`].
+    Done,
+    /// See [`Outcome::Panicked`].
+    Panicked,
+    /// See [`Outcome::Expired`].
+    Expired,
+    /// See [`Outcome::Cancelled`].
+    Cancelled,
+    /// See [`Outcome::Shed`].
+    Shed,
+    /// See [`Outcome::Dropped`].
+    Dropped,
+}
+
+impl OutcomeKind {
+    /// Every kind, in the order of its discriminant: for exporters.
+    pub const ALL: [Self; 6] = [
+        Self::Done,
+        Self::Panicked,
+        Self::Expired,
+        Self::Cancelled,
+        Self::Shed,
+        Self::Dropped,
+    ];
+
+    /// The name to use as a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Panicked => "panicked",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Shed => "shed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+impl<T> Outcome<T> {
+    /// Which kind this is.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Done(_) => OutcomeKind::Done,
+            Self::Panicked => OutcomeKind::Panicked,
+            Self::Expired => OutcomeKind::Expired,
+            Self::Cancelled => OutcomeKind::Cancelled,
+            Self::Shed => OutcomeKind::Shed,
+            Self::Dropped => OutcomeKind::Dropped,
+        }
+    }
+}
+
+/// Why a job ends without having produced its output, although it did not panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// See [`Outcome::Expired`].
+    Expired,
+    /// See [`Outcome::Cancelled`].
+    Cancelled,
+    /// See [`Outcome::Shed`].
+    Shed,
+    /// See [`Outcome::Dropped`].
+    Dropped,
+}
+
+impl<T> From<Unfinished> for Outcome<T> {
+    fn from(why: Unfinished) -> Self {
+        match why {
+            Unfinished::Expired => Self::Expired,
+            Unfinished::Cancelled => Self::Cancelled,
+            Unfinished::Shed => Self::Shed,
+            Unfinished::Dropped => Self::Dropped,
+        }
+    }
+}
+
+/// How long a job of this kind holds a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Burns CPU for a time we know roughly. May use every thread.
+    #[default]
+    Fast,
+    /// Waits for something outside (a disk, DNS): one such job can hold its thread for seconds. May use
+    /// only a part of the threads, so that it cannot starve the fast ones.
+    Slow,
+}
+
+impl Class {
+    /// Both, in the order of their discriminant: for exporters.
+    pub const ALL: [Self; 2] = [Self::Fast, Self::Slow];
+
+    /// The name to use as a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// On what terms a job is submitted. The default: fast, no deadline, cannot be cancelled.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Which threads it may use.
+    pub class: Class,
+    /// After this the result is useless. Checked at admission (against the expected wait), when a worker
+    /// takes the job, and at its checkpoints.
+    pub deadline: Option<Instant>,
+    /// Set by whoever asked, when they no longer want the result.
+    pub cancel: CancelFlag,
+}
+
+impl Terms {
+    /// Whether nobody wants the result any more, and why.
+    pub fn abandoned(&self, now: Instant) -> Option<Unfinished> {
+        // Cancelled first: it is the more exact reason, and it costs no answer.
+        if self.cancel.is_cancelled() {
+            Some(Unfinished::Cancelled)
+        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
+            Some(Unfinished::Expired)
+        } else {
+            None
+        }
+    }
+}
+
+/// A flag that is set once, by any thread: nobody waits for this job any more.
+///
+/// Clones share the flag. The default can never be set and allocates nothing.
+#[derive(Clone, Default)]
+pub struct CancelFlag(Option<Arc<AtomicBool>>);
+
+impl CancelFlag {
+    /// A flag that can be set. Allocates once.
+    pub fn new() -> Self {
+        Self(Some(Arc::new(AtomicBool::new(false))))
+    }
+
+    /// Nobody wants the result any more. Idempotent; without effect on a default flag.
+    pub fn cancel(&self) {
+        if let Some(flag) = &self.0 {
+            // Relaxed: the flag publishes nothing but itself, and a worker that sees it late wastes work
+            // but breaks no promise.
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called on this flag or a clone.
+    pub fn is_cancelled(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for CancelFlag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.0 {
+            None => "never",
+            Some(_) if self.is_cancelled() => "cancelled",
+            Some(_) => "live",
+        };
+        f.debug_tuple("CancelFlag").field(&state).finish()
+    }
+}
+
+/// The pool runs: jobs are admitted and run.
+pub(crate) const PHASE_RUNNING: u8 = 0;
+/// Nothing is admitted; what was admitted still runs.
+pub(crate) const PHASE_FINISHING: u8 = 1;
+/// Nothing is admitted; what waits is answered without running, what runs is asked to stop.
+pub(crate) const PHASE_DROPPING: u8 = 2;
+
+/// Where a long job asks whether to go on.
+pub struct Checkpoint<'a> {
+    terms: &'a Terms,
+    /// The pool's phase; `None` outside a pool.
+    phase: Option<&'a AtomicU8>,
+    /// False when the policy is not to look at deadlines and cancel flags.
+    heeds_terms: bool,
+    /// Why the job was told to stop. The outcome follows what the job was told, not what holds later.
+    told: Cell<Option<Unfinished>>,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// A checkpoint outside any pool: to test a job by itself.
+    pub fn detached(terms: &'a Terms) -> Self {
+        Self {
+            terms,
+            phase: None,
+            heeds_terms: true,
+            told: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn new(terms: &'a Terms, phase: &'a AtomicU8, heeds_terms: bool) -> Self {
+        Self {
+            terms,
+            phase: Some(phase),
+            heeds_terms,
+            told: Cell::new(None),
+        }
+    }
+
+    /// True when the job should return now: cancelled, past its deadline, or the pool drops its jobs.
+    /// Stays true. Costs a clock reading when there is a deadline (tens of nanoseconds).
+    pub fn stop_requested(&self) -> bool {
+        if self.told.get().is_none() {
+            self.told.set(self.look());
+        }
+        self.told.get().is_some()
+    }
+
+    fn look(&self) -> Option<Unfinished> {
+        if self
+            .phase
+            .is_some_and(|phase| phase.load(Ordering::Relaxed) == PHASE_DROPPING)
+        {
+            return Some(Unfinished::Dropped);
+        }
+        if !self.heeds_terms {
+            return None;
+        }
+        if self.terms.deadline.is_none() {
+            return self
+                .terms
+                .cancel
+                .is_cancelled()
+                .then_some(Unfinished::Cancelled);
+        }
+        self.terms.abandoned(Instant::now())
+    }
+
+    /// Why the job was told to stop, if it was.
+    pub(crate) fn told(&self) -> Option<Unfinished> {
+        self.told.get()
+    }
+}

@@ -1,0 +1,153 @@
+//! The numbers that bound the pool. Nothing in it grows past one of these.
+//!
+//! Next: `policy.rs`, the choices that are not numbers; `rules.rs`, where both become what the code asks.
+
+use std::io;
+use std::num::NonZero;
+use std::thread;
+use std::time::Duration;
+
+use crate::policy::Policy;
+
+/// Everything that can be chosen about a pool. The default is the correct one.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Worker threads, at least 2 (one of them must stay free of slow work). Default: max(2, cores −
+    /// loops), with loops = max(1, cores / 2): more threads than cores only add context switches to CPU
+    /// work, and the loops need theirs.
+    pub threads: u32,
+    /// Added to the nice value that the starting thread has; the sum is cut at 19. Default 10: a woken
+    /// loop then preempts a computing worker at once, since its weight is 1024 against 110
+    /// (`sched_prio_to_weight` in Linux `kernel/sched/core.c`). 0 leaves the priority alone.
+    pub nice_increment: i32,
+    /// The numbers.
+    pub limits: Limits,
+    /// The choices.
+    pub policy: Policy,
+}
+
+/// What bounds the waiting jobs.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Jobs that may wait while every thread works. A bound on memory: each costs the size of the job
+    /// plus about 100 bytes, allocated at start. The bound on time is `wait_max`. Default 1024.
+    /// Slow jobs may take half of it.
+    pub queue_jobs_max: u32,
+    /// A job is refused when it would have to wait longer than this, whatever its deadline: we do not
+    /// know how patient the client is, and a longer queue raises latency and never throughput.
+    /// `Duration::MAX` turns it off. Default: see [`WAIT_MAX_DEFAULT`].
+    pub wait_max: Duration,
+}
+
+/// The default of [`Limits::wait_max`].
+pub const WAIT_MAX_DEFAULT: Duration = Duration::from_millis(100);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            threads: default_threads(thread::available_parallelism().map_or(1, NonZero::get)),
+            nice_increment: 10,
+            limits: Limits::default(),
+            policy: Policy::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue_jobs_max: 1024,
+            wait_max: WAIT_MAX_DEFAULT,
+        }
+    }
+}
+
+/// max(2, cores − loops), with loops = max(1, cores / 2).
+fn default_threads(cores: usize) -> u32 {
+    let loops = (cores / 2).max(1);
+    u32::try_from(cores.saturating_sub(loops).max(2))
+        .unwrap_or(THREADS_MAX)
+        .min(THREADS_MAX)
+}
+
+/// More worker threads than this is a mistake in a configuration file, not a plan.
+pub const THREADS_MAX: u32 = 4096;
+
+/// Longer queues than this are a mistake in a configuration file: room for all of it is allocated at start.
+pub const QUEUE_JOBS_MAX: u32 = 10_000_000;
+
+impl Config {
+    /// Refuses what cannot work, in words.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the value and the reason.
+    pub fn check(&self) -> io::Result<()> {
+        let complaint = if self.threads < 2 {
+            format!(
+                "worker threads: {} is too few: one must stay free of slow work, so it takes 2",
+                self.threads
+            )
+        } else if self.threads > THREADS_MAX {
+            format!(
+                "worker threads: {} is more than {THREADS_MAX}",
+                self.threads
+            )
+        } else if self.limits.queue_jobs_max == 0 || self.limits.queue_jobs_max > QUEUE_JOBS_MAX {
+            format!(
+                "queue_jobs_max: {} is not in 1..={QUEUE_JOBS_MAX}",
+                self.limits.queue_jobs_max
+            )
+        } else if !(0..=19).contains(&self.nice_increment) {
+            format!("nice_increment: {} is not in 0..=19", self.nice_increment)
+        } else {
+            return self.policy.check();
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, complaint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_leaves_the_loops_their_cores() {
+        let table = [(1, 2), (2, 2), (3, 2), (4, 2), (6, 3), (8, 4), (64, 32)];
+        for (cores, threads) in table {
+            assert_eq!(default_threads(cores), threads, "{cores} cores");
+        }
+    }
+
+    #[test]
+    fn the_default_passes_its_own_check_and_nonsense_does_not() {
+        Config::default().check().unwrap();
+        assert!(
+            Config {
+                threads: 1,
+                ..Config::default()
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Config {
+                nice_increment: -1,
+                ..Config::default()
+            }
+            .check()
+            .is_err()
+        );
+        let limits = Limits {
+            queue_jobs_max: 0,
+            ..Limits::default()
+        };
+        assert!(
+            Config {
+                limits,
+                ..Config::default()
+            }
+            .check()
+            .is_err()
+        );
+    }
+}
