@@ -1,0 +1,87 @@
+//! Outward connections: begun, waited for by write readiness, judged by `SO_ERROR`, bounded by a deadline (connect(2), EINPROGRESS).
+//!
+//! Read next: `drain.rs`.
+
+use std::io;
+
+use crate::connection::Entry;
+use crate::connection::flags::Flags;
+use crate::connection::visit::Cause;
+use crate::context::{Connect, LoopContext};
+use crate::event_loop::EventLoop;
+use crate::handler::{CloseReason, Handler, Origin};
+use crate::os::Os;
+use crate::stats::{Callback, Stats};
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// The connect stage: what was asked for until now. What a failure's callback asks for waits for the next turn.
+    pub(crate) fn start_connects(&mut self) {
+        if self.shared.connects.is_empty() {
+            return;
+        }
+        for connect in std::mem::take(&mut self.shared.connects) {
+            if let Err(e) = self.start_connect(&connect) {
+                self.connect_failed(connect.tag, e);
+            }
+        }
+    }
+
+    fn start_connect(&mut self, connect: &Connect) -> io::Result<()> {
+        if self.entries.len() >= self.shared.limits.connections_max as usize {
+            return Err(io::Error::other(format!("connections_max ({}) is reached", self.shared.limits.connections_max)));
+        }
+        let stream = self.os.connect(connect.to, connect.from)?;
+        let mut entry = Entry::new(stream, Flags::CONNECTING.or(Flags::WRITABLE));
+        entry.tag = connect.tag;
+        entry.control.deadline = Some(self.shared.now + connect.timeout);
+        let due = entry.due();
+        let token = self.shared.slots.insert(&mut self.entries, entry);
+        self.shared.stats.connections_open.set(self.entries.len() as u64);
+        self.shared.stats.connections_connecting.add(1);
+        self.shared.stats.connects.add(1);
+        self.shared.wheel.set(token.slot, due);
+        let entry = &mut self.entries[token.slot as usize];
+        if let Err(e) = self.os.register(&mut entry.stream, token) {
+            self.connect_ended(token.slot, Err(e));
+        }
+        Ok(())
+    }
+
+    /// An event on a connecting socket: connected, failed, or neither yet.
+    pub(crate) fn connect_event(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        match self.os.take_error(&mut entry.stream) {
+            Ok(None) if self.os.is_connected(&mut entry.stream) => self.connect_ended(slot, Ok(())),
+            Ok(None) => {} // A hint that came early (failure mode R5).
+            Ok(Some(e)) | Err(e) => self.connect_ended(slot, Err(e)),
+        }
+    }
+
+    /// The one end of every attempt.
+    pub(crate) fn connect_ended(&mut self, slot: u32, result: io::Result<()>) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        self.shared.progress = true;
+        self.shared.stats.connections_connecting.sub(1);
+        entry.control.flags.clear(Flags::CONNECTING);
+        entry.control.deadline = None;
+        let tag = entry.tag;
+        match result {
+            Ok(()) => {
+                // The peer may have spoken already, and its edge was the one that told us of the connection.
+                entry.control.flags.set(Flags::READABLE);
+                self.visit_for(slot, Cause::Opened(Origin::Connected { tag }));
+            }
+            Err(e) => {
+                self.kill(slot, CloseReason::ConnectFailed);
+                self.connect_failed(tag, e);
+            }
+        }
+    }
+
+    fn connect_failed(&mut self, tag: u64, error: io::Error) {
+        self.shared.stats.connect_failures.add(1);
+        self.shared.stats.enter(Callback::ConnectFailed, Stats::NO_SLOT);
+        self.handler.connect_failed(tag, error, &mut LoopContext { shared: &mut self.shared });
+        self.shared.stats.leave();
+    }
+}

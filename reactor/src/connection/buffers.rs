@@ -1,0 +1,206 @@
+//! Buffers that connections lease while they hold an unfinished message or unsent output, and at no other time.
+//!
+//! 10,000 idle connections with a buffer each would be hundreds of megabytes (failure mode L5). Here they share one pool per loop,
+//! with a byte limit, and what a peak made it allocate is freed again when it has not been used for a while. A lease is bytes and two
+//! positions; giving it back is the owner's duty, since a lease that knew its pool would need a pointer in each connection.
+//! Read next: `drain_read.rs`, `drain_write.rs`.
+
+/// A small rest: an unfinished request head. One page.
+const SMALL_BYTES: u32 = 4 << 10;
+/// An unfinished larger head, or the tail of an answer.
+const MIDDLE_BYTES: u32 = 16 << 10;
+
+/// A part of a buffer is filled: `start..end`. 24 bytes, also as an `Option`.
+#[derive(Debug)]
+#[must_use = "a lease must be given back to its pool"]
+pub(crate) struct Lease {
+    bytes: Box<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+const _: () = assert!(size_of::<Option<Lease>>() == 24, "each connection has two of them: see the budget of 192 bytes");
+
+impl Lease {
+    /// What was appended and not yet consumed.
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.bytes[self.start as usize..self.end as usize]
+    }
+
+    /// How many bytes that is.
+    pub(crate) fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether all is consumed: time to give the lease back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// How many bytes it can hold.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many more bytes [`Lease::append`] takes.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Appends what fits of `bytes`, and returns how many that were. Moves the content to the front only if it must, so at most once
+    /// for each call.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        if n > self.capacity() - self.end as usize {
+            self.bytes.copy_within(self.start as usize..self.end as usize, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let end = self.end as usize;
+        self.bytes[end..end + n].copy_from_slice(&bytes[..n]);
+        self.end += n as u32;
+        n
+    }
+
+    /// Counts the first `n` filled bytes as used.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn consume(&mut self, n: usize) {
+        assert!(n <= self.len(), "{n} bytes consumed of {}", self.len());
+        self.start += n as u32;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0); // Free: nothing has to be moved for this room.
+        }
+    }
+}
+
+/// The pool has no room for more. What was to be appended is still the caller's, and the lease is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// One size of buffers.
+#[derive(Debug)]
+struct Class {
+    buffer_bytes: u32,
+    /// Given back and not leased again. The last one is the warmest in the cache, so it goes first.
+    free: Vec<Box<[u8]>>,
+    /// The shortest that `free` was since the last [`BufferPool::trim`]: so many were never needed.
+    free_low_water: usize,
+}
+
+/// The buffers of one loop.
+#[derive(Debug)]
+pub(crate) struct BufferPool {
+    /// By size, ascending.
+    classes: Vec<Class>,
+    memory_bytes_max: usize,
+    leased_bytes: usize,
+    free_bytes: usize,
+}
+
+impl BufferPool {
+    /// A pool that never holds more than `memory_bytes_max`, in buffers of 4 KiB, 16 KiB and `buffer_bytes_max`. It allocates when asked.
+    pub(crate) fn new(memory_bytes_max: usize, buffer_bytes_max: u32) -> BufferPool {
+        let mut sizes: Vec<u32> = [SMALL_BYTES, MIDDLE_BYTES].into_iter().filter(|&bytes| bytes < buffer_bytes_max).collect();
+        sizes.push(buffer_bytes_max);
+        let classes = sizes.into_iter().map(|buffer_bytes| Class { buffer_bytes, free: Vec::new(), free_low_water: 0 }).collect();
+        BufferPool { classes, memory_bytes_max, leased_bytes: 0, free_bytes: 0 }
+    }
+
+    /// An empty lease of at least `bytes_min`, of the smallest size that fits. `None` if there is none so large, or if the limit is
+    /// reached even when all free buffers of other sizes are given up.
+    pub(crate) fn lease(&mut self, bytes_min: usize) -> Option<Lease> {
+        let index = self.class_for(bytes_min)?;
+        let buffer_bytes = self.classes[index].buffer_bytes as usize;
+        let bytes = match self.classes[index].take_free() {
+            Some(bytes) => {
+                self.free_bytes -= buffer_bytes;
+                bytes
+            }
+            None => {
+                if self.leased_bytes + buffer_bytes > self.memory_bytes_max {
+                    return None;
+                }
+                self.drop_free_for(buffer_bytes);
+                vec![0; buffer_bytes].into_boxed_slice()
+            }
+        };
+        self.leased_bytes += buffer_bytes;
+        Some(Lease { bytes, start: 0, end: 0 })
+    }
+
+    /// Takes a lease back, and what it holds is gone.
+    pub(crate) fn give_back(&mut self, lease: Lease) {
+        let Lease { bytes, .. } = lease;
+        let index = self.class_for(bytes.len()).expect("every lease is of a size that the pool has");
+        self.leased_bytes -= bytes.len();
+        self.free_bytes += bytes.len();
+        self.classes[index].free.push(bytes);
+    }
+
+    /// Appends all of `bytes` to what `lease` holds: leases a buffer if there is none, and moves to a larger one if needed.
+    ///
+    /// # Errors
+    /// [`Full`], and then nothing has changed.
+    pub(crate) fn append(&mut self, lease: &mut Option<Lease>, bytes: &[u8]) -> Result<(), Full> {
+        let held: &[u8] = match lease {
+            Some(lease) if lease.room() >= bytes.len() => {
+                lease.append(bytes);
+                return Ok(());
+            }
+            Some(lease) => lease.filled(),
+            None if bytes.is_empty() => return Ok(()),
+            None => &[],
+        };
+        let mut larger = self.lease(held.len() + bytes.len()).ok_or(Full)?;
+        larger.append(held);
+        larger.append(bytes);
+        if let Some(smaller) = lease.replace(larger) {
+            self.give_back(smaller);
+        }
+        Ok(())
+    }
+
+    /// Frees the buffers that nobody has needed since the last call. Called about once a second: a burst keeps its buffers while it
+    /// lasts, and the memory goes back after it.
+    pub(crate) fn trim(&mut self) {
+        for class in &mut self.classes {
+            // From the front: the coldest.
+            let freed = class.free.drain(..class.free_low_water).count();
+            self.free_bytes -= freed * class.buffer_bytes as usize;
+            class.free_low_water = class.free.len();
+        }
+    }
+
+    /// Bytes of all leases now, as buffers, however little is in them.
+    pub(crate) fn leased_bytes(&self) -> usize {
+        self.leased_bytes
+    }
+
+    /// Bytes of all buffers that the pool has allocated, leased or free. At most the limit.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.leased_bytes + self.free_bytes
+    }
+
+    fn class_for(&self, bytes_min: usize) -> Option<usize> {
+        self.classes.iter().position(|class| class.buffer_bytes as usize >= bytes_min)
+    }
+
+    /// Drops free buffers, the largest first, until another one of `buffer_bytes` fits under the limit.
+    fn drop_free_for(&mut self, buffer_bytes: usize) {
+        for class in self.classes.iter_mut().rev() {
+            while self.leased_bytes + self.free_bytes + buffer_bytes > self.memory_bytes_max && class.take_free().is_some() {
+                self.free_bytes -= class.buffer_bytes as usize;
+            }
+        }
+    }
+}
+
+impl Class {
+    fn take_free(&mut self) -> Option<Box<[u8]>> {
+        let bytes = self.free.pop()?;
+        self.free_low_water = self.free_low_water.min(self.free.len());
+        Some(bytes)
+    }
+}

@@ -1,0 +1,88 @@
+//! How a connection ends: flush, FIN, discard what still comes, close; in that order.
+//!
+//! Closing a socket with unread input makes the kernel send a reset instead of FIN (`tcp_close`, RFC 2525 section 2.17), and the peer
+//! may lose the last response. So we say FIN first and read what still comes, within limits (RFC 9112 section 9.6; nginx
+//! `lingering_close`). Read next: `event_loop.rs`.
+
+use crate::connection::drain_read::{Drained, drain_read};
+use crate::connection::flags::Flags;
+use crate::connection::visit::Visit;
+use crate::handler::{CloseReason, Handler};
+use crate::os::Os;
+use crate::policy::DrainPolicy;
+
+impl<H: Handler, O: Os> Visit<'_, H, O> {
+    /// Goes on with an end that was asked for.
+    #[cold]
+    pub(crate) fn settle_closing(&mut self) {
+        let slot = self.token.slot;
+        let flags = self.entry.control.flags;
+        if flags.has(Flags::DEAD) {
+            return;
+        }
+        if flags.has(Flags::ABORT) {
+            let reason = match self.entry.reason {
+                CloseReason::Finished => CloseReason::Aborted,
+                reason => reason,
+            };
+            return self.die(reason);
+        }
+        self.shared.drop_input(slot);
+        if !flags.has(Flags::LINGERING) && self.shared.slots.get(slot).output.is_none() {
+            self.start_lingering();
+        }
+    }
+
+    fn start_lingering(&mut self) {
+        let reason = self.entry.reason;
+        if self.entry.control.flags.has(Flags::INPUT_ENDED) {
+            let reason = if reason == CloseReason::Finished { CloseReason::PeerClosed } else { reason };
+            return self.die(reason);
+        }
+        if self.os.shutdown_write(&mut self.entry.stream).is_err() {
+            return self.die(CloseReason::Reset);
+        }
+        self.entry.control.flags.set(Flags::LINGERING);
+        self.entry.control.flags.clear(Flags::WANTS_ROOM);
+        self.entry.linger_left_bytes = self.shared.limits.linger_bytes_max;
+        self.entry.control.deadline = Some(self.shared.now + self.shared.limits.linger_timeout);
+        self.entry.stall_at = None;
+        self.shared.stats.connections_lingering.add(1);
+    }
+
+    /// Reads and forgets, until the peer's FIN or a limit.
+    pub(crate) fn discard(&mut self) {
+        if !self.entry.control.flags.has(Flags::READABLE) {
+            return;
+        }
+        let reads_max = self.shared.limits.visit_reads_max.min(4);
+        for _ in 0..reads_max {
+            let Ok(outcome) = drain_read(&mut self.entry.stream, self.scratch, 1, DrainPolicy::UntilWouldBlock, false) else {
+                return self.die(self.entry.reason);
+            };
+            self.shared.progress = true;
+            self.entry.linger_left_bytes = self.entry.linger_left_bytes.saturating_sub(outcome.bytes as u32);
+            self.shared.stats.bytes_discarded.add(outcome.bytes as u64);
+            match outcome.drained {
+                Drained::PeerClosed => return self.die(self.entry.reason),
+                Drained::Empty => return self.entry.control.flags.clear(Flags::READABLE),
+                _ if self.entry.linger_left_bytes == 0 => return self.die(self.entry.reason),
+                Drained::BudgetSpent | Drained::BufferFull => {}
+            }
+        }
+    }
+
+    /// Nothing more happens to this connection but its close, in the end-of-turn stage. Its memory is free at once.
+    pub(crate) fn die(&mut self, reason: CloseReason) {
+        let flags = &mut self.entry.control.flags;
+        if flags.has(Flags::DEAD) {
+            return;
+        }
+        if flags.has(Flags::LINGERING) {
+            self.shared.stats.connections_lingering.sub(1);
+        }
+        flags.set(Flags::DEAD);
+        self.entry.reason = reason;
+        self.shared.bury(self.token.slot);
+    }
+}

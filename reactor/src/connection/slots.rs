@@ -1,0 +1,140 @@
+//! Where connections live: a slab of entries, and beside it what must be reachable while an entry is borrowed.
+//!
+//! Generations, the bits "queued" and "woken" and the leases lie beside the entries: a callback that runs with one entry borrowed can
+//! then wake any connection, and memory can be taken back from any. A slot's generation changes when its connection closes, so that
+//! everything still under way for it is recognised as late. Read next: `visit.rs`.
+
+use slab::Slab;
+
+use crate::connection::Entry;
+use crate::connection::buffers::Lease;
+use crate::policy::TokenCheck;
+use crate::token::Token;
+
+/// What lies beside one slot.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// Counts the slot's tenants. 32 bits: a slot reused 10,000 times a second repeats after five days, and nothing carries a token so long.
+    pub(crate) generation: u32,
+    /// A connection lives here.
+    pub(crate) open: bool,
+    /// It is on the ready list.
+    pub(crate) queued: bool,
+    /// Another connection woke it; `room` is owed.
+    pub(crate) woken: bool,
+    /// Its kept input was taken back for want of memory; `pressed` is owed.
+    pub(crate) evicted: bool,
+    /// The unfinished rest of its input.
+    pub(crate) input: Option<Lease>,
+    /// Output that the kernel has not taken.
+    pub(crate) output: Option<Lease>,
+    /// Neighbours in the list of those that hold unfinished input, oldest first. Slot + 1; 0 is none.
+    older: u32,
+    newer: u32,
+}
+
+/// The part beside the slab: no type parameter, so a [`crate::Context`] can hold it.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    beside: Vec<Beside>,
+    oldest: u32,
+    newest: u32,
+    check: TokenCheck,
+}
+
+impl Slots {
+    /// Reserves address space for `slots_max`; a page becomes resident when its slots are first used, and nothing is ever moved.
+    pub(crate) fn new(slots_max: usize, check: TokenCheck) -> Slots {
+        Slots { beside: Vec::with_capacity(slots_max), oldest: 0, newest: 0, check }
+    }
+
+    /// Puts an entry into a free slot.
+    pub(crate) fn insert<C, S>(&mut self, entries: &mut Slab<Entry<C, S>>, entry: Entry<C, S>) -> Token {
+        let slot = entries.insert(entry);
+        if slot == self.beside.len() {
+            self.beside.push(Beside::default());
+        }
+        let beside = &mut self.beside[slot];
+        debug_assert!(!beside.open && !beside.queued && beside.input.is_none() && beside.output.is_none());
+        beside.open = true;
+        Token { slot: slot as u32, generation: beside.generation }
+    }
+
+    /// Ends the slot's tenancy. The leases must have been given back.
+    pub(crate) fn vacate(&mut self, slot: u32) {
+        self.unlink(slot);
+        let beside = &mut self.beside[slot as usize];
+        debug_assert!(beside.input.is_none() && beside.output.is_none(), "a lease would be lost");
+        *beside = Beside { generation: beside.generation.wrapping_add(1), ..Beside::default() };
+    }
+
+    /// Whether the token's connection is the one that lives in its slot now.
+    #[inline]
+    pub(crate) fn is_live(&self, token: Token) -> bool {
+        match self.beside.get(token.slot as usize) {
+            Some(beside) if beside.open => match self.check {
+                TokenCheck::SlotAndGeneration => beside.generation == token.generation,
+                TokenCheck::SlotOnly => true, // MISTAKE(stale-completion): what was meant for the last tenant reaches the next one.
+            },
+            _ => false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> &Beside {
+        &self.beside[slot as usize]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Beside {
+        &mut self.beside[slot as usize]
+    }
+
+    /// The token of the slot's present tenant.
+    #[inline]
+    pub(crate) fn token(&self, slot: u32) -> Token {
+        Token { slot, generation: self.beside[slot as usize].generation }
+    }
+
+    /// Puts the slot at the young end of the list of unfinished input, unless it is on it: its age counts from its first byte kept.
+    pub(crate) fn link(&mut self, slot: u32) {
+        if self.is_linked(slot) {
+            return;
+        }
+        let newest = self.newest;
+        self.beside[slot as usize].older = newest;
+        match newest {
+            0 => self.oldest = slot + 1,
+            _ => self.beside[newest as usize - 1].newer = slot + 1,
+        }
+        self.newest = slot + 1;
+    }
+
+    /// Takes the slot off that list, if it is on it.
+    pub(crate) fn unlink(&mut self, slot: u32) {
+        if !self.is_linked(slot) {
+            return;
+        }
+        let Beside { older, newer, .. } = self.beside[slot as usize];
+        match older {
+            0 => self.oldest = newer,
+            _ => self.beside[older as usize - 1].newer = newer,
+        }
+        match newer {
+            0 => self.newest = older,
+            _ => self.beside[newer as usize - 1].older = older,
+        }
+        let beside = &mut self.beside[slot as usize];
+        (beside.older, beside.newer) = (0, 0);
+    }
+
+    fn is_linked(&self, slot: u32) -> bool {
+        let beside = &self.beside[slot as usize];
+        beside.older != 0 || beside.newer != 0 || self.oldest == slot + 1
+    }
+
+    /// The slot whose unfinished input is the oldest.
+    pub(crate) fn oldest_unfinished(&self) -> Option<u32> {
+        self.oldest.checked_sub(1)
+    }
+}

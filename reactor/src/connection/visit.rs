@@ -1,0 +1,505 @@
+//! One visit to one connection: send what is kept, read, hand out messages, send the answers, and decide what comes next.
+//!
+//! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, [`Visit::settle`] leaves the connection in exactly one
+//! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close. Read next:
+//! `closing.rs`, then `event_loop.rs`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::connection::Entry;
+use crate::connection::buffers::Lease;
+use crate::connection::drain_read::{Drained, drain_read};
+use crate::connection::drain_write::{Flushed, drain_write};
+use crate::connection::flags::Flags;
+use crate::connection::output::OutputScratch;
+use crate::connection::slots::Beside;
+use crate::context::Context;
+use crate::handler::{CloseReason, Handler, Origin, Pressure};
+use crate::os::Os;
+use crate::policy::{ReadyRule, ResumePolicy, VisitPolicy};
+use crate::shared::Shared;
+use crate::stats::Callback;
+use crate::token::Token;
+
+/// Why a connection is visited.
+pub(crate) enum Cause<M> {
+    /// The poller reported it, or it is its turn on the ready list.
+    Ready,
+    /// It has just been accepted or connected.
+    Opened(Origin),
+    /// Another thread sent it something.
+    Mail(M),
+    /// Its deadline has passed.
+    Deadline,
+    /// The loop wants it to go.
+    Pressed(Pressure),
+}
+
+/// All that a visit works with: the loop, taken apart once, and one entry of its slab.
+pub(crate) struct Visit<'a, H: Handler, O: Os> {
+    pub(crate) os: &'a mut O,
+    pub(crate) handler: &'a mut H,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) scratch: &'a mut [u8],
+    pub(crate) output: &'a mut OutputScratch,
+    pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
+    pub(crate) token: Token,
+    /// What is left of the visit's budgets.
+    messages_left: u32,
+    write_left_bytes: usize,
+    /// Output before the running callback: what a panic falls back to.
+    output_before: usize,
+}
+
+impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
+    #[inline]
+    pub(crate) fn new(
+        os: &'a mut O,
+        handler: &'a mut H,
+        shared: &'a mut Shared,
+        scratch: &'a mut [u8],
+        output: &'a mut OutputScratch,
+        entry: &'a mut Entry<H::Conn, O::Stream>,
+        token: Token,
+    ) -> Self {
+        let messages_left = shared.limits.visit_messages_max;
+        let write_left_bytes = shared.limits.visit_written_bytes_max as usize;
+        Visit { os, handler, shared, scratch, output, entry, token, messages_left, write_left_bytes, output_before: 0 }
+    }
+
+    /// The whole visit.
+    #[inline]
+    pub(crate) fn run(&mut self, cause: Cause<H::Mail>) {
+        self.output.truncate(0);
+        self.flush_kept();
+        let work = AssertUnwindSafe(|| match cause {
+            Cause::Ready => self.go_on(),
+            cause => self.call_back(cause),
+        });
+        if catch_unwind(work).is_err() {
+            self.panicked();
+        }
+        self.settle();
+    }
+
+    fn flags(&mut self) -> &mut Flags {
+        &mut self.entry.control.flags
+    }
+
+    fn beside(&self) -> &Beside {
+        self.shared.slots.get(self.token.slot)
+    }
+
+    /// One callback that takes no input.
+    fn call<R>(&mut self, callback: Callback, f: impl FnOnce(&mut H, &mut H::Conn, &mut Context<'_>) -> R) -> Option<R> {
+        self.output_before = self.output.len();
+        let output_end_max = self.output_end_max();
+        let conn = self.entry.conn.as_mut()?;
+        self.shared.stats.enter(callback, self.token.slot);
+        let mut cx =
+            Context { shared: self.shared, output: self.output, output_end_max, control: &mut self.entry.control, token: self.token };
+        let result = f(self.handler, conn, &mut cx);
+        self.shared.stats.leave();
+        Some(result)
+    }
+
+    fn call_back(&mut self, cause: Cause<H::Mail>) {
+        match cause {
+            Cause::Ready => {}
+            Cause::Opened(origin) => self.open(origin),
+            // A connection that is closing has said its last word; the handler learns that the mail came too late.
+            Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => self.handler.undelivered(mail),
+            Cause::Mail(mail) => {
+                self.call(Callback::Mail, |handler, conn, cx| handler.mail(conn, mail, cx));
+            }
+            Cause::Deadline => {
+                self.call(Callback::Deadline, |handler, conn, cx| handler.deadline(conn, cx));
+            }
+            Cause::Pressed(pressure) => self.press(pressure),
+        }
+        // Room and what the answer gave way to; new input waits for the ready list, so that nobody reads twice in a turn.
+        self.flush();
+        while self.give_room() {
+            self.flush();
+        }
+    }
+
+    fn open(&mut self, origin: Origin) {
+        self.output_before = 0;
+        self.shared.stats.enter(Callback::Opened, self.token.slot);
+        let mut cx = Context {
+            output_end_max: self.shared.limits.output_high_water_bytes as usize,
+            shared: self.shared,
+            output: self.output,
+            control: &mut self.entry.control,
+            token: self.token,
+        };
+        self.entry.conn = Some(self.handler.opened(origin, &mut cx));
+        self.shared.stats.leave();
+    }
+
+    fn press(&mut self, pressure: Pressure) {
+        self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
+        let reason = match pressure {
+            Pressure::ConnectionsMax => CloseReason::Refused,
+            Pressure::BufferMemory => CloseReason::Evicted,
+            Pressure::Draining => return,
+        };
+        self.entry.reason = reason;
+        self.flags().set(Flags::CLOSE);
+    }
+
+    /// What an event or a place on the ready list is for.
+    #[inline]
+    fn go_on(&mut self) {
+        if self.entry.control.flags.has(Flags::LINGERING) {
+            self.discard();
+            return;
+        }
+        if self.beside().evicted || self.beside().woken {
+            self.owed_calls();
+        }
+        loop {
+            let kept_bytes = self.copy_kept_input();
+            let filled = self.read(kept_bytes);
+            let mut taken = self.messages(0, filled);
+            self.flush();
+            while self.give_room() || self.may_offer_more(taken, filled) {
+                taken = self.messages(taken, filled);
+                self.flush();
+            }
+            self.keep_rest(kept_bytes, taken, filled);
+            if !self.visit_again() {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn visit_again(&self) -> bool {
+        let flags = self.entry.control.flags;
+        match self.shared.policy.visit {
+            VisitPolicy::Budgeted => false,
+            VisitPolicy::UntilDone => flags.has(Flags::READABLE) && !flags.has(Flags::HELD) && !flags.has(Flags::INPUT_ENDED), // MISTAKE(firehose): a sender that is faster than the handler never lets the socket run empty, and the loop serves nobody else.
+        }
+    }
+
+    /// `pressed` for memory taken back, `room` for a wake-up.
+    #[cold]
+    fn owed_calls(&mut self) {
+        let beside = self.shared.slots.get_mut(self.token.slot);
+        let (evicted, woken) = (beside.evicted, beside.woken);
+        (beside.evicted, beside.woken) = (false, false);
+        if evicted {
+            self.press(Pressure::BufferMemory);
+        } else if woken && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
+        }
+    }
+
+    /// The unfinished rest of earlier visits goes in front, so that a message is always one slice. It costs a copy of at most one
+    /// buffer per visit (a 64 KiB copy is about the price of a read(2)); a message that needs more is refused.
+    #[inline]
+    fn copy_kept_input(&mut self) -> usize {
+        match &self.shared.slots.get(self.token.slot).input {
+            None => 0,
+            Some(lease) => {
+                let bytes = lease.filled();
+                self.scratch[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
+            }
+        }
+    }
+
+    /// Reads behind the `kept_bytes`; returns how far the scratch is filled.
+    #[inline]
+    fn read(&mut self, kept_bytes: usize) -> usize {
+        let flags = &mut self.entry.control.flags;
+        if !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED)) {
+            return kept_bytes;
+        }
+        let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
+        let shared = &mut *self.shared;
+        let into = &mut self.scratch[kept_bytes..];
+        let reads_max = shared.limits.visit_reads_max;
+        match drain_read(&mut self.entry.stream, into, reads_max, shared.policy.drain, short_read_is_empty) {
+            Ok(outcome) => {
+                match outcome.drained {
+                    Drained::Empty => flags.clear(Flags::READABLE),
+                    Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),
+                    Drained::PeerClosed => {
+                        flags.clear(Flags::READABLE);
+                        flags.set(Flags::INPUT_ENDED);
+                    }
+                }
+                shared.stats.reads.add(u64::from(outcome.calls));
+                shared.stats.bytes_read.add(outcome.bytes as u64);
+                if outcome.bytes > 0 {
+                    shared.progress = true;
+                    flags.set(Flags::UNPARSED);
+                }
+                kept_bytes + outcome.bytes
+            }
+            Err(_) => {
+                self.die(CloseReason::Reset);
+                kept_bytes
+            }
+        }
+    }
+
+    /// Hands out messages from `taken` on until the handler needs more, is held, or has had its share. Returns how far it came.
+    #[inline]
+    fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
+        let output_end_max = self.output_end_max();
+        if let Some(conn) = self.entry.conn.as_mut() {
+            while taken < filled && !self.entry.control.flags.has(Flags::HELD) {
+                if self.messages_left == 0 {
+                    self.shared.stats.budget_exits.add(1);
+                    return taken;
+                }
+                self.messages_left -= 1;
+                self.output_before = self.output.len();
+                self.shared.stats.enter(Callback::Input, self.token.slot);
+                let mut cx = Context {
+                    shared: self.shared,
+                    output: self.output,
+                    output_end_max,
+                    control: &mut self.entry.control,
+                    token: self.token,
+                };
+                let used = self.handler.input(conn, &self.scratch[taken..filled], &mut cx);
+                self.shared.stats.leave();
+                assert!(used <= filled - taken, "a handler took {used} bytes of {}", filled - taken);
+                taken += used;
+                if used == 0 {
+                    let flags = &mut self.entry.control.flags;
+                    if flags.has(Flags::PAUSED.or(Flags::WANTS_ROOM).or(Flags::NO_MORE_MESSAGES)) {
+                        return taken;
+                    }
+                    flags.clear(Flags::UNPARSED);
+                    if filled == self.scratch.len() && taken == 0 {
+                        self.die(CloseReason::MessageTooLong);
+                    }
+                    break;
+                }
+            }
+        }
+        if taken == filled {
+            self.entry.control.flags.clear(Flags::UNPARSED);
+        }
+        let flags = self.entry.control.flags;
+        if flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD.or(Flags::UNPARSED).or(Flags::HELD)) {
+            self.flags().set(Flags::END_TOLD);
+            self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, filled - taken, cx));
+        }
+        taken
+    }
+
+    /// After a flush: whether input that waited for room can be offered again in this visit.
+    #[inline]
+    fn may_offer_more(&self, taken: usize, filled: usize) -> bool {
+        let flags = self.entry.control.flags;
+        taken < filled && self.messages_left > 0 && flags.has(Flags::UNPARSED) && !flags.has(Flags::HELD.or(Flags::WANTS_ROOM))
+    }
+
+    /// Calls `room` if it is wanted and everything said so far is in the kernel's hands. False when there is nothing to do.
+    #[inline]
+    fn give_room(&mut self) -> bool {
+        let flags = self.entry.control.flags;
+        if !flags.has(Flags::WANTS_ROOM) || !self.has_room() || self.write_left_bytes == 0 {
+            return false;
+        }
+        self.flags().clear(Flags::WANTS_ROOM);
+        self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
+        if self.output.len() == 0 {
+            // All the room there is was not enough: asking again would spin. The handler has to wait for something else.
+            self.flags().clear(Flags::WANTS_ROOM);
+        }
+        true
+    }
+
+    fn has_room(&self) -> bool {
+        let flags = self.entry.control.flags;
+        flags.has(Flags::WRITABLE) && !flags.has(Flags::NO_MORE_MESSAGES) && self.beside().output.is_none()
+    }
+
+    #[inline]
+    fn output_end_max(&self) -> usize {
+        let kept_bytes = self.beside().output.as_ref().map_or(0, Lease::len);
+        (self.shared.limits.output_high_water_bytes as usize).saturating_sub(kept_bytes)
+    }
+
+    /// Sends what earlier visits left.
+    #[inline]
+    pub(crate) fn flush_kept(&mut self) {
+        if self.beside().output.is_some() && self.entry.control.flags.has(Flags::WRITABLE) {
+            self.write_kept();
+        }
+    }
+
+    fn write_kept(&mut self) {
+        let slot = self.token.slot;
+        let Some(lease) = self.shared.slots.get_mut(slot).output.as_mut() else { return };
+        let result = drain_write(&mut self.entry.stream, lease.filled(), self.write_left_bytes);
+        let Ok(outcome) = result else { return self.die(CloseReason::Reset) };
+        lease.consume(outcome.bytes);
+        self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
+        if outcome.flushed == Flushed::All {
+            self.shared.drop_output(slot);
+            self.entry.stall_at = None;
+            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
+        } else if outcome.bytes > 0 {
+            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
+        }
+    }
+
+    /// Sends what this visit has collected, in one call where the kernel takes it; keeps the rest.
+    #[inline]
+    fn flush(&mut self) {
+        if self.output.len() == 0 || self.entry.control.flags.has(Flags::DEAD) {
+            return;
+        }
+        let mut sent = 0;
+        if self.entry.control.flags.has(Flags::WRITABLE) && self.beside().output.is_none() {
+            match drain_write(&mut self.entry.stream, self.output.filled(), usize::MAX) {
+                Ok(outcome) => {
+                    sent = outcome.bytes;
+                    self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
+                }
+                Err(_) => self.die(CloseReason::Reset),
+            }
+        }
+        if sent < self.output.len() && !self.entry.control.flags.has(Flags::DEAD) {
+            self.keep_unsent(sent);
+        }
+        self.output.truncate(0);
+        self.output_before = 0;
+    }
+
+    #[inline]
+    fn wrote(&mut self, bytes: usize, calls: u32, flushed: Flushed) {
+        self.write_left_bytes = self.write_left_bytes.saturating_sub(bytes);
+        let stats = &self.shared.stats;
+        stats.writes.add(u64::from(calls));
+        stats.bytes_written.add(bytes as u64);
+        if bytes > 0 {
+            self.shared.progress = true;
+        }
+        if flushed == Flushed::Full {
+            self.shared.stats.short_writes.add(1);
+            self.entry.control.flags.clear(Flags::WRITABLE);
+        }
+    }
+
+    #[cold]
+    fn keep_unsent(&mut self, sent: usize) {
+        if self.entry.stall_at.is_none() {
+            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
+        }
+        if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
+            // Others' unsent output fills the memory. An answer cut short must not look complete: the connection goes.
+            self.die(CloseReason::Evicted);
+        }
+    }
+
+    /// Keeps what no message took. `kept_bytes` of it are in the lease already.
+    #[inline]
+    fn keep_rest(&mut self, kept_bytes: usize, taken: usize, filled: usize) {
+        let slot = self.token.slot;
+        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) || taken == filled {
+            if kept_bytes > 0 {
+                self.shared.drop_input(slot);
+            }
+            return;
+        }
+        if taken == 0 && kept_bytes == filled {
+            return;
+        }
+        if self.beside().evicted {
+            return; // Its memory was taken back in this very visit; `pressed` follows.
+        }
+        self.shared.drop_input(slot);
+        self.shared.keep_input(slot, &self.scratch[taken..filled]);
+    }
+
+    #[cold]
+    fn panicked(&mut self) {
+        self.shared.stats.leave();
+        self.shared.stats.panics.add(1);
+        self.output.truncate(self.output_before);
+        let flags = self.flags();
+        flags.clear(Flags::WANTS_ROOM.or(Flags::UNPARSED));
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
+        }));
+        self.entry.reason = CloseReason::Panicked;
+        self.flush();
+        self.flags().set(Flags::CLOSE);
+        if told.is_err() || self.entry.conn.is_none() {
+            self.flags().set(Flags::ABORT);
+        }
+        self.shared.drop_input(self.token.slot);
+    }
+
+    /// The end of every visit: where the connection waits, and for what.
+    #[inline]
+    fn settle(&mut self) {
+        let slot = self.token.slot;
+        if self.entry.control.flags.has(Flags::DEAD.or(Flags::ABORT).or(Flags::CLOSE).or(Flags::LINGERING)) {
+            self.settle_closing();
+            if self.entry.control.flags.has(Flags::DEAD) {
+                return;
+            }
+        }
+        let limits = &self.shared.limits;
+        let kept_bytes = self.shared.slots.get(slot).output.as_ref().map_or(0, Lease::len);
+        if kept_bytes >= limits.output_high_water_bytes as usize {
+            self.entry.control.flags.set(Flags::OUTPUT_FULL);
+        } else if kept_bytes <= limits.output_low_water_bytes as usize {
+            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
+        }
+        let beside = self.shared.slots.get(slot);
+        let on_the_list = match self.shared.policy.ready_rule {
+            ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside),
+            ReadyRule::HasWork => can_progress(self.entry.control.flags, beside) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
+        };
+        if on_the_list {
+            match self.shared.policy.resume {
+                ResumePolicy::ReadyList => self.shared.queue(slot),
+                ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): what it has left is already in the kernel or in our buffer, and no event will come for that.
+            }
+        }
+        self.shared.wheel.set(slot, self.entry.due());
+    }
+}
+
+/// The one rule of the ready list: whether a visit now would get anywhere without anything new from the peer.
+#[inline]
+pub(crate) fn can_progress(flags: Flags, beside: &Beside) -> bool {
+    if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
+        return false;
+    }
+    if beside.woken || beside.evicted {
+        return true;
+    }
+    if flags.has(Flags::LINGERING) {
+        return flags.has(Flags::READABLE);
+    }
+    if beside.output.is_some() && flags.has(Flags::WRITABLE) {
+        return true;
+    }
+    if flags.has(Flags::CLOSE) {
+        return false;
+    }
+    if flags.has(Flags::WANTS_ROOM) && flags.has(Flags::WRITABLE) && beside.output.is_none() {
+        return true;
+    }
+    if flags.has(Flags::HELD) {
+        return false;
+    }
+    let unread = flags.has(Flags::READABLE) && !flags.has(Flags::INPUT_ENDED);
+    let end_untold = flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD);
+    // Input that waits for room is offered again after `room`.
+    let unparsed = flags.has(Flags::UNPARSED) && !flags.has(Flags::WANTS_ROOM);
+    unread || unparsed || (end_untold && !flags.has(Flags::UNPARSED))
+}

@@ -1,0 +1,176 @@
+//! What a callback may do: write, pause, set a deadline, wake others. Nothing here calls the system or another callback.
+//!
+//! A [`Context`] borrows the output buffer of the visit, the connection's flags and the loop's lists, never the socket and never the
+//! slab: so it needs no type parameter and a service never sees one. What needs the system (connect, close) is written down and done
+//! by the loop after the callback. Read next: `connection/visit.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::connection::Control;
+use crate::connection::flags::Flags;
+use crate::connection::output::{Output, OutputScratch};
+use crate::shared::Shared;
+use crate::token::Token;
+
+/// An outbound connection to make; see [`LoopContext::connect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// The peer.
+    pub to: SocketAddr,
+    /// The source address; the kernel chooses the port at connect(2), not before (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+    pub from: Option<IpAddr>,
+    /// Comes back in [`crate::Origin::Connected`] or in [`crate::Handler::connect_failed`].
+    pub tag: u64,
+    /// After this the attempt fails with `TimedOut`. The kernel alone would try for about two minutes (`tcp_syn_retries`, tcp(7)).
+    pub timeout: Duration,
+}
+
+/// The loop and one connection, as a callback of that connection sees them.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) output: &'a mut OutputScratch,
+    /// Where this connection's output must end in the scratch: the high water less what is unsent from before.
+    pub(crate) output_end_max: usize,
+    pub(crate) control: &'a mut Control,
+    pub(crate) token: Token,
+}
+
+impl Context<'_> {
+    /// The time of this turn. Older than the clock by as long as the turn has lasted.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.shared.now
+    }
+
+    /// Who this connection is, for mail and for [`Context::wake`].
+    #[must_use]
+    #[inline]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Appends what fits of `bytes` to the output, and returns how many that were. The rest is the caller's to keep, and
+    /// [`Context::want_room`] to be called again.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        self.output().write(bytes)
+    }
+
+    /// The output, to encode into.
+    #[inline]
+    pub fn output(&mut self) -> Output<'_> {
+        Output::new(self.output, self.output_end_max)
+    }
+
+    /// How many bytes [`Context::write`] would take.
+    #[must_use]
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.output_end_max.saturating_sub(self.output.len())
+    }
+
+    /// Asks for [`crate::Handler::room`] when more fits. It comes once; ask again if it was not enough.
+    #[inline]
+    pub fn want_room(&mut self) {
+        self.control.flags.set(Flags::WANTS_ROOM);
+    }
+
+    /// No [`crate::Handler::input`] until [`Context::resume`]. Unread input stays in the kernel, whose window then closes: that is the
+    /// backpressure the peer feels.
+    #[inline]
+    pub fn pause(&mut self) {
+        self.control.flags.set(Flags::PAUSED);
+    }
+
+    /// Ends [`Context::pause`]. What has arrived meanwhile is delivered without waiting for an event.
+    #[inline]
+    pub fn resume(&mut self) {
+        self.control.flags.clear(Flags::PAUSED);
+    }
+
+    /// Closes in order once the output is sent: FIN, then input is discarded within `linger_timeout` and `linger_bytes_max`, then
+    /// close(2). No further [`crate::Handler::input`].
+    #[inline]
+    pub fn close(&mut self) {
+        self.control.flags.set(Flags::CLOSE);
+    }
+
+    /// Closes without sending what is left.
+    #[inline]
+    pub fn abort(&mut self) {
+        self.control.flags.set(Flags::ABORT);
+    }
+
+    /// Sets the connection's one deadline, or none. It is never early, and late by at most a millisecond and the turn. Setting a
+    /// later time costs a store.
+    #[inline]
+    pub fn deadline(&mut self, at: Option<Instant>) {
+        self.control.deadline = at;
+    }
+
+    /// The deadline set last.
+    #[must_use]
+    #[inline]
+    pub fn current_deadline(&self) -> Option<Instant> {
+        self.control.deadline
+    }
+
+    /// `after`, lengthened by up to a tenth, differently for each connection: 10,000 that went idle together must not expire together
+    /// (failure mode H6; HAProxy `spread-checks` and `close-spread-time`).
+    #[must_use]
+    #[inline]
+    pub fn spread(&self, after: Duration) -> Duration {
+        // Fibonacci hashing (Knuth, The Art of Computer Programming 3, section 6.4): neighbouring slots land far apart.
+        let part = self.token.slot.wrapping_mul(2_654_435_769) >> 22;
+        after + after / 10 * part / 1024
+    }
+
+    /// Has [`crate::Handler::room`] of another connection called, in this turn or the next. Any number of calls before that are one.
+    #[inline]
+    pub fn wake(&mut self, other: Token) {
+        self.shared.wake(other);
+    }
+
+    /// See [`LoopContext::connect`].
+    pub fn connect(&mut self, connect: Connect) {
+        self.shared.connects.push(connect);
+    }
+
+    /// Ends the loop after this turn.
+    pub fn stop_loop(&mut self) {
+        self.shared.stop = true;
+    }
+}
+
+/// The loop, as a callback that belongs to no connection sees it.
+#[derive(Debug)]
+pub struct LoopContext<'a> {
+    pub(crate) shared: &'a mut Shared,
+}
+
+impl LoopContext<'_> {
+    /// The time of this turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.now
+    }
+
+    /// See [`Context::wake`].
+    pub fn wake(&mut self, other: Token) {
+        self.shared.wake(other);
+    }
+
+    /// Begins an outbound connection at the end of this turn. It ends in exactly one of [`crate::Handler::opened`] (with
+    /// [`crate::Origin::Connected`]) and [`crate::Handler::connect_failed`]; `connections_max` counts it.
+    pub fn connect(&mut self, connect: Connect) {
+        self.shared.connects.push(connect);
+    }
+
+    /// Ends the loop after this turn.
+    pub fn stop(&mut self) {
+        self.shared.stop = true;
+    }
+}

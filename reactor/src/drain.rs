@@ -1,0 +1,62 @@
+//! The orderly end of a loop: accept what the kernel has queued, stop listening, tell everyone, wait for the last, within a grace time.
+//!
+//! Closing a listener resets whoever is still in its queue (failure mode H3), so it is emptied first. Read next: `mail.rs`, which
+//! carries the order.
+
+use std::time::{Duration, Instant};
+
+use crate::connection::visit::Cause;
+use crate::event_loop::EventLoop;
+use crate::handler::{Handler, Pressure};
+use crate::os::Os;
+
+/// How far the end has come.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// Whoever is open then is closed as it is.
+    pub(crate) until: Instant,
+    /// Slots below this have been told.
+    told: u32,
+    /// Slots there were when it began; who came later was told on arrival.
+    to_tell: u32,
+}
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    pub(crate) fn start_drain(&mut self, grace: Duration) {
+        if self.drain.is_some() {
+            return;
+        }
+        for listener in &mut self.listeners {
+            // Whatever the last event said: the queue is looked at once more before it is closed.
+            listener.ready = true;
+        }
+        let to_tell = self.entries.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
+        self.drain = Some(Drain { until: self.shared.now + grace, told: 0, to_tell });
+    }
+
+    /// Whether the next turn should come at once.
+    pub(crate) fn drain_can_progress(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.told < drain.to_tell)
+    }
+
+    /// The drain's share of a turn: as many are told as may close in one.
+    pub(crate) fn go_on_draining(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        let from = drain.told;
+        let to = drain.to_tell.min(from.saturating_add(self.shared.limits.closes_per_turn_max));
+        drain.told = to;
+        let until = drain.until;
+        for slot in from..to {
+            self.visit_for(slot, Cause::Pressed(Pressure::Draining));
+        }
+        for index in 0..self.listeners.len() {
+            if !self.listeners[index].ready {
+                self.stop_listening(index);
+            }
+        }
+        let listening = self.listeners.iter().any(|listener| listener.socket.is_some());
+        if (!listening && self.entries.is_empty()) || until <= self.shared.now {
+            self.shared.stop = true;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A histogram of durations with one writer and any number of readers, and no lock.
+//!
+//! The bounds are powers of two of a microsecond, so that the bucket is found by counting leading zeros: a few nanoseconds for a
+//! record, and at most a factor of two between what a reader is told and what was. Read next: `stats.rs`.
+
+use std::time::Duration;
+
+use crate::stats::Counter;
+
+/// How many durations took how long. Written by one thread, read by any.
+#[derive(Debug)]
+pub struct Histogram {
+    counts: [Counter; Histogram::BUCKETS],
+    sum_nanos: Counter,
+}
+
+impl Histogram {
+    /// Buckets: 1 µs, 2 µs, 4 µs … 67 s (2^26 µs), and one for all that is longer.
+    pub const BUCKETS: usize = 28;
+
+    pub(crate) const fn new() -> Histogram {
+        Histogram { counts: [const { Counter::new() }; Histogram::BUCKETS], sum_nanos: Counter::new() }
+    }
+
+    /// Counts one duration. Only the loop's thread may.
+    #[inline]
+    pub(crate) fn record(&self, duration: Duration) {
+        // Both saturate: a duration of 584 years is a mistake of ours, but not one to panic for.
+        let nanos = duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()));
+        self.counts[Histogram::bucket(nanos)].add(1);
+        self.sum_nanos.add(nanos);
+    }
+
+    /// The first bucket whose bound is not below `nanos`.
+    #[inline]
+    fn bucket(nanos: u64) -> usize {
+        // Rounded up, so that 1.001 µs is not among those of at most 1 µs.
+        let micros = nanos.div_ceil(1000);
+        let bucket = u64::BITS - micros.saturating_sub(1).leading_zeros();
+        (bucket as usize).min(Histogram::BUCKETS - 1)
+    }
+
+    /// The longest duration that is counted in a bucket. `None` for the last one, which has no bound.
+    #[must_use]
+    pub const fn bound(bucket: usize) -> Option<Duration> {
+        if bucket + 1 < Histogram::BUCKETS { Some(Duration::from_micros(1 << bucket)) } else { None }
+    }
+
+    /// What has been recorded so far. A record that happens meanwhile may be in it or not, or only in its sum.
+    #[must_use]
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        let counts = std::array::from_fn(|bucket| self.counts[bucket].get());
+        HistogramSnapshot { counts, sum: Duration::from_nanos(self.sum_nanos.get()) }
+    }
+}
+
+/// A copy of a [`Histogram`]. Several can be added up, one for each loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistogramSnapshot {
+    /// How many fell into each bucket, and into no smaller one: not cumulative, unlike Prometheus's `le` series.
+    pub counts: [u64; Histogram::BUCKETS],
+    /// All durations together.
+    pub sum: Duration,
+}
+
+impl HistogramSnapshot {
+    /// How many durations there are. The sum of the buckets, so that it always fits them.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// For each bucket its bound and how many durations are not above it: Prometheus's `le` series. The last bound is `None`: +Inf.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
+        self.counts.iter().enumerate().scan(0, |total, (bucket, count)| {
+            *total += count;
+            Some((Histogram::bound(bucket), *total))
+        })
+    }
+
+    /// Adds another loop's.
+    pub fn add(&mut self, other: &HistogramSnapshot) {
+        for (mine, others) in self.counts.iter_mut().zip(other.counts) {
+            *mine += others;
+        }
+        self.sum += other.sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_duration_is_counted_in_the_first_bucket_that_is_not_too_small(nanos in prop_oneof![any::<u64>(), 0..100_000_000_000u64, 0..5_000u64]) {
+            let histogram = Histogram::new();
+            let duration = Duration::from_nanos(nanos);
+            histogram.record(duration);
+            let snapshot = histogram.snapshot();
+            let expected = (0..Histogram::BUCKETS).find(|&bucket| Histogram::bound(bucket).is_none_or(|bound| duration <= bound));
+            prop_assert_eq!(snapshot.counts.iter().position(|&count| count == 1), expected);
+            prop_assert_eq!(snapshot.count(), 1);
+            prop_assert_eq!(snapshot.sum, duration);
+        }
+    }
+
+    #[test]
+    fn each_bound_belongs_to_its_bucket_and_a_nanosecond_more_to_the_next() {
+        for bucket in 0..Histogram::BUCKETS - 1 {
+            let bound = Histogram::bound(bucket).expect("only the last has none").as_nanos() as u64;
+            assert_eq!(Histogram::bucket(bound), bucket);
+            assert_eq!(Histogram::bucket(bound + 1), bucket + 1);
+        }
+        assert_eq!(Histogram::bound(Histogram::BUCKETS - 2), Some(Duration::from_micros(1 << 26)));
+    }
+
+    #[test]
+    fn an_absurd_duration_saturates_and_does_not_panic() {
+        let histogram = Histogram::new();
+        histogram.record(Duration::MAX);
+        assert_eq!(histogram.snapshot().counts[Histogram::BUCKETS - 1], 1);
+        assert_eq!(histogram.snapshot().sum, Duration::from_nanos(u64::MAX));
+    }
+
+    #[test]
+    fn snapshots_of_several_loops_add_up_and_accumulate() {
+        let (one, other) = (Histogram::new(), Histogram::new());
+        one.record(Duration::from_micros(1));
+        one.record(Duration::from_secs(100));
+        other.record(Duration::from_micros(3));
+        let mut sum = one.snapshot();
+        sum.add(&other.snapshot());
+        let series: Vec<_> = sum.cumulative().collect();
+        assert_eq!(series.len(), Histogram::BUCKETS);
+        assert_eq!(series[0], (Some(Duration::from_micros(1)), 1));
+        assert_eq!(series[1], (Some(Duration::from_micros(2)), 1));
+        assert_eq!(series[2], (Some(Duration::from_micros(4)), 2));
+        assert_eq!(series[Histogram::BUCKETS - 1], (None, 3));
+        assert_eq!(sum.sum, Duration::from_micros(4) + Duration::from_secs(100));
+    }
+}

@@ -1,0 +1,48 @@
+//! What must hold at the end of every turn. Checked in debug builds, and in every turn of a simulation.
+//!
+//! Read next: `ready_list.rs` for the rule that matters most.
+
+use crate::connection::flags::Flags;
+use crate::connection::visit::can_progress;
+use crate::event_loop::EventLoop;
+use crate::handler::Handler;
+use crate::os::Os;
+use crate::policy::{ReadyRule, ResumePolicy};
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// Looks at every connection and panics at the first that breaks a rule.
+    ///
+    /// # Panics
+    /// With the rule and the connection: a fault of this crate, or a deliberate mistake that was switched on.
+    pub fn check_invariants(&self) {
+        let policy = self.shared.policy;
+        let correct = policy.ready_rule == ReadyRule::CanProgress && policy.resume == ResumePolicy::ReadyList;
+        let mut leased_bytes = 0;
+        for (slot, entry) in &self.entries {
+            let beside = self.shared.slots.get(slot as u32);
+            let flags = entry.control.flags;
+            assert!(beside.open, "slot {slot} is taken and not open");
+            if correct {
+                let expected = can_progress(flags, beside);
+                let queued = beside.queued;
+                assert!(
+                    expected == queued || flags.has(Flags::DEAD),
+                    "slot {slot} can make progress: {expected}, but is on the ready list: {queued} ({flags:?})"
+                );
+            }
+            assert!(
+                !flags.has(Flags::DEAD) || (beside.input.is_none() && beside.output.is_none()),
+                "slot {slot} is dead and holds a lease"
+            );
+            assert!(beside.input.is_none() || !flags.has(Flags::LINGERING), "slot {slot} lingers and keeps input");
+            for lease in [&beside.input, &beside.output].into_iter().flatten() {
+                leased_bytes += lease.capacity();
+                assert!(!lease.is_empty(), "slot {slot} holds an empty lease");
+            }
+        }
+        assert_eq!(leased_bytes, self.shared.buffers.leased_bytes(), "the pool's account of leases is wrong");
+        let limits = &self.shared.limits;
+        assert!(leased_bytes <= limits.buffer_memory_bytes_max, "more is leased than the limit");
+        assert!(self.entries.len() <= (limits.connections_max + limits.refusals_max) as usize, "more connections than the limit");
+    }
+}

@@ -1,0 +1,48 @@
+//! An edge-triggered epoll event loop in which every exit has a name and everything is bounded.
+//!
+//! Reading order:
+//! 1. [`limits`], [`policy`]: the numbers and the choices;
+//! 2. [`handler`], [`context`]: what a protocol implements, and what it may do;
+//! 3. [`event_loop`]: the turn;
+//! 4. `connection/`: `drain_read`, `drain_write`, `visit`, `closing`; then `slots` and `buffers`;
+//! 5. `ready_list`, [`timers`](crate), `mailbox`, `listen/`, `connect`, `drain`;
+//! 6. [`os`]: the one door to the system.
+//!
+//! The smallest use is `examples/echo.rs`.
+
+pub mod context;
+pub mod event_loop;
+pub mod handler;
+pub mod histogram;
+pub mod limits;
+pub mod listen;
+pub mod mail;
+pub mod mistakes;
+pub mod os;
+pub mod policy;
+pub mod stats;
+pub mod token;
+
+mod connect;
+mod connection;
+mod drain;
+mod invariants;
+mod mailbox;
+mod ready_list;
+mod shared;
+mod timers;
+
+pub use connection::drain_read::{Drained, ReadOutcome, drain_read};
+pub use connection::drain_write::{Flushed, WriteOutcome, drain_write};
+pub use connection::output::Output;
+pub use context::{Connect, Context, LoopContext};
+pub use event_loop::EventLoop;
+pub use handler::{CloseReason, Handler, Origin, Pressure};
+pub use limits::{Config, Limits};
+pub use mail::{Handle, Mailer, Reserved};
+pub use mailbox::DrainOrder;
+pub use mistakes::MISTAKES;
+pub use os::{Linux, LinuxListener, ListenerWakes, Os};
+pub use policy::Policy;
+pub use stats::Stats;
+pub use token::Token;

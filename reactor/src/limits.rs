@@ -1,0 +1,147 @@
+//! Everything that bounds one loop. Nothing in it grows past one of these numbers.
+//!
+//! Each number has its cost, its reason and its source beside it. Read next: `policy.rs`.
+
+use std::time::Duration;
+
+/// The bounds of one event loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections of this loop, those being refused and those lingering among them. Each costs one descriptor and one slot.
+    pub connections_max: u32,
+
+    /// Connections beyond `connections_max` that are accepted only to be told so and closed. Beyond these, new clients wait in the
+    /// kernel's queue.
+    pub refusals_max: u32,
+
+    /// Bytes that unfinished input and unsent output of all connections of the loop may hold together. A connection at rest holds
+    /// none. When a rest finds no room, the oldest unfinished request gives way.
+    pub buffer_memory_bytes_max: usize,
+    /// The scratch buffers of the loop and the largest lease. One visit reads no more than this, so a rest always fits a lease.
+    /// 64 KiB: Redis stops at as much per event (`NET_MAX_WRITES_PER_EVENT`, src/server.h), and it is the default send buffer's order.
+    pub buffer_bytes_max: u32,
+    /// Unsent bytes at which a connection's input and its `room` calls stop. At most `buffer_bytes_max`.
+    pub output_high_water_bytes: u32,
+    /// Unsent bytes at which they go on. Lower than the high water, so that it does not flutter.
+    pub output_low_water_bytes: u32,
+
+    /// Messages that one visit hands to the handler. memcached yields after 20 (`reqs_per_event`); ours cost less each, and the bytes
+    /// are bounded besides.
+    pub visit_messages_max: u32,
+    /// Calls of `read` in one visit: one peer that sends single bytes must not keep us.
+    pub visit_reads_max: u32,
+    /// Bytes written in one visit. A fast reader of a long stream gives way after this.
+    pub visit_written_bytes_max: u32,
+
+    /// Events taken from one poll. More wait in the kernel; a smaller batch keeps turns short.
+    pub events_per_poll_max: usize,
+    /// Connections accepted in one turn. Redis takes 10 a cycle, HAProxy 4 (`tune.maxaccept`): a flood of connects must not keep
+    /// the established waiting (failure mode H4). The rest of the queue stays on the ready list.
+    pub accepts_per_turn_max: u32,
+    /// Pieces of mail delivered in one turn.
+    pub mail_per_turn_max: u32,
+    /// Deadlines that run in one turn (failure mode H6: 10,000 that expire together).
+    pub deadlines_per_turn_max: u32,
+    /// Connections closed in one turn: close(2) of a socket costs microseconds, and 10,000 peers can leave at once (failure mode S6).
+    pub closes_per_turn_max: u32,
+
+    /// Places in the mailbox: mail admitted and not yet delivered.
+    pub mail_max: u32,
+
+    /// A connection whose output makes no progress for this long is closed. HAProxy `timeout client` is of this order (30 s).
+    pub write_stall_timeout: Duration,
+    /// How long a closed-for-writing connection's input is discarded, so that the last response is not lost to a reset
+    /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s, http://nginx.org/en/docs/http/ngx_http_core_module.html).
+    pub linger_timeout: Duration,
+    /// How many bytes are discarded at most before the close.
+    pub linger_bytes_max: u32,
+    /// Pause after accept(2) fails for want of descriptors or memory, unless a close ends it earlier. Shorter burns a core; longer
+    /// overflows the listen queue. nginx waits 500 ms (src/event/ngx_event.c, `accept_mutex_delay`); a close resumes us at once, so
+    /// this is only for descriptors that others held.
+    pub accept_pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 10_000,
+            refusals_max: 64,
+            buffer_memory_bytes_max: 64 << 20,
+            buffer_bytes_max: 64 << 10,
+            output_high_water_bytes: 64 << 10,
+            output_low_water_bytes: 16 << 10,
+            visit_messages_max: 128,
+            visit_reads_max: 16,
+            visit_written_bytes_max: 256 << 10,
+            events_per_poll_max: 256,
+            accepts_per_turn_max: 32,
+            mail_per_turn_max: 256,
+            deadlines_per_turn_max: 256,
+            closes_per_turn_max: 64,
+            mail_max: 1 << 16,
+            write_stall_timeout: Duration::from_secs(20),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes_max: 16 << 20,
+            accept_pause: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Limits and choices of one loop: all that a program may decide about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The numbers.
+    pub limits: Limits,
+    /// The choices.
+    pub policy: crate::Policy,
+}
+
+impl Config {
+    /// Checks that the numbers fit together.
+    ///
+    /// # Errors
+    /// A sentence that names the number, its value and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        let at_least_one = [
+            ("connections_max", u64::from(limits.connections_max)),
+            ("visit_messages_max", u64::from(limits.visit_messages_max)),
+            ("visit_reads_max", u64::from(limits.visit_reads_max)),
+            ("visit_written_bytes_max", u64::from(limits.visit_written_bytes_max)),
+            ("events_per_poll_max", limits.events_per_poll_max as u64),
+            ("accepts_per_turn_max", u64::from(limits.accepts_per_turn_max)),
+            ("mail_per_turn_max", u64::from(limits.mail_per_turn_max)),
+            ("deadlines_per_turn_max", u64::from(limits.deadlines_per_turn_max)),
+            ("closes_per_turn_max", u64::from(limits.closes_per_turn_max)),
+            ("mail_max", u64::from(limits.mail_max)),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(format!("{name} is 0; it must be at least 1"));
+            }
+        }
+        if limits.connections_max >= crate::Token::FIRST_LISTENER_SLOT {
+            return Err(format!(
+                "connections_max is {}; at most {} fit a token",
+                limits.connections_max,
+                crate::Token::FIRST_LISTENER_SLOT
+            ));
+        }
+        if !(4096..=1 << 24).contains(&limits.buffer_bytes_max) {
+            return Err(format!("buffer_bytes_max is {}; 4096 to 16777216 are allowed", limits.buffer_bytes_max));
+        }
+        if limits.output_high_water_bytes > limits.buffer_bytes_max || limits.output_low_water_bytes >= limits.output_high_water_bytes {
+            return Err(format!(
+                "output water marks are {} and {}; needed: low < high <= buffer_bytes_max ({})",
+                limits.output_low_water_bytes, limits.output_high_water_bytes, limits.buffer_bytes_max
+            ));
+        }
+        if limits.buffer_memory_bytes_max < 4 * limits.buffer_bytes_max as usize {
+            return Err(format!(
+                "buffer_memory_bytes_max is {}; at least 4 buffers of {} are needed",
+                limits.buffer_memory_bytes_max, limits.buffer_bytes_max
+            ));
+        }
+        Ok(())
+    }
+}

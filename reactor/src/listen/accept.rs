@@ -1,0 +1,157 @@
+//! Takes connections from the kernel's queue: within a budget, refusing or waiting at the limit, pausing when descriptors run out.
+//!
+//! Every reason to stop has its way to go on: an event, the ready bit with budget left, a close, or a time. Read next: `sharing.rs`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use crate::connection::Entry;
+use crate::connection::flags::Flags;
+use crate::connection::visit::Cause;
+use crate::event_loop::EventLoop;
+use crate::handler::{CloseReason, Handler, Origin, Pressure};
+use crate::listen::Listener;
+use crate::os::{ListenerWakes, Os};
+use crate::policy::{AcceptPressure, AtConnectionsMax};
+use crate::stats::AcceptError;
+use crate::token::Token;
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first.
+    ///
+    /// # Errors
+    /// epoll_ctl(2), with the socket lost.
+    pub fn listen_on(&mut self, mut socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
+        let index = self.listeners.len();
+        self.os.register_listener(&mut socket, Token::listener(index as u32), wakes)?;
+        self.listeners.push(Listener { socket: Some(socket), ready: false, paused_until: None });
+        Ok(index)
+    }
+
+    /// Whether accept(2) may be called now. The queue of a listener at the connection limit is no carried work: it would keep the loop
+    /// from sleeping, and a close ends it anyway.
+    pub(crate) fn may_accept(&self, index: usize) -> bool {
+        let listener = &self.listeners[index];
+        let limits = &self.shared.limits;
+        let open_max = match self.shared.policy.at_connections_max {
+            AtConnectionsMax::Refuse => limits.connections_max + limits.refusals_max,
+            AtConnectionsMax::Wait => limits.connections_max,
+        };
+        listener.ready
+            && listener.socket.is_some()
+            && listener.paused_until.is_none_or(|until| until <= self.shared.now)
+            && self.entries.len() < open_max as usize
+    }
+
+    /// The accept stage of a turn.
+    pub(crate) fn accept_waiting(&mut self) {
+        let mut budget = self.shared.limits.accepts_per_turn_max;
+        for index in 0..self.listeners.len() {
+            while budget > 0 && self.may_accept(index) {
+                budget -= 1;
+                self.accept_one(index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        let Some(socket) = listener.socket.as_mut() else { return };
+        match self.os.accept(socket) {
+            Ok((stream, peer)) => {
+                let over = self.entries.len() >= self.shared.limits.connections_max as usize;
+                self.admit(stream, Origin::Accepted { peer, listener: index }, over);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => self.accept_failed(index, &e),
+        }
+    }
+
+    /// An error other than "nothing there". None of them ends the loop.
+    #[cold]
+    fn accept_failed(&mut self, index: usize, error: &io::Error) {
+        let kind = AcceptError::of(error);
+        self.shared.stats.accept_errors(kind).add(1);
+        match kind {
+            // The connection died in the queue, or the network reported its own trouble (accept(2), "Error handling"): the next one.
+            AcceptError::Econnaborted | AcceptError::Eproto | AcceptError::Other => {}
+            AcceptError::Emfile | AcceptError::Enfile | AcceptError::Enobufs | AcceptError::Enomem => {
+                self.under_pressure(index);
+            }
+        }
+    }
+
+    /// accept(2) failed before it took the connection: the client still waits, and no edge will come for it (failure mode L1).
+    fn under_pressure(&mut self, index: usize) {
+        match self.shared.policy.accept_pressure {
+            AcceptPressure::PauseAndResume => {}
+            AcceptPressure::NextEvent => {
+                self.listeners[index].ready = false; // MISTAKE(fd-exhaustion): those who wait in the queue make no further edge; they hang until somebody else connects.
+                return;
+            }
+        }
+        self.shared.stats.accept_pauses.add(1);
+        self.listeners[index].paused_until = Some(self.shared.now + self.shared.limits.accept_pause);
+        // One descriptor was kept for this: use it to tell one client, whose close brings it back and lets the next be told. Another
+        // thread may snatch it in between; then the pause alone must do.
+        if self.os.release_spare() {
+            let Some(socket) = self.listeners[index].socket.as_mut() else { return };
+            if let Ok((stream, peer)) = self.os.accept(socket) {
+                self.admit(stream, Origin::Accepted { peer, listener: index }, true);
+            }
+        }
+    }
+
+    /// A close has freed a descriptor and a slot: first the spare is taken back, then the queue goes on.
+    pub(crate) fn resume_accepting(&mut self) {
+        for listener in &mut self.listeners {
+            if listener.paused_until.take().is_some() {
+                self.os.hold_spare();
+            }
+        }
+    }
+
+    /// Gives a new connection its slot, its registration and its first callback; `refuse` it audibly if there is no room.
+    pub(crate) fn admit(&mut self, stream: O::Stream, origin: Origin, refuse: bool) {
+        self.shared.progress = true;
+        self.shared.stats.accepts.add(1);
+        // Writable until proved otherwise: the edge of an empty send buffer is consumed by the registration.
+        let token = self.shared.slots.insert(&mut self.entries, Entry::new(stream, Flags::WRITABLE));
+        self.shared.stats.connections_open.set(self.entries.len() as u64);
+        let entry = &mut self.entries[token.slot as usize];
+        if let Err(e) = self.os.register(&mut entry.stream, token) {
+            log::warn!("cannot register a connection: {e}");
+            return self.kill(token.slot, CloseReason::RegisterFailed);
+        }
+        self.visit_for(token.slot, Cause::Opened(origin));
+        if refuse {
+            self.visit_for(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
+        } else if self.drain.is_some() {
+            self.visit_for(token.slot, Cause::Pressed(Pressure::Draining));
+        }
+    }
+
+    /// A connection that another loop accepted.
+    pub(crate) fn adopt(&mut self, descriptor: OwnedFd, peer: SocketAddr, listener: usize) {
+        match self.os.adopt(descriptor) {
+            Ok(stream) => {
+                let over = self.entries.len() >= self.shared.limits.connections_max as usize;
+                self.admit(stream, Origin::Accepted { peer, listener }, over);
+            }
+            Err(e) => log::warn!("cannot take a connection over: {e}"),
+        }
+    }
+
+    /// Takes a listener out of the poller and closes it. Whoever is still in its queue is reset by the kernel.
+    pub(crate) fn stop_listening(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        listener.ready = false;
+        if let Some(mut socket) = listener.socket.take()
+            && let Err(e) = self.os.deregister_listener(&mut socket)
+        {
+            log::debug!("deregister a listener: {e}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Descriptors: raise the limit, and fit the connections under it with a reserve.
+//!
+//! A server that takes as many connections as it has descriptors fails in accept(2), in open(2) and in its log all at once (failure
+//! mode L1). So the limit is raised first, and `connections_max` fitted below it. Read next: `accept.rs`, for when it fails all the same.
+
+use std::io;
+
+use crate::os::sys;
+
+/// Descriptors that are no client connections: standard streams, epoll, timer, waker and spare of each loop, listeners, log, files that
+/// the pool has open. Redis keeps 32 (`CONFIG_MIN_RESERVED_FDS`, src/server.h); files and several loops need more.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Raises the soft limit of open descriptors to the hard one and returns what holds now.
+///
+/// # Errors
+/// getrlimit(2). A refusal to raise is no error: the soft limit then stays.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let (soft, hard) = sys::descriptor_limits()?;
+    if soft < hard && sys::set_soft_descriptor_limit(hard, hard).is_ok() {
+        return Ok(hard);
+    }
+    Ok(soft)
+}
+
+/// How many connections fit under a descriptor limit when `reserved` are kept for everything else.
+///
+/// # Errors
+/// A sentence with the figures when `wanted` does not fit, or when nothing is left.
+pub fn fit_connections(wanted: Option<u32>, descriptors_max: u64, reserved: u64) -> Result<u32, String> {
+    let room = u32::try_from(descriptors_max.saturating_sub(reserved)).unwrap_or(u32::MAX);
+    match wanted {
+        _ if room == 0 => Err(format!(
+            "the descriptor limit is {descriptors_max}, and {reserved} are reserved: none is left for connections (raise it: ulimit -n)"
+        )),
+        Some(wanted) if wanted > room => Err(format!(
+            "{wanted} connections and {reserved} reserved descriptors need a limit of {}, and it is {descriptors_max} (at most {room} connections fit, or raise it: ulimit -n)",
+            u64::from(wanted) + reserved
+        )),
+        Some(wanted) => Ok(wanted),
+        None => Ok(room),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fit_connections;
+
+    #[test]
+    fn connections_fit_under_the_limit_with_the_reserve() {
+        assert_eq!(fit_connections(None, 1024, 64), Ok(960));
+        assert_eq!(fit_connections(Some(960), 1024, 64), Ok(960));
+        assert!(fit_connections(Some(961), 1024, 64).unwrap_err().contains("1025"));
+        assert!(fit_connections(None, 64, 64).is_err());
+    }
+}

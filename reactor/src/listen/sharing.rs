@@ -1,0 +1,48 @@
+//! Makes listening sockets, and says how several loops share one port.
+//!
+//! Read next: `accept.rs`, which empties them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that may wait in the kernel for accept(2). The kernel cuts it to `net.core.somaxconn`, 4096 since Linux 5.4; std and
+/// mio ask for 128 and overflow in any burst (failure mode L3).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// How a listening socket is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// `SO_REUSEPORT`: each loop has a socket of its own on the same port (socket(7)).
+    pub reuse_port: bool,
+    /// `SO_SNDBUF` of accepted connections, in bytes, doubled by the kernel for its bookkeeping (socket(7)). Without it the kernel grows a
+    /// slow reader's buffer to `tcp_wmem[2]`, 4 MiB. Setting it turns that growth off, for fast readers as well.
+    pub send_buffer_bytes: Option<usize>,
+}
+
+/// Binds and listens. `TCP_NODELAY` is set here, since accepted sockets inherit it: no call per connection.
+///
+/// # Errors
+/// socket(2), bind(2) with the address in the message, listen(2).
+pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
+    let in_context = |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what} {address}: {e}"));
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+        .map_err(|e| in_context("no socket for", e))?;
+    // A restarted server must not wait for the TIME_WAIT of its predecessor's connections (socket(7)).
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        // One socket, one family: `[::]` must not depend on net.ipv6.bindv6only (ipv6(7)).
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address)).map_err(|e| in_context("cannot bind", e))?;
+    socket.listen(LISTEN_BACKLOG).map_err(|e| in_context("cannot listen on", e))?;
+    Ok(socket.into())
+}

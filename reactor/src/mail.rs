@@ -1,0 +1,146 @@
+//! Mail for connections from other threads: room first, then the letter; and the loop's remote control.
+//!
+//! Read next: `mailbox.rs`, the queue behind it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::mailbox::{Room, Sender};
+use crate::os::Wake;
+use crate::token::Token;
+
+/// What the mailbox carries.
+pub(crate) enum Envelope<M> {
+    /// For one connection.
+    Mail(Token, M),
+    /// A connection that another loop accepted for this one.
+    Socket { descriptor: OwnedFd, peer: SocketAddr, listener: usize },
+}
+
+/// Sends mail to the connections of one loop, from any thread. Outlives the loop safely: mail then comes back to its sender.
+pub struct Mailer<M> {
+    pub(crate) sender: Sender<Envelope<M>>,
+}
+
+impl<M> Clone for Mailer<M> {
+    fn clone(&self) -> Self {
+        Mailer { sender: self.sender.clone() }
+    }
+}
+
+impl<M> Mailer<M> {
+    /// Reserves room for one piece of mail to a connection, at the time the work is admitted: so that the answer, once there, can
+    /// neither block nor fail for want of room (failure mode B8). None when `mail_max` pieces are admitted and not delivered.
+    #[must_use]
+    pub fn reserve(&self, to: Token) -> Option<Reserved<M>> {
+        Some(Reserved { room: self.sender.reserve()?, to })
+    }
+
+    /// Room for a connection handed over by another loop.
+    pub(crate) fn reserve_room(&self) -> Option<Room<Envelope<M>>> {
+        self.sender.reserve()
+    }
+}
+
+/// Room for one piece of mail. Dropping it gives the room back.
+pub struct Reserved<M> {
+    room: Room<Envelope<M>>,
+    to: Token,
+}
+
+impl<M> Reserved<M> {
+    /// Sends. Never blocks and never lacks room.
+    ///
+    /// # Errors
+    /// Gives the mail back if the loop has ended.
+    pub fn send(self, mail: M) -> Result<(), M> {
+        self.room.send(Envelope::Mail(self.to, mail)).map_err(|envelope| match envelope {
+            Envelope::Mail(_, mail) => mail,
+            Envelope::Socket { .. } => unreachable!("mail comes back as it was sent"),
+        })
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub fn to(&self) -> Token {
+        self.to
+    }
+}
+
+/// Orders for a loop, newest wins.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    order: AtomicU8,
+    grace_nanos: AtomicU64,
+}
+
+/// What the loop is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    None,
+    Drain(Duration),
+    Stop,
+}
+
+impl Orders {
+    /// The order given last.
+    pub(crate) fn read(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::None,
+            1 => Order::Drain(Duration::from_nanos(self.grace_nanos.load(Ordering::Relaxed))),
+            _ => Order::Stop,
+        }
+    }
+}
+
+/// Remote control of one loop, from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) orders: Arc<Orders>,
+    pub(crate) wake: Arc<dyn Wake>,
+}
+
+impl Handle {
+    /// Ends the loop after its current turn. Connections are closed as they are.
+    pub fn stop(&self) {
+        self.orders.order.store(2, Ordering::Release);
+        self.wake_loop();
+    }
+
+    /// Accepts what the kernel has queued, stops listening, tells every connection [`crate::Pressure::Draining`], and ends the loop
+    /// when the last has closed or `grace` is over.
+    pub fn drain(&self, grace: Duration) {
+        let nanos = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+        self.orders.grace_nanos.store(nanos, Ordering::Relaxed);
+        // Never over a stop.
+        let _ = self.orders.order.compare_exchange(0, 1, Ordering::Release, Ordering::Relaxed);
+        self.wake_loop();
+    }
+
+    fn wake_loop(&self) {
+        if let Err(e) = self.wake.wake() {
+            log::error!("cannot wake a loop: {e}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("orders", &self.orders).finish_non_exhaustive()
+    }
+}
+
+impl<M> std::fmt::Debug for Mailer<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailer").finish_non_exhaustive()
+    }
+}
+
+impl<M> std::fmt::Debug for Reserved<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserved").field("to", &self.to).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,22 @@
+//! The loop's deliberate mistakes by name: each replaces one correct choice by one wrong one.
+//!
+//! Correct code never asks whether a mistake is on. To be rid of them, delete this file, the marked arms and their variants; `rg
+//! 'MISTAKE\('` lists them.
+
+use crate::limits::Config;
+use crate::mailbox::DrainOrder;
+use crate::policy::{AcceptPressure, DrainPolicy, ReadyRule, ResumePolicy, TokenCheck, VisitPolicy};
+
+/// A slug, and what it changes.
+pub type Mistake = (&'static str, fn(&mut Config));
+
+/// All of them.
+pub const MISTAKES: &[Mistake] = &[
+    ("edge-starvation", |config| config.policy.drain = DrainPolicy::OncePerEvent),
+    ("firehose", |config| config.policy.visit = VisitPolicy::UntilDone),
+    ("lost-resume", |config| config.policy.resume = ResumePolicy::NextEvent),
+    ("hot-loop", |config| config.policy.ready_rule = ReadyRule::HasWork),
+    ("stale-completion", |config| config.policy.token_check = TokenCheck::SlotOnly),
+    ("lost-wakeup", |config| config.policy.drain_order = DrainOrder::DrainThenClear),
+    ("fd-exhaustion", |config| config.policy.accept_pressure = AcceptPressure::NextEvent),
+];

@@ -1,0 +1,208 @@
+//! The real system: mio over epoll(7), sockets by socket2, the rest by libc in `sys.rs`.
+//!
+//! Read next: `sys.rs`.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Waker};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
+use crate::token::Token;
+
+/// epoll and the sockets of one loop.
+#[derive(Debug)]
+pub struct Linux {
+    poll: mio::Poll,
+    events: mio::Events,
+    timer: OwnedFd,
+    spare: Option<OwnedFd>,
+}
+
+/// A TCP socket.
+#[derive(Debug)]
+pub struct LinuxStream(mio::net::TcpStream);
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct LinuxListener(mio::net::TcpListener);
+
+impl Linux {
+    /// epoll_create1(2), timerfd_create(2). At most `events_per_poll_max` events come from one poll.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn new(events_per_poll_max: usize) -> io::Result<Linux> {
+        let poll = mio::Poll::new()?;
+        let timer = sys::timer_create()?;
+        // Edge triggered, as mio registers everything: each expiry is one event, and the expirations need not be read.
+        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), mio_token(Token::TIMER), Interest::READABLE)?;
+        Ok(Linux { poll, events: mio::Events::with_capacity(events_per_poll_max), timer, spare: None })
+    }
+}
+
+impl LinuxListener {
+    /// Takes a listening socket over; it is made non-blocking.
+    ///
+    /// # Errors
+    /// fcntl(2).
+    pub fn new(listener: std::net::TcpListener) -> io::Result<LinuxListener> {
+        listener.set_nonblocking(true)?;
+        Ok(LinuxListener(mio::net::TcpListener::from_std(listener)))
+    }
+}
+
+fn mio_token(token: Token) -> mio::Token {
+    mio::Token(token.to_bits() as usize)
+}
+
+impl Os for Linux {
+    type Stream = LinuxStream;
+    type Listener = LinuxListener;
+
+    #[inline]
+    fn now(&mut self) -> Instant {
+        Instant::now()
+    }
+
+    #[inline]
+    fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        events.clear();
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        for event in &self.events {
+            let mut ready = Ready::default();
+            let mut put = |on: bool, bit: Ready| {
+                if on {
+                    ready = ready.and(bit);
+                }
+            };
+            put(event.is_readable(), Ready::READABLE);
+            put(event.is_writable(), Ready::WRITABLE);
+            put(event.is_read_closed(), Ready::READ_CLOSED);
+            put(event.is_write_closed(), Ready::WRITE_CLOSED);
+            put(event.is_error(), Ready::ERROR);
+            put(event.is_priority(), Ready::PRIORITY);
+            events.push(Event { token: Token::from_bits(event.token().0 as u64), ready });
+        }
+        Ok(())
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
+        Ok(Arc::new(LinuxWaker(Waker::new(self.poll.registry(), mio_token(Token::WAKER))?)))
+    }
+
+    fn set_timer(&mut self, after: Duration) -> io::Result<()> {
+        sys::timer_set(self.timer.as_fd(), after)
+    }
+
+    fn register(&mut self, stream: &mut LinuxStream, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.poll.registry().register(&mut stream.0, mio_token(token), interest)
+    }
+
+    fn deregister(&mut self, stream: &mut LinuxStream) -> io::Result<()> {
+        stream.0.deregister(self.poll.registry())
+    }
+
+    fn register_listener(&mut self, listener: &mut LinuxListener, token: Token, wakes: ListenerWakes) -> io::Result<()> {
+        match wakes {
+            ListenerWakes::All => self.poll.registry().register(&mut listener.0, mio_token(token), Interest::READABLE),
+            // mio has no way to ask for EPOLLEXCLUSIVE (mio issue 676), so we add to its descriptor ourselves.
+            ListenerWakes::One => sys::epoll_add_exclusive(self.poll.as_raw_fd(), listener.0.as_raw_fd(), token.to_bits()),
+        }
+    }
+
+    fn deregister_listener(&mut self, listener: &mut LinuxListener) -> io::Result<()> {
+        // By descriptor: right for a listener that mio registered and for one that we did.
+        self.poll.registry().deregister(&mut SourceFd(&listener.0.as_raw_fd()))
+    }
+
+    fn accept(&mut self, listener: &mut LinuxListener) -> io::Result<(LinuxStream, SocketAddr)> {
+        let (stream, peer) = listener.0.accept()?;
+        Ok((LinuxStream(stream), peer))
+    }
+
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<LinuxStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(from) = from {
+            sys::set_bind_address_no_port(socket.as_fd())?;
+            socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;
+        }
+        match socket.connect(&SockAddr::from(to)) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(LinuxStream(mio::net::TcpStream::from_std(socket.into())))
+    }
+
+    fn take_error(&mut self, stream: &mut LinuxStream) -> io::Result<Option<io::Error>> {
+        stream.0.take_error()
+    }
+
+    fn is_connected(&mut self, stream: &mut LinuxStream) -> bool {
+        stream.0.peer_addr().is_ok()
+    }
+
+    fn shutdown_write(&mut self, stream: &mut LinuxStream) -> io::Result<()> {
+        stream.0.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<LinuxStream> {
+        let stream = std::net::TcpStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        Ok(LinuxStream(mio::net::TcpStream::from_std(stream)))
+    }
+
+    fn release(&mut self, stream: LinuxStream) -> io::Result<OwnedFd> {
+        Ok(OwnedFd::from(stream.0))
+    }
+
+    fn hold_spare(&mut self) -> bool {
+        if self.spare.is_none() {
+            self.spare = self.timer.try_clone().ok();
+        }
+        self.spare.is_some()
+    }
+
+    fn release_spare(&mut self) -> bool {
+        self.spare.take().is_some()
+    }
+}
+
+impl Read for LinuxStream {
+    #[inline]
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for LinuxStream {
+    #[inline]
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.0.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct LinuxWaker(Waker);
+
+impl Wake for LinuxWaker {
+    fn wake(&self) -> io::Result<()> {
+        self.0.wake()
+    }
+}

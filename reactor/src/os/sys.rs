@@ -1,0 +1,97 @@
+//! The calls that neither mio nor socket2 offer. The only `unsafe` of this crate.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// A timer on the monotonic clock, non-blocking, closed on exec.
+///
+/// # Errors
+/// timerfd_create(2): EMFILE, ENFILE, ENOMEM.
+pub(crate) fn timer_create() -> io::Result<OwnedFd> {
+    // SAFETY: timerfd_create(2) takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, open and owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the timer expire once, `after` from now. Zero would disarm it, so it becomes one nanosecond.
+///
+/// # Errors
+/// timerfd_settime(2); EINVAL cannot happen with these arguments.
+pub(crate) fn timer_set(timer: BorrowedFd<'_>, after: Duration) -> io::Result<()> {
+    let after = after.max(Duration::from_nanos(1));
+    let value = libc::itimerspec {
+        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: libc::timespec { tv_sec: after.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(after.subsec_nanos() as i32) },
+    };
+    // SAFETY: timerfd_settime(2) reads one itimerspec and, given a null pointer, writes none.
+    match unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &value, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Adds a listener so that one event wakes one waiter. `IN | ET | EXCLUSIVE` alone: with RDHUP it is EINVAL, and it cannot be modified
+/// afterwards (epoll_ctl(2)), so a pause is delete and add.
+///
+/// # Errors
+/// epoll_ctl(2): EEXIST, ENOMEM, ENOSPC; EINVAL before Linux 4.5.
+pub(crate) fn epoll_add_exclusive(epoll: RawFd, listener: RawFd, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE) as u32, u64: data };
+    // SAFETY: epoll_ctl(2) reads one epoll_event; both descriptors are open, their owners are borrowed by the caller.
+    match unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener, &mut event) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The soft and the hard limit of open descriptors.
+///
+/// # Errors
+/// getrlimit(2).
+pub(crate) fn descriptor_limits() -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit(2) writes one rlimit.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+        0 => Ok((limit.rlim_cur, limit.rlim_max)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sets the soft limit of open descriptors.
+///
+/// # Errors
+/// setrlimit(2): EINVAL or EPERM above the hard limit.
+pub(crate) fn set_soft_descriptor_limit(soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: setrlimit(2) reads one rlimit.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Leaves the choice of the source port to connect(2), which knows the destination: bind(2) with port 0 would take one of some 28,000 for
+/// all destinations (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+///
+/// # Errors
+/// setsockopt(2).
+pub(crate) fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: setsockopt(2) reads an int of the length given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            std::ptr::from_ref(&on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

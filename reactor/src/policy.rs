@@ -1,0 +1,112 @@
+//! Every choice of the loop that has more than one reasonable, or one tempting and wrong, answer.
+//!
+//! The `#[default]` is the correct one. A variant whose arm ends in `MISTAKE(slug)` is wrong on purpose: it is what the page
+//! `docs/failures/<slug>.md` is about. Read next: `limits.rs`.
+
+/// How much of one readiness event to use before asking the poller again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DrainPolicy {
+    /// Read until the socket is empty, and take a short read for empty unless a close bit or urgent data says otherwise. It saves
+    /// one read(2) per request (tokio `poll_evented.rs` does the same, with the same exception).
+    #[default]
+    UntilShortRead,
+    /// Read until `WouldBlock`, whatever a read returned. The textbook rule; one more system call per request.
+    UntilWouldBlock,
+    /// Read once for each event. Right for level triggers, wrong here.
+    OncePerEvent,
+}
+
+/// When a visit to one connection ends in favour of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VisitPolicy {
+    /// After the budgets in [`crate::Limits`]; the rest of the work goes on the ready list.
+    #[default]
+    Budgeted,
+    /// Only when the socket is empty. A sender that is faster than the handler keeps the loop for itself.
+    UntilDone,
+}
+
+/// What becomes of a connection that stopped with work left (budget, backpressure, pause).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResumePolicy {
+    /// It goes on the ready list: its bytes are already in the kernel, and no event will come for them.
+    #[default]
+    ReadyList,
+    /// It waits for the next event.
+    NextEvent,
+}
+
+/// Who is on the ready list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadyRule {
+    /// A connection that can make progress now, and no other.
+    #[default]
+    CanProgress,
+    /// Every connection with something left to do, even one that waits for its peer.
+    HasWork,
+}
+
+/// What identifies the receiver of an event, of mail and of a deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenCheck {
+    /// Slot and generation.
+    #[default]
+    SlotAndGeneration,
+    /// The slot alone: whoever sits there now gets it.
+    SlotOnly,
+}
+
+/// What happens at `connections_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtConnectionsMax {
+    /// Accept, let the handler say why, close: the client learns at once that it should go elsewhere.
+    #[default]
+    Refuse,
+    /// Leave new clients in the kernel's queue until a connection closes. They see a slow connect.
+    Wait,
+}
+
+/// What happens when accept(2) fails for want of descriptors or memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptPressure {
+    /// Pause accepting, use the spare descriptor to refuse one client audibly, resume by timer and on every close.
+    #[default]
+    PauseAndResume,
+    /// Wait for the next event of the listener. Edge-triggered, it comes with the next new client, or never.
+    NextEvent,
+}
+
+/// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerSharing {
+    /// A socket for each loop (`SO_REUSEPORT`, socket(7)): the kernel spreads by a hash of the addresses.
+    #[default]
+    ReusePort,
+    /// One socket in every loop's epoll, one of them woken (`EPOLLEXCLUSIVE`).
+    Exclusive,
+    /// One loop accepts and hands each connection to the loop that has the fewest.
+    HandOff,
+    /// One socket in every loop's epoll, all of them woken.
+    WakeAll,
+}
+
+/// All choices of one loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// How much of an event to use.
+    pub drain: DrainPolicy,
+    /// When a visit ends.
+    pub visit: VisitPolicy,
+    /// What becomes of work left over.
+    pub resume: ResumePolicy,
+    /// Who is on the ready list.
+    pub ready_rule: ReadyRule,
+    /// How late arrivals are told from the slot's new tenant.
+    pub token_check: TokenCheck,
+    /// When the mailbox clears its flag.
+    pub drain_order: crate::DrainOrder,
+    /// At the connection limit.
+    pub at_connections_max: AtConnectionsMax,
+    /// At the descriptor limit.
+    pub accept_pressure: AcceptPressure,
+}

@@ -1,0 +1,147 @@
+//! The part of the loop that knows neither the protocol nor the system: lists, leases, time, counters.
+//!
+//! It has no type parameter, so that a [`crate::Context`] can borrow it whole. Read next: `event_loop.rs`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::connection::buffers::BufferPool;
+use crate::connection::slots::Slots;
+use crate::context::Connect;
+use crate::limits::{Config, Limits};
+use crate::policy::Policy;
+use crate::ready_list::ReadyList;
+use crate::stats::Stats;
+use crate::timers::Wheel;
+use crate::token::Token;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
+    /// The clock, read once a turn.
+    pub(crate) now: Instant,
+    pub(crate) slots: Slots,
+    pub(crate) ready: ReadyList,
+    pub(crate) buffers: BufferPool,
+    pub(crate) wheel: Wheel,
+    /// Outbound connections asked for in this turn.
+    pub(crate) connects: Vec<Connect>,
+    /// Connections that have ended and wait for their close(2).
+    pub(crate) closes: VecDeque<u32>,
+    /// Something was read, written, accepted or delivered in this turn.
+    pub(crate) progress: bool,
+    /// End after this turn.
+    pub(crate) stop: bool,
+    pub(crate) stats: Arc<Stats>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config, slots_max: u32, now: Instant, stats: Arc<Stats>) -> Shared {
+        let limits = config.limits.clone();
+        Shared {
+            policy: config.policy,
+            now,
+            slots: Slots::new(slots_max as usize, config.policy.token_check),
+            ready: ReadyList::default(),
+            buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
+            wheel: Wheel::new(now, slots_max),
+            connects: Vec::new(),
+            closes: VecDeque::new(),
+            progress: false,
+            stop: false,
+            stats,
+            limits,
+        }
+    }
+
+    /// Puts a connection on the ready list, once.
+    #[inline]
+    pub(crate) fn queue(&mut self, slot: u32) {
+        let token = self.slots.token(slot);
+        let beside = self.slots.get_mut(slot);
+        if !beside.queued {
+            beside.queued = true;
+            self.ready.push(token);
+        }
+    }
+
+    /// Owes the connection a call of `room`.
+    pub(crate) fn wake(&mut self, token: Token) {
+        if self.slots.is_live(token) {
+            self.slots.get_mut(token.slot).woken = true;
+            self.queue(token.slot);
+        } else {
+            self.stats.stale_tokens.add(1);
+        }
+    }
+
+    /// Takes the memory of the oldest unfinished input back. False if nobody holds any.
+    pub(crate) fn evict_oldest_unfinished(&mut self) -> bool {
+        let Some(slot) = self.slots.oldest_unfinished() else { return false };
+        self.slots.unlink(slot);
+        let beside = self.slots.get_mut(slot);
+        beside.evicted = true;
+        if let Some(lease) = beside.input.take() {
+            self.buffers.give_back(lease);
+        }
+        self.stats.evictions.add(1);
+        self.queue(slot);
+        true
+    }
+
+    /// Keeps input that no message has taken yet. Gives memory of older unfinished input up where there is no room.
+    pub(crate) fn keep_input(&mut self, slot: u32, bytes: &[u8]) {
+        debug_assert!(self.slots.get(slot).input.is_none());
+        let mut lease = None;
+        while self.buffers.append(&mut lease, bytes).is_err() {
+            if !self.evict_oldest_unfinished() {
+                // Nobody older: unsent output holds the memory, and this one gives way.
+                self.slots.get_mut(slot).evicted = true;
+                self.stats.evictions.add(1);
+                return;
+            }
+        }
+        self.slots.get_mut(slot).input = lease;
+        self.slots.link(slot);
+    }
+
+    /// Puts a connection on the list of closes and takes everything from it that others can use.
+    pub(crate) fn bury(&mut self, slot: u32) {
+        self.drop_input(slot);
+        self.drop_output(slot);
+        self.wheel.remove(slot);
+        self.closes.push_back(slot);
+    }
+
+    /// Gives the kept input back.
+    pub(crate) fn drop_input(&mut self, slot: u32) {
+        if let Some(lease) = self.slots.get_mut(slot).input.take() {
+            self.buffers.give_back(lease);
+            self.slots.unlink(slot);
+        }
+    }
+
+    /// Gives the unsent output back.
+    pub(crate) fn drop_output(&mut self, slot: u32) {
+        if let Some(lease) = self.slots.get_mut(slot).output.take() {
+            self.buffers.give_back(lease);
+        }
+    }
+
+    /// Keeps output that the kernel did not take. False if there is no memory even after every eviction.
+    #[must_use]
+    pub(crate) fn keep_output(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        loop {
+            let output = &mut self.slots.get_mut(slot).output;
+            if self.buffers.append(output, bytes).is_ok() {
+                return true;
+            }
+            if !self.evict_oldest_unfinished() {
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! What one loop counts, and what it is doing now: written by the loop, read by any thread, without a lock.
+//!
+//! Each number has one writer, the loop's thread. So adding is a load and a store, not a locked instruction, and costs as much as
+//! adding to a local number. Readers see each number whole, but not all of the same instant. Read next: `histogram.rs`.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::handler::CloseReason;
+use crate::histogram::Histogram;
+
+/// A number that grows, with one writer.
+#[derive(Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
+    /// Adds `n`. Only the loop's thread may: two writers would lose counts (not memory safety).
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        // Not fetch_add: a locked instruction costs about 20 cycles on x86, and with one writer it protects against nobody. It
+        // wraps at 2^64, like fetch_add.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down, with one writer.
+#[derive(Debug)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    const fn new() -> Gauge {
+        Gauge(AtomicU64::new(0))
+    }
+
+    /// Sets it. Only the loop's thread may.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Raises it to `value` if it is lower. Only the loop's thread may.
+    #[inline]
+    pub(crate) fn raise_to(&self, value: u64) {
+        if value > self.get() {
+            self.set(value);
+        }
+    }
+
+    /// Adds `n`. Only the loop's thread may.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.set(self.get() + n);
+    }
+
+    /// Subtracts `n`. Only the loop's thread may.
+    #[inline]
+    pub(crate) fn sub(&self, n: u64) {
+        let value = self.get();
+        debug_assert!(value >= n, "a gauge of {value} was lowered by {n}: something was counted out that was never counted in");
+        self.set(value.saturating_sub(n));
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An error of accept(2), by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// The process has no descriptor left (RLIMIT_NOFILE).
+    Emfile,
+    /// The system has no descriptor left (`fs.file-max`).
+    Enfile,
+    /// The kernel has no memory for the socket, or its limit is reached.
+    Enobufs,
+    /// As [`AcceptError::Enobufs`].
+    Enomem,
+    /// The client has left before it was accepted.
+    Econnaborted,
+    /// As [`AcceptError::Econnaborted`], on some kernels.
+    Eproto,
+    /// Any other: the network's errors come through accept too (accept(2), "Error handling").
+    Other,
+}
+
+impl AcceptError {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [AcceptError; Self::COUNT] = [
+        AcceptError::Emfile,
+        AcceptError::Enfile,
+        AcceptError::Enobufs,
+        AcceptError::Enomem,
+        AcceptError::Econnaborted,
+        AcceptError::Eproto,
+        AcceptError::Other,
+    ];
+
+    /// Which one it is.
+    #[must_use]
+    pub fn of(error: &io::Error) -> AcceptError {
+        match error.raw_os_error() {
+            Some(libc::EMFILE) => AcceptError::Emfile,
+            Some(libc::ENFILE) => AcceptError::Enfile,
+            Some(libc::ENOBUFS) => AcceptError::Enobufs,
+            Some(libc::ENOMEM) => AcceptError::Enomem,
+            Some(libc::ECONNABORTED) => AcceptError::Econnaborted,
+            Some(libc::EPROTO) => AcceptError::Eproto,
+            _ => AcceptError::Other,
+        }
+    }
+
+    /// The name in metrics: lower case, as errno(3) has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            AcceptError::Emfile => "emfile",
+            AcceptError::Enfile => "enfile",
+            AcceptError::Enobufs => "enobufs",
+            AcceptError::Enomem => "enomem",
+            AcceptError::Econnaborted => "econnaborted",
+            AcceptError::Eproto => "eproto",
+            AcceptError::Other => "other",
+        }
+    }
+}
+
+/// Which of the [`crate::Handler`]'s callbacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callback {
+    /// [`crate::Handler::opened`]
+    Opened,
+    /// [`crate::Handler::input`]
+    Input,
+    /// [`crate::Handler::ended`]
+    Ended,
+    /// [`crate::Handler::room`]
+    Room,
+    /// [`crate::Handler::mail`], or [`crate::Handler::undelivered`]
+    Mail,
+    /// [`crate::Handler::deadline`]
+    Deadline,
+    /// [`crate::Handler::pressed`]
+    Pressed,
+    /// [`crate::Handler::panicked`]
+    Panicked,
+    /// [`crate::Handler::closed`]
+    Closed,
+    /// [`crate::Handler::woke`]
+    Woke,
+    /// [`crate::Handler::connect_failed`]
+    ConnectFailed,
+}
+
+impl Callback {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Callback; Self::COUNT] = [
+        Callback::Opened,
+        Callback::Input,
+        Callback::Ended,
+        Callback::Room,
+        Callback::Mail,
+        Callback::Deadline,
+        Callback::Pressed,
+        Callback::Panicked,
+        Callback::Closed,
+        Callback::Woke,
+        Callback::ConnectFailed,
+    ];
+
+    /// The name in metrics and logs: that of the method.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Callback::Opened => "opened",
+            Callback::Input => "input",
+            Callback::Ended => "ended",
+            Callback::Room => "room",
+            Callback::Mail => "mail",
+            Callback::Deadline => "deadline",
+            Callback::Pressed => "pressed",
+            Callback::Panicked => "panicked",
+            Callback::Closed => "closed",
+            Callback::Woke => "woke",
+            Callback::ConnectFailed => "connect_failed",
+        }
+    }
+}
+
+/// A callback that was running when somebody looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Which one.
+    pub callback: Callback,
+    /// Of the connection in this slot; [`Stats::NO_SLOT`] for those that belong to none.
+    pub slot: u32,
+    /// How many callbacks this loop has begun. The same number seen twice is the same call, and the time between both looks is the
+    /// least that it has lasted.
+    pub sequence: u64,
+    /// How long the turn has lasted in which it runs: the most that it can have lasted.
+    pub turn_age: Duration,
+}
+
+/// The numbers of one loop.
+///
+/// How a watchdog finds the callback that stalls a loop: it calls [`Stats::running`] again and again, say each 100 ms. The loop does not
+/// read a clock for each callback, it only counts them; when the watchdog sees the same [`Running::sequence`] twice, that call has
+/// run since the first look at least, and [`Running::callback`] names it. [`Stats::turn_age`] alone tells whether a turn is long.
+#[derive(Debug)]
+#[repr(align(128))] // Two cache lines, since the CPU fetches neighbours: the loops' numbers must not share lines with each other.
+pub struct Stats {
+    base: Instant,
+    /// Nanoseconds from `base` at which the present turn began, plus 1; 0 while the loop sleeps in poll.
+    turn_started: AtomicU64,
+    /// Odd while a callback runs: twice the number of callbacks that have ended, plus one.
+    sequence: AtomicU64,
+    /// Callback in the high 32 bits, slot in the low ones. Means something while `sequence` is odd.
+    running: AtomicU64,
+
+    /// Turns of the loop: returns from poll.
+    pub turns: Counter,
+    /// Turns in which nothing moved: no byte, no accept, no mail, no deadline, no close. Many of them are a spin (failure mode R4).
+    pub turns_without_progress: Counter,
+    /// Events that poll returned. Over `turns`: how many at a time.
+    pub events: Counter,
+    /// The most events of one turn.
+    pub events_per_turn_max: Gauge,
+    /// From poll's return to the next call of poll: how long everyone else waited.
+    pub turn_duration: Histogram,
+    /// How late deadlines ran, after the tick of 1 ms to which they are rounded up.
+    pub loop_lag: Histogram,
+
+    /// Connections taken from a listener.
+    pub accepts: Counter,
+    accept_errors: [Counter; AcceptError::COUNT],
+    /// How often accepting stopped for want of descriptors or memory.
+    pub accept_pauses: Counter,
+    /// Outbound connections begun.
+    pub connects: Counter,
+    /// Outbound connections that failed.
+    pub connect_failures: Counter,
+    closes: [Counter; CloseReason::COUNT],
+
+    /// Calls of read(2), those that found nothing among them.
+    pub reads: Counter,
+    /// Bytes they returned.
+    pub bytes_read: Counter,
+    /// Bytes read and forgotten while lingering before a close.
+    pub bytes_discarded: Counter,
+    /// Calls of write(2).
+    pub writes: Counter,
+    /// Bytes that the kernel took.
+    pub bytes_written: Counter,
+    /// Writes of which the kernel took less than was offered, or nothing.
+    pub short_writes: Counter,
+    /// Visits that ended because a budget was spent.
+    pub budget_exits: Counter,
+
+    /// Times that a rest found no room in the pool at first.
+    pub buffer_waits: Counter,
+    /// Connections that gave their unfinished input up for others'.
+    pub evictions: Counter,
+    /// Bytes of all leases. Not what is in them: a lease of 4 KiB may hold one byte.
+    pub leased_bytes: Gauge,
+    /// Bytes of all buffers of the pool, leased or free.
+    pub buffer_bytes: Gauge,
+
+    /// Events, mail and wakes for a connection that had gone.
+    pub stale_tokens: Counter,
+    /// Turns that another thread's wake ended. Less than the mail, when the mail comes in bursts.
+    pub wakes: Counter,
+    /// Mail handed to its connection.
+    pub mail_delivered: Counter,
+    /// Mail whose connection had gone.
+    pub mail_undelivered: Counter,
+    /// Panics of callbacks, each of which closed a connection.
+    pub panics: Counter,
+
+    /// Connections that are open and not lingering.
+    pub connections_open: Gauge,
+    /// Connections that have said all and discard what still comes in.
+    pub connections_lingering: Gauge,
+    /// Outbound connections that wait for their peer.
+    pub connections_connecting: Gauge,
+    /// The limit on all of these together, as fitted under the descriptor limit.
+    pub connections_max: Gauge,
+}
+
+impl Stats {
+    /// [`Running::slot`] of a callback that belongs to no connection.
+    pub const NO_SLOT: u32 = u32::MAX;
+
+    /// All zero. Times are kept as distances from `base`, which must not be after the first turn.
+    pub(crate) fn new(base: Instant) -> Stats {
+        Stats {
+            base,
+            turn_started: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            running: AtomicU64::new(0),
+            turns: Counter::new(),
+            turns_without_progress: Counter::new(),
+            events: Counter::new(),
+            events_per_turn_max: Gauge::new(),
+            turn_duration: Histogram::new(),
+            loop_lag: Histogram::new(),
+            accepts: Counter::new(),
+            accept_errors: [const { Counter::new() }; AcceptError::COUNT],
+            accept_pauses: Counter::new(),
+            connects: Counter::new(),
+            connect_failures: Counter::new(),
+            closes: [const { Counter::new() }; CloseReason::COUNT],
+            reads: Counter::new(),
+            bytes_read: Counter::new(),
+            bytes_discarded: Counter::new(),
+            writes: Counter::new(),
+            bytes_written: Counter::new(),
+            short_writes: Counter::new(),
+            budget_exits: Counter::new(),
+            buffer_waits: Counter::new(),
+            evictions: Counter::new(),
+            leased_bytes: Gauge::new(),
+            buffer_bytes: Gauge::new(),
+            stale_tokens: Counter::new(),
+            wakes: Counter::new(),
+            mail_delivered: Counter::new(),
+            mail_undelivered: Counter::new(),
+            panics: Counter::new(),
+            connections_open: Gauge::new(),
+            connections_lingering: Gauge::new(),
+            connections_connecting: Gauge::new(),
+            connections_max: Gauge::new(),
+        }
+    }
+
+    /// Connections that ended for this reason.
+    #[must_use]
+    pub fn closes(&self, reason: CloseReason) -> &Counter {
+        &self.closes[reason as usize]
+    }
+
+    /// Failures of accept(2) with this error. `WouldBlock` and `Interrupted` are none.
+    #[must_use]
+    pub fn accept_errors(&self, error: AcceptError) -> &Counter {
+        &self.accept_errors[error as usize]
+    }
+
+    /// How long the present turn has lasted at `now`, by this process's monotonic clock. `None` while the loop sleeps in poll.
+    #[must_use]
+    pub fn turn_age(&self, now: Instant) -> Option<Duration> {
+        let started_nanos = self.turn_started.load(Ordering::Relaxed).checked_sub(1)?;
+        // A turn that began after the caller read its clock has age 0.
+        Some(now.saturating_duration_since(self.base).saturating_sub(Duration::from_nanos(started_nanos)))
+    }
+
+    /// The callback that is running now, if one is. See [`Stats`] for what a watchdog does with it.
+    #[must_use]
+    pub fn running(&self, now: Instant) -> Option<Running> {
+        // A sequence lock: the same odd number before and after means that `running` belongs to it. If the loop is so busy that it
+        // changes each time, no callback is slow, and there is nothing to tell.
+        for _ in 0..8 {
+            let sequence = self.sequence.load(Ordering::Acquire);
+            if sequence % 2 == 0 {
+                return None;
+            }
+            let running = self.running.load(Ordering::Acquire);
+            if self.sequence.load(Ordering::Acquire) == sequence {
+                return Some(Running {
+                    callback: *Callback::ALL.get((running >> 32) as usize)?,
+                    slot: running as u32,
+                    sequence: sequence / 2 + 1,
+                    turn_age: self.turn_age(now).unwrap_or_default(),
+                });
+            }
+        }
+        None
+    }
+
+    /// The loop has returned from poll.
+    #[inline]
+    pub(crate) fn turn_begins(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.base).as_nanos() as u64; // Enough for 584 years.
+        self.turn_started.store(nanos + 1, Ordering::Relaxed);
+    }
+
+    /// The loop goes to poll.
+    #[inline]
+    pub(crate) fn turn_ends(&self) {
+        self.turn_started.store(0, Ordering::Relaxed);
+    }
+
+    /// A callback begins. Two stores and no clock: this is done for every message.
+    #[inline]
+    pub(crate) fn enter(&self, callback: Callback, slot: u32) {
+        // Release, so that who sees this value sees also that the callback before has ended. On x86 all stores are.
+        self.running.store((callback as u64) << 32 | u64::from(slot), Ordering::Release);
+        // Odd from any value: after a panic `leave` has not run.
+        self.sequence.store((self.sequence.load(Ordering::Relaxed) + 1) | 1, Ordering::Release);
+    }
+
+    /// The callback has returned, or has panicked.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        self.sequence.store((self.sequence.load(Ordering::Relaxed) | 1) + 1, Ordering::Release);
+    }
+}
