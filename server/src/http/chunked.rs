@@ -85,21 +85,12 @@ pub(super) struct Chunked {
 
 impl Chunked {
     pub(super) const fn new() -> Self {
-        Self {
-            left_bytes: 0,
-            body_bytes: 0,
-            extra_bytes: 0,
-            digits: 0,
-            at: At::Size,
-        }
+        Self { left_bytes: 0, body_bytes: 0, extra_bytes: 0, digits: 0, at: At::Size }
     }
 
     /// Counts data that the sink took.
     pub(super) fn took(&mut self, bytes: u64) {
-        assert!(
-            self.at == At::Data && bytes <= self.left_bytes,
-            "took more than the piece that was offered"
-        );
+        assert!(self.at == At::Data && bytes <= self.left_bytes, "took more than the piece that was offered");
         self.left_bytes -= bytes;
         if self.left_bytes == 0 {
             self.at = At::DataCr;
@@ -130,12 +121,8 @@ impl Chunked {
     fn next(&mut self, limits: &HttpLimits, byte: u8) -> Result<At, Refusal> {
         use At::*;
         match self.at {
-            SizeSpace | NameStart | Name | NameSpace | ValueStart | Value | Quoted | QuotedPair
-            | QuotedEnd | ValueSpace => {
-                self.extra(
-                    limits.chunk_extension_bytes_max,
-                    Refusal::ChunkExtensionTooLong,
-                )?;
+            SizeSpace | NameStart | Name | NameSpace | ValueStart | Value | Quoted | QuotedPair | QuotedEnd | ValueSpace => {
+                self.extra(limits.chunk_extension_bytes_max, Refusal::ChunkExtensionTooLong)?;
             }
             TrailerStart | TrailerName | TrailerValue | TrailerLf => {
                 self.extra(limits.trailer_bytes_max, Refusal::TrailersTooLong)?;
@@ -179,9 +166,7 @@ impl Chunked {
             (TrailerValue, _) if is_text_byte(byte) => Ok(TrailerValue),
             (TrailerLf, b'\n') => Ok(TrailerStart),
             (EndLf, b'\n') => Ok(EndLf),
-            (TrailerStart | TrailerName | TrailerValue | TrailerLf | EndLf, _) => {
-                Err(Refusal::Trailer)
-            }
+            (TrailerStart | TrailerName | TrailerValue | TrailerLf | EndLf, _) => Err(Refusal::Trailer),
             (_, _) => Err(Refusal::ChunkExtension),
         }
     }
@@ -260,21 +245,13 @@ mod tests {
             (&b"0\r\n\r\n"[..], &b""[..]),
             (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
             (b"00005\r\nhello\r\n000\r\n\r\n", b"hello"),
-            (
-                b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n",
-                b"01234567890123456789",
-            ),
+            (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", b"01234567890123456789"),
             (b"1;a\r\nx\r\n0;b=c\r\n\r\n", b"x"),
             (b"1 ; a = \"q;\\\"\\\\ \" ;b\r\nx\r\n0\r\n\r\n", b"x"),
             (b"1\r\nx\r\n0\r\nTrailer: 1\r\nOther:\r\n\r\n", b"x"),
             (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
         ] {
-            assert_eq!(
-                decode(wire),
-                Ok((body.to_vec(), 0)),
-                "{}",
-                wire.escape_ascii()
-            );
+            assert_eq!(decode(wire), Ok((body.to_vec(), 0)), "{}", wire.escape_ascii());
         }
     }
 }

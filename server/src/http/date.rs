@@ -21,12 +21,7 @@ impl HttpDate {
     /// Ties the loop's clock to the wall clock: both read at the same moment.
     #[must_use]
     pub fn new(now: Instant, wall: SystemTime) -> Self {
-        let mut date = Self {
-            anchor_wall: Duration::ZERO,
-            anchor: now,
-            next: now,
-            text: [b' '; 29],
-        };
+        let mut date = Self { anchor_wall: Duration::ZERO, anchor: now, next: now, text: [b' '; 29] };
         date.set(now, wall);
         date
     }
@@ -52,8 +47,7 @@ impl HttpDate {
     fn refresh(&mut self, now: Instant) {
         let wall = self.anchor_wall + now.saturating_duration_since(self.anchor);
         self.text = imf_fixdate(wall.as_secs());
-        self.next =
-            now + (Duration::from_secs(1) - Duration::from_nanos(wall.subsec_nanos().into()));
+        self.next = now + (Duration::from_secs(1) - Duration::from_nanos(wall.subsec_nanos().into()));
     }
 }
 
@@ -90,16 +84,11 @@ fn put_two(text: &mut [u8; 29], at: usize, number: u64) {
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // from 1 March of year 0
     let (era, day_of_era) = (days / 146_097, days % 146_097); // eras of 400 years
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
@@ -152,15 +141,9 @@ mod tests {
         let mut date = HttpDate::new(now, wall);
         assert_eq!(&date.bytes(now)[17..25], b"08:49:37");
         let next = now + Duration::from_millis(750);
-        assert_eq!(
-            &date.bytes(next - Duration::from_nanos(1))[17..25],
-            b"08:49:37"
-        );
+        assert_eq!(&date.bytes(next - Duration::from_nanos(1))[17..25], b"08:49:37");
         assert_eq!(&date.bytes(next)[17..25], b"08:49:38");
-        assert_eq!(
-            &date.bytes(next + Duration::from_secs(3600))[17..25],
-            b"09:49:38"
-        );
+        assert_eq!(&date.bytes(next + Duration::from_secs(3600))[17..25], b"09:49:38");
         date.set(next, UNIX_EPOCH);
         assert_eq!(&date.bytes(next)[..], b"Thu, 01 Jan 1970 00:00:00 GMT");
     }

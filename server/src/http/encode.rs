@@ -63,12 +63,7 @@ impl Response {
     /// `date` comes from [`super::HttpDate`].
     #[must_use]
     #[inline]
-    pub fn encode_head(
-        &self,
-        plan: &ResponsePlan,
-        date: &[u8; 29],
-        into: &mut [u8],
-    ) -> Option<usize> {
+    pub fn encode_head(&self, plan: &ResponsePlan, date: &[u8; 29], into: &mut [u8]) -> Option<usize> {
         let mut out = Cursor { into, at: 0 };
         out.beginning(self, date)?;
         if !is_bodiless(self.status) {
@@ -82,23 +77,14 @@ impl Response {
     #[must_use]
     #[inline]
     pub fn body_to_send(&self, plan: &ResponsePlan) -> &[u8] {
-        if plan.is_head || is_bodiless(self.status) {
-            b""
-        } else {
-            self.body.bytes()
-        }
+        if plan.is_head || is_bodiless(self.status) { b"" } else { self.body.bytes() }
     }
 }
 
 impl StreamHead {
     /// Writes the head; returns its length and how to frame what follows, or `None` when it does not fit.
     #[must_use]
-    pub fn encode_head(
-        &self,
-        plan: &ResponsePlan,
-        date: &[u8; 29],
-        into: &mut [u8],
-    ) -> Option<(usize, StreamFraming)> {
+    pub fn encode_head(&self, plan: &ResponsePlan, date: &[u8; 29], into: &mut [u8]) -> Option<(usize, StreamFraming)> {
         let framing = if is_bodiless(self.response.status) {
             StreamFraming::None
         } else {
@@ -117,19 +103,8 @@ impl StreamHead {
         }
         // For HEAD nothing follows, so nothing has to be delimited by closing.
         let until_close = framing == StreamFraming::UntilClose && !plan.is_head;
-        out.ending(
-            &self.response,
-            plan.version,
-            plan.keep_alive && !until_close,
-        )?;
-        Some((
-            out.at,
-            if plan.is_head {
-                StreamFraming::None
-            } else {
-                framing
-            },
-        ))
+        out.ending(&self.response, plan.version, plan.keep_alive && !until_close)?;
+        Some((out.at, if plan.is_head { StreamFraming::None } else { framing }))
     }
 }
 
@@ -279,18 +254,11 @@ mod tests {
     #[test]
     fn every_status_line_begins_with_its_own_status() {
         for (status, line) in STATUS_LINES {
-            assert!(
-                line.starts_with(format!("HTTP/1.1 {status} ").as_bytes()),
-                "{status}"
-            );
+            assert!(line.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{status}");
             assert!(line.ends_with(b"\r\n"));
         }
         for refusal in super::super::Refusal::ALL {
-            assert!(
-                STATUS_LINES
-                    .iter()
-                    .any(|(status, _)| *status == refusal.status())
-            );
+            assert!(STATUS_LINES.iter().any(|(status, _)| *status == refusal.status()));
         }
     }
 }

@@ -39,10 +39,7 @@ impl FramingHeaders {
             if !byte.is_ascii_digit() {
                 return Err(Refusal::ContentLength);
             }
-            length = length
-                .checked_mul(10)
-                .and_then(|tens| tens.checked_add(u64::from(byte - b'0')))
-                .ok_or(Refusal::ContentLength)?;
+            length = length.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0'))).ok_or(Refusal::ContentLength)?;
         }
         self.content_length = Some(length);
         Ok(())
@@ -59,9 +56,7 @@ impl FramingHeaders {
                     return Err(Refusal::TransferEncoding);
                 }
                 None if element.eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
-                Some(Coding::Unknown) if element.eq_ignore_ascii_case(b"chunked") => {
-                    Coding::UnknownThenChunked
-                }
+                Some(Coding::Unknown) if element.eq_ignore_ascii_case(b"chunked") => Coding::UnknownThenChunked,
                 _ if is_coding(element) => Coding::Unknown,
                 _ => return Err(Refusal::TransferEncoding),
             });
@@ -70,11 +65,7 @@ impl FramingHeaders {
     }
 
     /// Decides, or refuses.
-    pub(super) fn body_kind(
-        &self,
-        version: Version,
-        limits: &HttpLimits,
-    ) -> Result<BodyKind, Refusal> {
+    pub(super) fn body_kind(&self, version: Version, limits: &HttpLimits) -> Result<BodyKind, Refusal> {
         match (self.coding, self.content_length) {
             (None, None | Some(0)) => Ok(BodyKind::None),
             (None, Some(length)) if length > limits.body_bytes_max => Err(Refusal::BodyTooLong),
@@ -92,14 +83,9 @@ impl FramingHeaders {
 /// `gzip` or `name;parameter=value`, without `chunked` in disguise: it has no parameters (RFC 9112
 /// section 7.1), and another reader might look for the word alone.
 fn is_coding(element: &[u8]) -> bool {
-    let end = element
-        .iter()
-        .position(|&byte| !is_token_byte(byte))
-        .unwrap_or(element.len());
+    let end = element.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(element.len());
     let (name, parameters) = element.split_at(end);
-    !name.is_empty()
-        && !name.eq_ignore_ascii_case(b"chunked")
-        && (parameters.is_empty() || parameters.trim_ascii_start().starts_with(b";"))
+    !name.is_empty() && !name.eq_ignore_ascii_case(b"chunked") && (parameters.is_empty() || parameters.trim_ascii_start().starts_with(b";"))
 }
 
 #[cfg(test)]
@@ -118,11 +104,7 @@ mod tests {
     fn only_a_single_final_chunked_is_a_body() {
         assert_eq!(coding(&["chunked"]), Ok(BodyKind::Chunked));
         assert_eq!(coding(&["ChunKed"]), Ok(BodyKind::Chunked));
-        for unknown in [
-            &["gzip, chunked"][..],
-            &["gzip", "chunked"],
-            &["gzip;q=1,chunked"],
-        ] {
+        for unknown in [&["gzip, chunked"][..], &["gzip", "chunked"], &["gzip;q=1,chunked"]] {
             assert_eq!(coding(unknown), Err(Refusal::UnknownCoding), "{unknown:?}");
         }
         for malformed in [
@@ -142,11 +124,7 @@ mod tests {
             &["gzip chunked"],
             &["gzip", ""],
         ] {
-            assert_eq!(
-                coding(malformed),
-                Err(Refusal::TransferEncoding),
-                "{malformed:?}"
-            );
+            assert_eq!(coding(malformed), Err(Refusal::TransferEncoding), "{malformed:?}");
         }
     }
 }

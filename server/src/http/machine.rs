@@ -5,7 +5,8 @@
 
 use super::chunked::{Chunked, Framing};
 use super::encode::ResponsePlan;
-use super::head::{self, HeadScan};
+use super::head;
+use super::scan::HeadScan;
 use super::{BodyKind, HttpLimits, Method, Refusal, Request, Version};
 
 /// What follows in the input. Borrowed from it, uncopied.
@@ -91,13 +92,7 @@ impl Machine {
     /// The machine of a new connection.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            state: State::Head(HeadScan::new()),
-            version: Version::Http11,
-            is_head: false,
-            keep_alive: true,
-            continue_due: false,
-        }
+        Self { state: State::Head(HeadScan::new()), version: Version::Http11, is_head: false, keep_alive: true, continue_due: false }
     }
 
     /// Looks at the unconsumed input: how many bytes to consume now, and what follows.
@@ -113,17 +108,9 @@ impl Machine {
                     return (0, Step::NeedBytes);
                 }
                 self.continue_due = false;
-                let bytes = usize::try_from(*left_bytes)
-                    .unwrap_or(usize::MAX)
-                    .min(input.len());
+                let bytes = usize::try_from(*left_bytes).unwrap_or(usize::MAX).min(input.len());
                 let last = bytes as u64 == *left_bytes;
-                (
-                    0,
-                    Step::Body {
-                        piece: &input[..bytes],
-                        last,
-                    },
-                )
+                (0, Step::Body { piece: &input[..bytes], last })
             }
             State::Chunked(_) => self.step_chunked(limits, input),
             State::Answering | State::Closed => (0, Step::Paused),
@@ -136,19 +123,21 @@ impl Machine {
         let State::Head(scan) = &mut self.state else {
             unreachable!("called in this state only");
         };
-        let skipped = match scan.skip_newlines(limits, input) {
-            Ok(skipped) => skipped,
-            Err(refusal) => return self.refuse(0, refusal),
-        };
+        let skipped = scan.skip_newlines(limits, input);
         let rest = &input[skipped..];
-        let head_bytes = match scan.scan(limits, rest) {
-            Ok(Some(head_bytes)) => head_bytes,
-            Ok(None) => return (skipped, Step::NeedBytes),
-            Err(refusal) => return self.refuse(skipped, refusal),
+        let whole = if scan.has_begun() {
+            None
+        } else {
+            let window = &rest[..rest.len().min(limits.head_bytes_max as usize)];
+            head::parse(limits, window).ok().flatten()
         };
-        let request = match head::parse(limits, &rest[..head_bytes]) {
-            Ok(request) => request,
-            Err(refusal) => return self.refuse(skipped, refusal),
+        let (head_bytes, request) = match whole {
+            Some(found) => found,
+            None => match scan_then_parse(scan, limits, rest) {
+                Ok(Some(found)) => found,
+                Ok(None) => return (skipped, Step::NeedBytes),
+                Err(refusal) => return self.refuse(skipped, refusal),
+            },
         };
         self.version = request.version;
         self.is_head = request.method == Method::Head;
@@ -174,26 +163,12 @@ impl Machine {
             Framing::NeedBytes => (used, Step::NeedBytes),
             Framing::Data(left_bytes) => {
                 let rest = &input[used..];
-                let bytes = usize::try_from(left_bytes)
-                    .unwrap_or(usize::MAX)
-                    .min(rest.len());
-                (
-                    used,
-                    Step::Body {
-                        piece: &rest[..bytes],
-                        last: false,
-                    },
-                )
+                let bytes = usize::try_from(left_bytes).unwrap_or(usize::MAX).min(rest.len());
+                (used, Step::Body { piece: &rest[..bytes], last: false })
             }
             Framing::End => {
                 self.state = State::Answering;
-                (
-                    used,
-                    Step::Body {
-                        piece: &[],
-                        last: true,
-                    },
-                )
+                (used, Step::Body { piece: &[], last: true })
             }
             Framing::Refuse(refusal) => self.refuse(used, refusal),
         }
@@ -279,11 +254,7 @@ impl Machine {
     /// What the head of the response must say.
     #[must_use]
     pub fn response_plan(&self) -> ResponsePlan {
-        ResponsePlan {
-            version: self.version,
-            is_head: self.is_head,
-            keep_alive: self.keep_alive,
-        }
+        ResponsePlan { version: self.version, is_head: self.is_head, keep_alive: self.keep_alive }
     }
 
     /// True once, when `100 Continue` should be sent: the peer waits for it, the service wants the body,
@@ -303,5 +274,18 @@ impl Machine {
             State::Answering => AtEnd::Answering,
             State::Closed | State::Broken(_) => AtEnd::Closed,
         }
+    }
+}
+
+/// For a head that is incomplete, came in pieces, or is broken: the scan says what comes first.
+#[cold]
+fn scan_then_parse<'a>(scan: &mut HeadScan, limits: &HttpLimits, rest: &'a [u8]) -> Result<Option<(usize, Request<'a>)>, Refusal> {
+    match scan.scan(limits, rest)? {
+        // Where the scan saw a whole head, the parser must not wait for more: that would be a hang.
+        Some(head_bytes) => match head::parse(limits, &rest[..head_bytes])? {
+            Some(found) => Ok(Some(found)),
+            None => Err(Refusal::RequestLine),
+        },
+        None => Ok(None),
     }
 }

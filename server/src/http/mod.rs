@@ -16,12 +16,11 @@ mod percent;
 mod refusal;
 mod request;
 mod response;
+mod scan;
 mod target;
 
 pub use date::HttpDate;
-pub use encode::{
-    CHUNK_END, CHUNK_HEADER_BYTES, CONTINUE, LAST_CHUNK, ResponsePlan, StreamFraming, chunk_header,
-};
+pub use encode::{CHUNK_END, CHUNK_HEADER_BYTES, CONTINUE, LAST_CHUNK, ResponsePlan, StreamFraming, chunk_header};
 pub use limits::{HEADERS_CAPACITY, HttpLimits};
 pub use machine::{AtEnd, Machine, Step};
 pub use percent::{InvalidPercent, percent_decode};

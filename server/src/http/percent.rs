@@ -47,9 +47,7 @@ pub fn percent_decode(text: &str) -> Result<Cow<'_, str>, InvalidPercent> {
         }
         rest = &after[2..];
     }
-    String::from_utf8(decoded)
-        .map(Cow::Owned)
-        .map_err(|_| InvalidPercent)
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| InvalidPercent)
 }
 
 /// The value of one hexadecimal digit.
@@ -85,11 +83,7 @@ mod tests {
             ("%+1", Err(InvalidPercent)),
             ("%ff", Err(InvalidPercent)),
         ] {
-            assert_eq!(
-                percent_decode(text).as_deref().map_err(|e| *e),
-                decoded,
-                "{text:?}"
-            );
+            assert_eq!(percent_decode(text).as_deref().map_err(|e| *e), decoded, "{text:?}");
         }
     }
 }

@@ -83,15 +83,21 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// What follows the `?`, without it.
     pub query: Option<&'a str>,
-    /// The authority of an absolute target, else Host; empty only in HTTP/1.0.
-    pub host: &'a str,
     /// The method's own text.
     pub method_text: &'a str,
     /// The header section: all lines after the request line, with the blank line.
     pub head: &'a [u8],
+    /// Found valid, and so ASCII; becomes text when somebody asks.
+    pub(super) host: &'a [u8],
 }
 
 impl<'a> Request<'a> {
+    /// The authority of an absolute target, else Host; empty only in HTTP/1.0, which need not have one.
+    #[must_use]
+    pub fn host(&self) -> &'a str {
+        std::str::from_utf8(self.host).unwrap_or_default()
+    }
+
     /// The header lines in order, repeated ones repeated.
     #[must_use]
     pub fn headers(&self) -> Headers<'a> {
@@ -101,16 +107,13 @@ impl<'a> Request<'a> {
     /// The value of the first header of this name, in any case. O(length of the head).
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.headers().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// As [`Request::header`], when the value is UTF-8.
     #[must_use]
     pub fn header_text(&self, name: &str) -> Option<&'a str> {
-        self.header(name)
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.header(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The value of `name` in a query of the form `a=1&b=2`, as sent: percent-encoding is left alone.

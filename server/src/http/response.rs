@@ -93,38 +93,21 @@ impl Response {
     #[must_use]
     #[inline]
     pub fn empty(status: u16) -> Self {
-        assert!(
-            (200..=599).contains(&status),
-            "not a final status: {status}"
-        );
-        Self {
-            status,
-            content_type: None,
-            headers: Vec::new(),
-            body: ResponseBody::Static(b""),
-            close: false,
-        }
+        assert!((200..=599).contains(&status), "not a final status: {status}");
+        Self { status, content_type: None, headers: Vec::new(), body: ResponseBody::Static(b""), close: false }
     }
 
     /// 200 with text, as `text/plain`.
     #[must_use]
     #[inline]
     pub fn text(body: impl Into<ResponseBody>) -> Self {
-        Self {
-            content_type: Some("text/plain"),
-            ..Self::empty(200)
-        }
-        .body(body)
+        Self { content_type: Some("text/plain"), ..Self::empty(200) }.body(body)
     }
 
     /// 200 with bytes, as `application/octet-stream`.
     #[must_use]
     pub fn bytes(body: impl Into<ResponseBody>) -> Self {
-        Self {
-            content_type: Some("application/octet-stream"),
-            ..Self::empty(200)
-        }
-        .body(body)
+        Self { content_type: Some("application/octet-stream"), ..Self::empty(200) }.body(body)
     }
 
     /// Changes the status.
@@ -134,10 +117,7 @@ impl Response {
     #[must_use]
     #[inline]
     pub fn status(mut self, status: u16) -> Self {
-        assert!(
-            (200..=599).contains(&status),
-            "not a final status: {status}"
-        );
+        assert!((200..=599).contains(&status), "not a final status: {status}");
         self.status = status;
         self
     }
@@ -169,11 +149,7 @@ impl Response {
     /// # Panics
     /// If the name is no token, or is one that the encoder writes itself: Connection, Content-Length,
     /// Content-Type, Date, Transfer-Encoding.
-    pub fn header(
-        mut self,
-        name: &'static str,
-        value: impl Into<Cow<'static, str>>,
-    ) -> Result<Self, InvalidHeader> {
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Result<Self, InvalidHeader> {
         let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
         assert!(is_token, "not a header name: {name}");
         let is_ours = OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name));
@@ -192,8 +168,7 @@ impl Response {
     /// As [`Response::header`], and if the value has a control byte.
     #[must_use]
     pub fn with_header(self, name: &'static str, value: &'static str) -> Self {
-        self.header(name, value)
-            .expect("a fixed header value without control bytes")
+        self.header(name, value).expect("a fixed header value without control bytes")
     }
 
     /// Says `Connection: close` and means it: the connection closes after this response.
@@ -228,10 +203,7 @@ impl Response {
     /// `length_bytes`: the exact length if it is known; else the body goes in chunks.
     #[must_use]
     pub fn into_stream(self, length_bytes: Option<u64>) -> StreamHead {
-        StreamHead {
-            response: self.body(""),
-            length_bytes,
-        }
+        StreamHead { response: self.body(""), length_bytes }
     }
 }
 
@@ -263,13 +235,7 @@ impl StreamHead {
 }
 
 /// What the encoder writes itself; a second one from a service would contradict it.
-const OURS: [&str; 5] = [
-    "Connection",
-    "Content-Length",
-    "Content-Type",
-    "Date",
-    "Transfer-Encoding",
-];
+const OURS: [&str; 5] = ["Connection", "Content-Length", "Content-Type", "Date", "Transfer-Encoding"];
 
 fn is_value(value: &str) -> bool {
     value.bytes().all(is_text_byte)

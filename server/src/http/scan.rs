@@ -1,0 +1,128 @@
+//! Finds the end of a head that comes in pieces, looking at each byte once.
+//!
+//! A head that arrives byte by byte must cost O(n) and not O(n²) (FAILURE_MODES S8), and the answer must
+//! not depend on how the bytes were cut. So the scan also refuses, at the first byte that no head may
+//! contain, what would otherwise be noticed only at the blank line that may never come.
+//! Read next: `head.rs`.
+
+use super::{HttpLimits, Refusal};
+
+/// How far a head has been looked through. All places are relative to the unconsumed input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeadScan {
+    /// Everything before it is known: no need to look again.
+    scanned_bytes: u32,
+    /// Where the line begins that the scan is in.
+    line_start: u32,
+    /// Empty lines skipped before the request line.
+    leading_newlines: u8,
+}
+
+impl HeadScan {
+    pub(super) const fn new() -> Self {
+        Self { scanned_bytes: 0, line_start: 0, leading_newlines: 0 }
+    }
+
+    /// Whether a head has begun: the request line's first byte was seen.
+    pub(super) fn has_begun(&self) -> bool {
+        self.scanned_bytes > 0
+    }
+
+    /// Consumes the empty lines that are allowed before the request line; returns their bytes.
+    #[inline]
+    pub(super) fn skip_newlines(&mut self, limits: &HttpLimits, input: &[u8]) -> usize {
+        let mut used = 0;
+        while self.scanned_bytes == 0 && self.leading_newlines < limits.leading_newlines_max && input[used..].starts_with(b"\r\n") {
+            self.leading_newlines += 1;
+            used += 2;
+        }
+        used
+    }
+
+    /// Looks at what is new in `head`; returns the length of the head once its blank line is there.
+    #[inline]
+    pub(super) fn scan(&mut self, limits: &HttpLimits, head: &[u8]) -> Result<Option<usize>, Refusal> {
+        let head_bytes_max = limits.head_bytes_max as usize;
+        let window = &head[..head.len().min(head_bytes_max)];
+        let request_line_bytes_max = limits.request_line_bytes_max();
+        let (mut at, mut line_start) = (self.scanned_bytes as usize, self.line_start as usize);
+        loop {
+            at = find_control(window, at);
+            if line_start == 0 && at > request_line_bytes_max {
+                return Err(too_long_request_line(limits, window));
+            }
+            match (window.get(at), window.get(at + 1)) {
+                (Some(b'\r'), Some(b'\n')) => {
+                    let line_end = at + 2;
+                    if at == line_start {
+                        // An empty first line: one more than `skip_newlines` may skip.
+                        return if at == 0 { Err(Refusal::LeadingNewlines) } else { Ok(Some(line_end)) };
+                    }
+                    (at, line_start) = (line_end, line_end);
+                }
+                (Some(b'\t'), _) => at += 1,
+                (Some(b'\r'), None) | (None, _) => break,
+                (Some(b'\r'), Some(_)) => return Err(Refusal::BareCr),
+                (Some(b'\n'), _) => return Err(Refusal::BareLf),
+                (Some(_), _) => return Err(Refusal::ControlByte),
+            }
+        }
+        if window.len() == head_bytes_max {
+            return Err(Refusal::HeadTooLong);
+        }
+        self.scanned_bytes = at as u32;
+        self.line_start = line_start as u32;
+        Ok(None)
+    }
+}
+
+/// The place of the first byte below 0x20 from `from` on, or the length of `bytes`.
+#[inline]
+fn find_control(bytes: &[u8], from: usize) -> usize {
+    const LOW: u64 = u64::from_ne_bytes([0x20; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = from;
+    // Eight bytes at once: subtracting 0x20 borrows into the high bit of exactly those below it, up to
+    // the first one; bytes from 0x80 on are masked out. Only the first one is asked for.
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let below = word.wrapping_sub(LOW) & !word & HIGH_BITS;
+        if below != 0 {
+            return at + (below.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|&byte| byte >= 0x20) {
+        at += 1;
+    }
+    at
+}
+
+/// Whose length it is: a method without end is 501, else the target is 414. RFC 9112 section 3.
+#[cold]
+fn too_long_request_line(limits: &HttpLimits, line: &[u8]) -> Refusal {
+    let method_bytes_max = limits.method_bytes_max as usize;
+    if line.iter().take(method_bytes_max + 1).any(|&byte| byte == b' ') { Refusal::TargetTooLong } else { Refusal::MethodTooLong }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_control_byte_is_found_wherever_it_is() {
+        for length in 0..40 {
+            for place in 0..=length {
+                for control in [0, 9, 10, 13, 0x1f] {
+                    for filler in [0x20, 0x21, 0x7f, 0x80, 0xa0, 0xff] {
+                        let mut bytes = vec![filler; length];
+                        bytes.iter_mut().skip(place).for_each(|byte| *byte = control);
+                        for from in 0..=place {
+                            assert_eq!(find_control(&bytes, from), place);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
