@@ -20,13 +20,7 @@ pub struct CoDel {
 impl CoDel {
     /// A controller that has seen nothing. `target` should be well below `interval`.
     pub fn new(target: Duration, interval: Duration) -> Self {
-        Self {
-            target,
-            interval,
-            shortest: None,
-            interval_ends: None,
-            overloaded: false,
-        }
+        Self { target, interval, shortest: None, interval_ends: None, overloaded: false }
     }
 
     /// Takes note of the wait of a job that is being dequeued, and says whether to shed it.

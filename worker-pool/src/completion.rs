@@ -36,13 +36,7 @@ impl<J: Job> Admitted<J> {
     /// The permit was taken from this ledger just before.
     pub(crate) fn new(job: J, terms: Terms, now: Instant, ledger: Arc<Ledger>) -> Self {
         ledger.stats.job_waits(terms.class);
-        Self {
-            job: Some(job),
-            terms,
-            admitted_at: now,
-            running: false,
-            ledger,
-        }
+        Self { job: Some(job), terms, admitted_at: now, running: false, ledger }
     }
 
     /// Leaves the queue to run.
@@ -71,7 +65,7 @@ impl<J: Job> Admitted<J> {
     pub(crate) fn take_back(mut self) -> Option<J> {
         let job = self.job.take()?;
         self.ledger.stats.job_taken_back(self.terms.class);
-        self.ledger.permits.release(self.terms.class);
+        self.ledger.stats.permits.release(self.terms.class);
         Some(job)
     }
 
@@ -82,29 +76,16 @@ impl<J: Job> Admitted<J> {
     }
 
     /// Takes the promise up again, for a job that was unguarded and has run.
-    pub(crate) fn guard_again(
-        job: J,
-        terms: Terms,
-        admitted_at: Instant,
-        ledger: Arc<Ledger>,
-    ) -> Self {
-        Self {
-            job: Some(job),
-            terms,
-            admitted_at,
-            running: true,
-            ledger,
-        }
+    pub(crate) fn guard_again(job: J, terms: Terms, admitted_at: Instant, ledger: Arc<Ledger>) -> Self {
+        Self { job: Some(job), terms, admitted_at, running: true, ledger }
     }
 
     fn answer_once(&mut self, outcome: Outcome<J::Output>) {
         let Some(job) = self.job.take() else { return };
         let class = self.terms.class;
-        self.ledger
-            .stats
-            .job_ends(class, self.running, outcome.kind());
+        self.ledger.stats.job_ends(class, self.running, outcome.kind());
         // Before the answer: whoever has it and asks again at once must find the room it left.
-        self.ledger.permits.release(class);
+        self.ledger.stats.permits.release(class);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| job.complete(outcome))) {
             self.ledger.stats.complete_panicked();
             drop_payload(payload);

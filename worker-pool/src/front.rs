@@ -63,15 +63,8 @@ mod model {
     pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 
     pub(crate) fn bounded<T>(messages_max: usize) -> (Sender<Message<T>>, Receiver<Message<T>>) {
-        let state = State {
-            messages: VecDeque::new(),
-            messages_max,
-            receiver_gone: false,
-        };
-        let channel = Arc::new(Channel {
-            state: Mutex::new(state),
-            arrived: Condvar::new(),
-        });
+        let state = State { messages: VecDeque::new(), messages_max, receiver_gone: false };
+        let channel = Arc::new(Channel { state: Mutex::new(state), arrived: Condvar::new() });
         (Sender(channel.clone()), Receiver(channel))
     }
 
@@ -113,13 +106,7 @@ mod model {
         }
 
         pub(crate) fn try_recv(&self) -> Result<T, Disconnected> {
-            self.0
-                .state
-                .lock()
-                .unwrap()
-                .messages
-                .pop_front()
-                .ok_or(Disconnected)
+            self.0.state.lock().unwrap().messages.pop_front().ok_or(Disconnected)
         }
     }
 

@@ -42,15 +42,7 @@ impl GradientLimit {
         // Starts small and grows while latency stays flat (20 there, for unknown servers).
         let start = limit_min + f64::from(settings.queue_jobs);
         let limit_max = f64::from(rules.in_flight_max);
-        Some(Self {
-            settings,
-            limit: start.min(limit_max),
-            limit_min,
-            limit_max,
-            long_s: None,
-            warm: 0,
-            window: Window::default(),
-        })
+        Some(Self { settings, limit: start.min(limit_max), limit_min, limit_max, long_s: None, warm: 0, window: Window::default() })
     }
 
     /// Jobs that may be in flight.
@@ -76,11 +68,7 @@ impl GradientLimit {
         if f64::from(window.in_flight_max) < self.limit / 2.0 {
             return None;
         }
-        let gradient = if short_s > 0.0 {
-            (long_s / short_s).clamp(0.5, 1.0)
-        } else {
-            1.0
-        };
+        let gradient = if short_s > 0.0 { (long_s / short_s).clamp(0.5, 1.0) } else { 1.0 };
         let wanted = self.limit * gradient + f64::from(self.settings.queue_jobs);
         let moved = self.limit + (wanted - self.limit) * self.settings.smoothing;
         self.limit = moved.clamp(self.limit_min, self.limit_max);
@@ -91,9 +79,7 @@ impl GradientLimit {
     fn blend_long(&mut self, short_s: f64) -> f64 {
         let mut long_s = match self.long_s {
             None => short_s,
-            Some(long_s) if self.warm < WARM_UP_WINDOWS => {
-                long_s + (short_s - long_s) / f64::from(self.warm + 1)
-            }
+            Some(long_s) if self.warm < WARM_UP_WINDOWS => long_s + (short_s - long_s) / f64::from(self.warm + 1),
             Some(long_s) => {
                 let factor = 2.0 / (f64::from(self.settings.long_windows) + 1.0);
                 long_s * (1.0 - factor) + short_s * factor

@@ -67,14 +67,7 @@ pub enum OutcomeKind {
 
 impl OutcomeKind {
     /// Every kind, in the order of its discriminant: for exporters.
-    pub const ALL: [Self; 6] = [
-        Self::Done,
-        Self::Panicked,
-        Self::Expired,
-        Self::Cancelled,
-        Self::Shed,
-        Self::Dropped,
-    ];
+    pub const ALL: [Self; 6] = [Self::Done, Self::Panicked, Self::Expired, Self::Cancelled, Self::Shed, Self::Dropped];
 
     /// The name to use as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -200,9 +193,7 @@ impl CancelFlag {
 
     /// Whether [`cancel`](Self::cancel) was called on this flag or a clone.
     pub fn is_cancelled(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.0.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 }
 
@@ -238,21 +229,11 @@ pub struct Checkpoint<'a> {
 impl<'a> Checkpoint<'a> {
     /// A checkpoint outside any pool: to test a job by itself.
     pub fn detached(terms: &'a Terms) -> Self {
-        Self {
-            terms,
-            phase: None,
-            heeds_terms: true,
-            told: Cell::new(None),
-        }
+        Self { terms, phase: None, heeds_terms: true, told: Cell::new(None) }
     }
 
     pub(crate) fn new(terms: &'a Terms, phase: &'a AtomicU8, heeds_terms: bool) -> Self {
-        Self {
-            terms,
-            phase: Some(phase),
-            heeds_terms,
-            told: Cell::new(None),
-        }
+        Self { terms, phase: Some(phase), heeds_terms, told: Cell::new(None) }
     }
 
     /// True when the job should return now: cancelled, past its deadline, or the pool drops its jobs.
@@ -265,21 +246,14 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn look(&self) -> Option<Unfinished> {
-        if self
-            .phase
-            .is_some_and(|phase| phase.load(Ordering::Relaxed) == PHASE_DROPPING)
-        {
+        if self.phase.is_some_and(|phase| phase.load(Ordering::Relaxed) == PHASE_DROPPING) {
             return Some(Unfinished::Dropped);
         }
         if !self.heeds_terms {
             return None;
         }
         if self.terms.deadline.is_none() {
-            return self
-                .terms
-                .cancel
-                .is_cancelled()
-                .then_some(Unfinished::Cancelled);
+            return self.terms.cancel.is_cancelled().then_some(Unfinished::Cancelled);
         }
         self.terms.abandoned(Instant::now())
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::admission::expected_wait;
 use crate::gradient::GradientLimit;
 use crate::job::{Class, PHASE_RUNNING};
-use crate::permits::Permits;
 use crate::rules::Rules;
 use crate::stats::Stats;
 use crate::sync::{AtomicU8, Mutex, Ordering};
@@ -14,7 +13,6 @@ use std::sync::Arc;
 /// The shared books of one pool.
 pub(crate) struct Ledger {
     pub(crate) rules: Rules,
-    pub(crate) permits: Permits,
     pub(crate) stats: Arc<Stats>,
     /// One of the `PHASE_*` in `job.rs`; only ever rises.
     pub(crate) phase: AtomicU8,
@@ -27,11 +25,8 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(rules: Rules) -> Self {
         let gradient = GradientLimit::from_rules(&rules);
-        let limit = gradient
-            .as_ref()
-            .map_or(rules.in_flight_max, GradientLimit::limit);
+        let limit = gradient.as_ref().map_or(rules.in_flight_max, GradientLimit::limit);
         Self {
-            permits: Permits::new(),
             stats: Arc::new(Stats::new(limit)),
             phase: AtomicU8::new(PHASE_RUNNING),
             offered: Default::default(),
@@ -42,12 +37,7 @@ impl Ledger {
 
     /// How long a job of this class would wait if it came now.
     pub(crate) fn expected_wait(&self, class: Class) -> Duration {
-        expected_wait(
-            &self.rules,
-            class,
-            self.permits.in_flight(),
-            self.stats.run_mean(class),
-        )
+        expected_wait(&self.rules, class, self.stats.permits.in_flight(), self.stats.run_mean(class))
     }
 
     /// A job ran: wait and run together are its latency.
@@ -59,7 +49,7 @@ impl Ledger {
         let Ok(mut gradient) = gradient.lock() else {
             return;
         };
-        if let Some(limit) = gradient.record(latency, self.permits.in_flight().total(), now) {
+        if let Some(limit) = gradient.record(latency, self.stats.permits.in_flight().total(), now) {
             self.stats.set_limit(limit);
         }
     }

@@ -18,6 +18,9 @@ mod histogram;
 mod job;
 mod ledger;
 mod limits;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod loom_model;
 pub mod mistakes;
 mod permits;
 mod policy;
@@ -38,8 +41,7 @@ pub use limits::{Config, Limits, QUEUE_JOBS_MAX, THREADS_MAX, WAIT_MAX_DEFAULT};
 pub use mistakes::MISTAKES;
 pub use permits::InFlight;
 pub use policy::{
-    Abandoned, Admission, Concurrency, Discipline, Gradient, Panics, Placement, Policy, Queue,
-    Shutdown, SlowShare, WhenFull,
+    Abandoned, Admission, Concurrency, Discipline, Gradient, Panics, Placement, Policy, Queue, Shutdown, SlowShare, WhenFull,
 };
 #[cfg(not(loom))]
 pub use pool::Pool;

@@ -34,13 +34,32 @@ pub struct Limits {
     /// Slow jobs may take half of it.
     pub queue_jobs_max: u32,
     /// A job is refused when it would have to wait longer than this, whatever its deadline: we do not
-    /// know how patient the client is, and a longer queue raises latency and never throughput.
-    /// `Duration::MAX` turns it off. Default: see [`WAIT_MAX_DEFAULT`].
+    /// know how patient the client is, and a longer queue raises latency and never throughput. Keep it
+    /// under half of what clients allow. One mean run time of waiting is always granted: with less, a
+    /// thread that ends a job too often finds none. `Duration::MAX` turns it off. Default: see
+    /// [`WAIT_MAX_DEFAULT`].
     pub wait_max: Duration,
 }
 
 /// The default of [`Limits::wait_max`].
-pub const WAIT_MAX_DEFAULT: Duration = Duration::from_millis(100);
+///
+/// Measured with `cargo run --release -p worker-pool --example goodput` (virtual time: 2 threads, jobs of
+/// 20 ms, 1.5 times the capacity, clients that give up after 500 ms and whose patience the server is not
+/// told), together with the default order, FIFO:
+///
+/// | order, bound | goodput / capacity | median wait + run | burst of 30 served | refused at once |
+/// |---|---|---|---|---|
+/// | FIFO, 1024 jobs only | 0.24 | 491 ms | all | no |
+/// | FIFO, wait 400 ms | 1.00 | 393 ms | all | yes |
+/// | **FIFO, wait 200 ms** | **1.00** | **198 ms** | **0.61** | **yes** |
+/// | FIFO, wait 100 ms | 1.00 | 103 ms | 0.29 | yes |
+/// | newest-first, 1024 jobs only | 1.00 | 28 ms | 0.43 | no: losers wait until they give up |
+/// | CoDel 5/100 ms, 1024 jobs only | 0.95 | 37 ms | 0.41 | no: losers wait until they are shed |
+///
+/// At 0.95 of the capacity FIFO with 200 ms serves 0.95, with 100 ms 0.92, newest-first 0.93, CoDel 0.83.
+/// Newest-first answers its winners sooner, but tells the losers nothing; CoDel sheds at loads that could
+/// be carried. A bound on the wait serves as many and says no at the door.
+pub const WAIT_MAX_DEFAULT: Duration = Duration::from_millis(200);
 
 impl Default for Config {
     fn default() -> Self {
@@ -55,19 +74,14 @@ impl Default for Config {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            queue_jobs_max: 1024,
-            wait_max: WAIT_MAX_DEFAULT,
-        }
+        Self { queue_jobs_max: 1024, wait_max: WAIT_MAX_DEFAULT }
     }
 }
 
 /// max(2, cores − loops), with loops = max(1, cores / 2).
 fn default_threads(cores: usize) -> u32 {
     let loops = (cores / 2).max(1);
-    u32::try_from(cores.saturating_sub(loops).max(2))
-        .unwrap_or(THREADS_MAX)
-        .min(THREADS_MAX)
+    u32::try_from(cores.saturating_sub(loops).max(2)).unwrap_or(THREADS_MAX).min(THREADS_MAX)
 }
 
 /// More worker threads than this is a mistake in a configuration file, not a plan.
@@ -83,20 +97,11 @@ impl Config {
     /// `InvalidInput`, naming the value and the reason.
     pub fn check(&self) -> io::Result<()> {
         let complaint = if self.threads < 2 {
-            format!(
-                "worker threads: {} is too few: one must stay free of slow work, so it takes 2",
-                self.threads
-            )
+            format!("worker threads: {} is too few: one must stay free of slow work, so it takes 2", self.threads)
         } else if self.threads > THREADS_MAX {
-            format!(
-                "worker threads: {} is more than {THREADS_MAX}",
-                self.threads
-            )
+            format!("worker threads: {} is more than {THREADS_MAX}", self.threads)
         } else if self.limits.queue_jobs_max == 0 || self.limits.queue_jobs_max > QUEUE_JOBS_MAX {
-            format!(
-                "queue_jobs_max: {} is not in 1..={QUEUE_JOBS_MAX}",
-                self.limits.queue_jobs_max
-            )
+            format!("queue_jobs_max: {} is not in 1..={QUEUE_JOBS_MAX}", self.limits.queue_jobs_max)
         } else if !(0..=19).contains(&self.nice_increment) {
             format!("nice_increment: {} is not in 0..=19", self.nice_increment)
         } else {
@@ -121,33 +126,9 @@ mod tests {
     #[test]
     fn the_default_passes_its_own_check_and_nonsense_does_not() {
         Config::default().check().unwrap();
-        assert!(
-            Config {
-                threads: 1,
-                ..Config::default()
-            }
-            .check()
-            .is_err()
-        );
-        assert!(
-            Config {
-                nice_increment: -1,
-                ..Config::default()
-            }
-            .check()
-            .is_err()
-        );
-        let limits = Limits {
-            queue_jobs_max: 0,
-            ..Limits::default()
-        };
-        assert!(
-            Config {
-                limits,
-                ..Config::default()
-            }
-            .check()
-            .is_err()
-        );
+        assert!(Config { threads: 1, ..Config::default() }.check().is_err());
+        assert!(Config { nice_increment: -1, ..Config::default() }.check().is_err());
+        let limits = Limits { queue_jobs_max: 0, ..Limits::default() };
+        assert!(Config { limits, ..Config::default() }.check().is_err());
     }
 }

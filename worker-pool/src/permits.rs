@@ -7,6 +7,7 @@ use crate::job::Class;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A permit stands for one admitted job, waiting or running, until it is answered.
+#[derive(Debug)]
 pub(crate) struct Permits {
     /// Fast jobs in bits 0..32, slow ones in bits 32..63, closed in bit 63.
     word: AtomicU64,
@@ -46,9 +47,7 @@ pub(crate) enum NoPermit {
 
 impl Permits {
     pub(crate) fn new() -> Self {
-        Self {
-            word: AtomicU64::new(0),
-        }
+        Self { word: AtomicU64::new(0) }
     }
 
     pub(crate) fn in_flight(&self) -> InFlight {
@@ -56,12 +55,7 @@ impl Permits {
     }
 
     /// Takes a permit. Never blocks; retries only when another thread took or gave one meanwhile.
-    pub(crate) fn try_acquire(
-        &self,
-        class: Class,
-        total_max: u32,
-        slow_max: u32,
-    ) -> Result<(), NoPermit> {
+    pub(crate) fn try_acquire(&self, class: Class, total_max: u32, slow_max: u32) -> Result<(), NoPermit> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if word & CLOSED != 0 {
@@ -74,12 +68,7 @@ impl Permits {
             if class == Class::Slow && held.slow >= slow_max {
                 return Err(NoPermit::SlowTaken);
             }
-            match self.word.compare_exchange_weak(
-                word,
-                word + one(class),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self.word.compare_exchange_weak(word, word + one(class), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(()),
                 Err(seen) => word = seen,
             }
@@ -111,10 +100,7 @@ fn one(class: Class) -> u64 {
 
 fn unpack(word: u64) -> InFlight {
     let word = word & !CLOSED;
-    InFlight {
-        fast: (word & u64::from(u32::MAX)) as u32,
-        slow: (word >> SLOW_SHIFT) as u32,
-    }
+    InFlight { fast: (word & u64::from(u32::MAX)) as u32, slow: (word >> SLOW_SHIFT) as u32 }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -127,17 +113,11 @@ mod tests {
         for _ in 0..2 {
             permits.try_acquire(Class::Slow, 4, 2).unwrap();
         }
-        assert_eq!(
-            permits.try_acquire(Class::Slow, 4, 2),
-            Err(NoPermit::SlowTaken)
-        );
+        assert_eq!(permits.try_acquire(Class::Slow, 4, 2), Err(NoPermit::SlowTaken));
         for _ in 0..2 {
             permits.try_acquire(Class::Fast, 4, 2).unwrap();
         }
-        assert_eq!(
-            permits.try_acquire(Class::Fast, 4, 2),
-            Err(NoPermit::AllTaken)
-        );
+        assert_eq!(permits.try_acquire(Class::Fast, 4, 2), Err(NoPermit::AllTaken));
         assert_eq!(permits.in_flight(), InFlight { fast: 2, slow: 2 });
     }
 
@@ -146,10 +126,7 @@ mod tests {
         let permits = Permits::new();
         permits.try_acquire(Class::Slow, 4, 2).unwrap();
         permits.close();
-        assert_eq!(
-            permits.try_acquire(Class::Fast, 4, 2),
-            Err(NoPermit::Closed)
-        );
+        assert_eq!(permits.try_acquire(Class::Fast, 4, 2), Err(NoPermit::Closed));
         assert_eq!(permits.in_flight(), InFlight { fast: 0, slow: 1 });
         permits.release(Class::Slow);
         assert_eq!(permits.in_flight().total(), 0);

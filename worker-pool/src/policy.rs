@@ -34,7 +34,8 @@ pub struct Policy {
 /// Which of the waiting jobs a free worker takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Discipline {
-    /// The oldest. Fair, and right while admission keeps the wait short.
+    /// The oldest. Fair, and right while admission keeps the wait short: see the figures at
+    /// [`WAIT_MAX_DEFAULT`](crate::WAIT_MAX_DEFAULT).
     #[default]
     Fifo,
     /// The oldest, until the oldest has waited longer than `pressure`; then the newest. Under overload
@@ -56,15 +57,10 @@ pub enum Discipline {
 
 impl Discipline {
     /// Newest-first after 100 ms.
-    pub const NEWEST_FIRST: Self = Self::NewestFirst {
-        pressure: Duration::from_millis(100),
-    };
+    pub const NEWEST_FIRST: Self = Self::NewestFirst { pressure: Duration::from_millis(100) };
 
     /// Target and interval of folly's `Codel`: 5 ms and 100 ms.
-    pub const CODEL: Self = Self::CoDel {
-        target: Duration::from_millis(5),
-        interval: Duration::from_millis(100),
-    };
+    pub const CODEL: Self = Self::CoDel { target: Duration::from_millis(5), interval: Duration::from_millis(100) };
 }
 
 /// What a new job is measured against.
@@ -127,13 +123,7 @@ pub struct Gradient {
 
 impl Default for Gradient {
     fn default() -> Self {
-        Self {
-            smoothing: 0.2,
-            queue_jobs: 4,
-            long_windows: 600,
-            window: Duration::from_millis(100),
-            window_samples_min: 10,
-        }
+        Self { smoothing: 0.2, queue_jobs: 4, long_windows: 600, window: Duration::from_millis(100), window_samples_min: 10 }
     }
 }
 
@@ -205,22 +195,13 @@ impl Policy {
             (WhenFull::Sample { keep_percent }, _, _) if !(1..=99).contains(&keep_percent) => {
                 format!("keep_percent: {keep_percent} is not in 1..=99")
             }
-            (_, Discipline::CoDel { target, interval }, _)
-                if target.is_zero() || interval <= target =>
-            {
-                format!(
-                    "CoDel: target {target:?} must be above zero and below interval {interval:?}"
-                )
+            (_, Discipline::CoDel { target, interval }, _) if target.is_zero() || interval <= target => {
+                format!("CoDel: target {target:?} must be above zero and below interval {interval:?}")
             }
             (_, _, Concurrency::Gradient(g)) if !(g.smoothing > 0.0 && g.smoothing <= 1.0) => {
-                format!(
-                    "gradient smoothing: {} is not above 0 and at most 1",
-                    g.smoothing
-                )
+                format!("gradient smoothing: {} is not above 0 and at most 1", g.smoothing)
             }
-            (_, _, Concurrency::Gradient(g))
-                if g.long_windows == 0 || g.window_samples_min == 0 =>
-            {
+            (_, _, Concurrency::Gradient(g)) if g.long_windows == 0 || g.window_samples_min == 0 => {
                 "gradient: long_windows and window_samples_min must be at least 1".to_owned()
             }
             _ => return Ok(()),

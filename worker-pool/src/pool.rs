@@ -31,11 +31,7 @@ impl<J: Job> Parts<J> {
         };
         let ledger = Arc::new(Ledger::new(rules));
         let workshop = Arc::new(Workshop::new(receiver, front.clone(), Arc::clone(&ledger)));
-        Self {
-            front,
-            workshop,
-            ledger,
-        }
+        Self { front, workshop, ledger }
     }
 
     pub(crate) fn submitter(&self) -> Submitter<J> {
@@ -45,9 +41,7 @@ impl<J: Job> Parts<J> {
 
 impl<J: Job> fmt::Debug for Parts<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("stats", &self.ledger.stats)
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("stats", &self.ledger.stats).finish_non_exhaustive()
     }
 }
 
@@ -90,11 +84,7 @@ mod threads {
             config.check()?;
             let parts = Parts::new(&config);
             let (alive, all_ended) = bounded(0);
-            let mut pool = Self {
-                parts,
-                threads: Vec::new(),
-                all_ended,
-            };
+            let mut pool = Self { parts, threads: Vec::new(), all_ended };
             for i in 0..config.threads {
                 let name = format!("worker-{i}");
                 let workshop = Arc::clone(&pool.parts.workshop);
@@ -107,8 +97,7 @@ mod threads {
                 match thread {
                     Ok(thread) => pool.threads.push(thread),
                     Err(error) => {
-                        let context =
-                            format!("starting thread {name} of {}: {error}", config.threads);
+                        let context = format!("starting thread {name} of {}: {error}", config.threads);
                         return Err(io::Error::new(error.kind(), context)); // Dropping `pool` ends the others.
                     }
                 }
@@ -151,10 +140,7 @@ mod threads {
     impl Life {
         fn begin(stats: Arc<Stats>, alive: Sender<()>) -> Self {
             stats.thread_started();
-            Self {
-                stats,
-                _alive: alive,
-            }
+            Self { stats, _alive: alive }
         }
     }
 

@@ -66,8 +66,7 @@ impl Rules {
                 SlowShare::Half => slow_threads_max.saturating_add((queue_room / 2).max(1)),
                 SlowShare::Everything => UNLIMITED,
             },
-            wait_max: (by_wait && config.limits.wait_max < Duration::MAX)
-                .then_some(config.limits.wait_max),
+            wait_max: (by_wait && config.limits.wait_max < Duration::MAX).then_some(config.limits.wait_max),
             deadline_at_admission: by_wait,
             discipline: policy.discipline,
             when_full: policy.when_full,
@@ -127,10 +126,7 @@ mod tests {
     #[test]
     fn slow_work_may_hold_half_the_threads_at_least_one_and_never_all() {
         for threads in 2..100 {
-            let rules = Rules::resolve(&Config {
-                threads,
-                ..Config::default()
-            });
+            let rules = Rules::resolve(&Config { threads, ..Config::default() });
             assert!(rules.slow_threads_max >= 1 && rules.slow_threads_max < threads);
             assert!(rules.slow_threads_max <= threads.div_ceil(2));
             assert!(rules.slow_in_flight_max < rules.in_flight_max);
@@ -139,15 +135,8 @@ mod tests {
 
     #[test]
     fn slow_work_leaves_room_even_in_the_shortest_queue() {
-        let limits = Limits {
-            queue_jobs_max: 1,
-            ..Limits::default()
-        };
-        let rules = Rules::resolve(&Config {
-            threads: 2,
-            limits,
-            ..Config::default()
-        });
+        let limits = Limits { queue_jobs_max: 1, ..Limits::default() };
+        let rules = Rules::resolve(&Config { threads: 2, limits, ..Config::default() });
         assert!(rules.slow_in_flight_max < rules.in_flight_max);
     }
 }

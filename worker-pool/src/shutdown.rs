@@ -3,8 +3,6 @@
 //! Closing the permits comes first. From then on the jobs in flight can only become fewer, so "everything
 //! is answered" is a state that is reached, and not a moment that is hoped for.
 
-use std::time::Duration;
-
 use crate::job::{Job, PHASE_DROPPING, PHASE_FINISHING};
 use crate::policy::Shutdown;
 use crate::pool::Parts;
@@ -12,7 +10,7 @@ use crate::pool::Parts;
 impl<J: Job> Parts<J> {
     /// Admits nothing more, and tells every worker.
     pub(crate) fn close(&self, phase: u8) {
-        self.ledger.permits.close();
+        self.ledger.stats.permits.close();
         self.ledger.raise_phase(phase);
         self.workshop.wake_all();
     }
@@ -50,17 +48,17 @@ impl ShutdownReport {
     }
 }
 
-/// The last part of the grace time is kept for running jobs to reach a checkpoint after they were asked.
-const GRACE_PARTS: u32 = 10;
-
 #[cfg(not(loom))]
 mod threads {
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::job::OutcomeKind;
     use crate::pool::Pool;
+
+    /// The last part of the grace time is for running jobs to reach a checkpoint after they were asked.
+    const GRACE_PARTS: u32 = 10;
 
     impl<J: Job> Pool<J> {
         /// Stops the pool and returns within `grace`, or sooner, when every thread has ended.
@@ -83,10 +81,7 @@ mod threads {
                 let _ = thread.join();
             }
             let stats = &self.parts.ledger.stats;
-            ShutdownReport {
-                jobs_dropped: stats.outcomes(OutcomeKind::Dropped),
-                threads_left: stats.threads_alive(),
-            }
+            ShutdownReport { jobs_dropped: stats.outcomes(OutcomeKind::Dropped), threads_left: stats.threads_alive() }
         }
 
         fn wait_until(&self, end: Option<Instant>) {
@@ -102,10 +97,7 @@ mod threads {
         fn drop(&mut self) {
             // After `shutdown` this finds everything done. Without it, the jobs are answered all the same.
             self.parts.drop_waiting();
-            log::debug!(
-                "pool dropped, {} handles",
-                Arc::strong_count(&self.parts.ledger)
-            );
+            log::debug!("pool dropped, {} handles", Arc::strong_count(&self.parts.ledger));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::admission::RunMean;
 use crate::histogram::Histogram;
 use crate::job::{Class, OutcomeKind};
+use crate::permits::{InFlight, Permits};
 use crate::submit::Reason;
 
 /// Counters, gauges and histograms of one pool.
@@ -15,6 +16,7 @@ use crate::submit::Reason;
 pub struct Stats {
     /// Where `oldest_ns` counts from.
     epoch: Instant,
+    pub(crate) permits: Permits,
     waiting: [AtomicU32; 2],
     running: [AtomicU32; 2],
     threads_alive: AtomicU32,
@@ -37,6 +39,7 @@ impl Stats {
     pub(crate) fn new(limit: u32) -> Self {
         Self {
             epoch: Instant::now(),
+            permits: Permits::new(),
             waiting: Default::default(),
             running: Default::default(),
             threads_alive: AtomicU32::new(0),
@@ -71,6 +74,11 @@ impl Stats {
             return Duration::ZERO;
         }
         now.saturating_duration_since(self.epoch + Duration::from_nanos(oldest_ns))
+    }
+
+    /// Permits that are taken: jobs waiting or running. Zero when nothing is left behind.
+    pub fn in_flight(&self) -> InFlight {
+        self.permits.in_flight()
     }
 
     /// Threads that run a job now.
@@ -161,11 +169,7 @@ impl Stats {
     }
 
     pub(crate) fn job_ends(&self, class: Class, was_running: bool, kind: OutcomeKind) {
-        let gauge = if was_running {
-            &self.running
-        } else {
-            &self.waiting
-        };
+        let gauge = if was_running { &self.running } else { &self.waiting };
         gauge[class as usize].fetch_sub(1, Ordering::Relaxed);
         self.outcomes[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -178,10 +182,12 @@ impl Stats {
         self.complete_panics.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(not(loom))] // The model's threads are loom's.
     pub(crate) fn thread_started(&self) {
         self.threads_alive.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(not(loom))] // The model's threads are loom's.
     pub(crate) fn thread_ended(&self) {
         self.threads_alive.fetch_sub(1, Ordering::Relaxed);
     }
@@ -197,8 +203,7 @@ impl Stats {
 
     /// A worker has looked.
     pub(crate) fn note_oldest(&self, since: Instant) {
-        self.oldest_ns
-            .store(self.since_epoch_ns(since), Ordering::Relaxed);
+        self.oldest_ns.store(self.since_epoch_ns(since), Ordering::Relaxed);
     }
 
     /// A submitter has sent a job: it is the oldest if no other is known.
@@ -207,12 +212,7 @@ impl Stats {
         if self.oldest_ns.load(Ordering::Relaxed) == NOBODY {
             let since = self.since_epoch_ns(since);
             // When it fails, somebody older was written meanwhile.
-            let _ = self.oldest_ns.compare_exchange(
-                NOBODY,
-                since,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let _ = self.oldest_ns.compare_exchange(NOBODY, since, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 

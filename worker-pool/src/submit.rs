@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::admission;
 use crate::completion::Admitted;
 use crate::front::{Message, Sender, TrySendError};
 use crate::job::{Job, PHASE_RUNNING, Terms};
@@ -22,18 +23,13 @@ pub struct Submitter<J: Job> {
 
 impl<J: Job> Clone for Submitter<J> {
     fn clone(&self) -> Self {
-        Self {
-            front: self.front.clone(),
-            ledger: Arc::clone(&self.ledger),
-        }
+        Self { front: self.front.clone(), ledger: Arc::clone(&self.ledger) }
     }
 }
 
 impl<J: Job> fmt::Debug for Submitter<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submitter")
-            .field("stats", &self.ledger.stats)
-            .finish_non_exhaustive()
+        f.debug_struct("Submitter").field("stats", &self.ledger.stats).finish_non_exhaustive()
     }
 }
 
@@ -51,9 +47,7 @@ pub struct Rejected<J> {
 impl<J> fmt::Debug for Rejected<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Rejected");
-        out.field("reason", &self.reason)
-            .field("retry_after", &self.retry_after)
-            .finish_non_exhaustive()
+        out.field("reason", &self.reason).field("retry_after", &self.retry_after).finish_non_exhaustive()
     }
 }
 
@@ -78,15 +72,8 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant: for exporters.
-    pub const ALL: [Self; 7] = [
-        Self::QueueFull,
-        Self::SlowShareFull,
-        Self::LimitReached,
-        Self::WaitTooLong,
-        Self::WouldExpire,
-        Self::Sampled,
-        Self::Stopping,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::QueueFull, Self::SlowShareFull, Self::LimitReached, Self::WaitTooLong, Self::WouldExpire, Self::Sampled, Self::Stopping];
 
     /// The name to use as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -117,10 +104,7 @@ impl<J: Job> Submitter<J> {
             Ok(()) => {}
             Err(reason) => return Err(self.reject(job, reason, &terms)),
         }
-        let class_terms = Terms {
-            class: terms.class,
-            ..Terms::default()
-        };
+        let class_terms = Terms { class: terms.class, ..Terms::default() };
         let admitted = Admitted::new(job, terms, now, Arc::clone(&self.ledger));
         let (refused, reason) = match self.front.try_send(Message::Job(admitted)) {
             Ok(()) => {
@@ -154,11 +138,7 @@ impl<J: Job> Submitter<J> {
             Reason::Stopping => Duration::ZERO,
             _ => self.ledger.expected_wait(terms.class),
         };
-        Rejected {
-            job,
-            reason,
-            retry_after,
-        }
+        Rejected { job, reason, retry_after }
     }
 
     /// Takes a permit, or says why not.
@@ -168,71 +148,24 @@ impl<J: Job> Submitter<J> {
             return Err(Reason::Stopping);
         }
         let rules = &ledger.rules;
-        let wait = ledger.expected_wait(terms.class);
-        match rules.when_full {
-            WhenFull::RefuseNewest => self.check_wait(terms, wait, now)?,
-            WhenFull::Sample { keep_percent } => {
-                self.check_wait(terms, wait, now)?;
-                self.check_sample(wait, u64::from(keep_percent))?;
+        let in_flight = ledger.stats.permits.in_flight();
+        let mean_run = ledger.stats.run_mean(terms.class);
+        admission::check(rules, terms, in_flight, mean_run, now)?;
+        if let WhenFull::Sample { keep_percent } = rules.when_full
+            && admission::under_pressure(rules, terms.class, in_flight, mean_run)
+        {
+            let n = ledger.offered.fetch_add(1, Ordering::Relaxed);
+            if !admission::sample_keeps(n, keep_percent) {
+                return Err(Reason::Sampled);
             }
-            // The newest is welcome; the worker that looks next makes room (`waiting.rs`).
-            WhenFull::DropOldest => {}
         }
-        let limit = ledger.stats.limit();
-        let taken = ledger.permits.try_acquire(
-            terms.class,
-            limit.min(rules.in_flight_max),
-            rules.slow_in_flight_max,
-        );
-        taken.map_err(|why| match why {
+        let limit = ledger.stats.limit().min(rules.in_flight_max);
+        let permit = ledger.stats.permits.try_acquire(terms.class, limit, rules.slow_in_flight_max);
+        permit.map_err(|why| match why {
             NoPermit::Closed => Reason::Stopping,
             NoPermit::SlowTaken => Reason::SlowShareFull,
             NoPermit::AllTaken if limit < rules.in_flight_max => Reason::LimitReached,
             NoPermit::AllTaken => Reason::QueueFull,
         })
-    }
-
-    fn check_wait(&self, terms: &Terms, wait: Duration, now: Instant) -> Result<(), Reason> {
-        let rules = &self.ledger.rules;
-        if rules.wait_max.is_some_and(|wait_max| wait > wait_max) {
-            return Err(Reason::WaitTooLong);
-        }
-        if rules.deadline_at_admission
-            && let Some(deadline) = terms.deadline
-        {
-            let left = deadline.saturating_duration_since(now);
-            // The run counts as well, but only behind a queue: an idle pool must try, or one long run
-            // would lock out all that follow, and no other run could ever correct the mean.
-            let run = if wait.is_zero() {
-                wait
-            } else {
-                self.ledger.stats.run_mean(terms.class)
-            };
-            if left.is_zero() || wait.saturating_add(run) > left {
-                return Err(Reason::WouldExpire);
-            }
-        }
-        Ok(())
-    }
-
-    /// From half full on, by number or by wait, every `100 / keep_percent`-th gets in.
-    fn check_sample(&self, wait: Duration, keep_percent: u64) -> Result<(), Reason> {
-        let ledger = &*self.ledger;
-        let half_wait = ledger
-            .rules
-            .wait_max
-            .is_some_and(|wait_max| wait > wait_max / 2);
-        let waiting = ledger
-            .permits
-            .in_flight()
-            .total()
-            .saturating_sub(ledger.rules.threads);
-        if !half_wait && waiting < ledger.rules.queue_jobs_max / 2 {
-            return Ok(());
-        }
-        let n = ledger.offered.fetch_add(1, Ordering::Relaxed);
-        // The kept ones are those at which the whole part of n × percent / 100 moves on.
-        let moved = (n + 1).wrapping_mul(keep_percent) / 100 != n.wrapping_mul(keep_percent) / 100;
-        if moved { Ok(()) } else { Err(Reason::Sampled) }
     }
 }

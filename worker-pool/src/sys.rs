@@ -24,9 +24,5 @@ pub(crate) fn add_nice_to_this_thread(increment: i32) -> io::Result<()> {
     }
     // SAFETY: setpriority(2) takes three numbers and touches no memory of ours.
     let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, (now + increment).min(19)) };
-    if set == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

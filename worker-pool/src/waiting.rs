@@ -85,9 +85,7 @@ impl<T: Waits> Waiting<T> {
 
     /// Since when the oldest waits.
     pub fn oldest(&self) -> Option<Instant> {
-        let heads = [&self.fast, &self.slow]
-            .into_iter()
-            .filter_map(|line| line.jobs.front());
+        let heads = [&self.fast, &self.slow].into_iter().filter_map(|line| line.jobs.front());
         heads.map(Waits::admitted_at).min()
     }
 
@@ -135,10 +133,7 @@ impl<T: Waits> Waiting<T> {
 
     /// Everything that waits, oldest first within a class: for shutdown.
     pub fn pop_any(&mut self) -> Option<T> {
-        self.fast
-            .jobs
-            .pop_front()
-            .or_else(|| self.slow.jobs.pop_front())
+        self.fast.jobs.pop_front().or_else(|| self.slow.jobs.pop_front())
     }
 
     /// Why a job that was just taken off its line should not run.
@@ -166,11 +161,7 @@ impl<T: Waits> Waiting<T> {
             (false, true) => Class::Slow,
             (true, true) => {
                 self.slow_is_next = !self.slow_is_next;
-                if self.slow_is_next {
-                    Class::Slow
-                } else {
-                    Class::Fast
-                }
+                if self.slow_is_next { Class::Slow } else { Class::Fast }
             }
         };
         let newest = match self.discipline {
@@ -178,20 +169,14 @@ impl<T: Waits> Waiting<T> {
             Discipline::NewestFirst { pressure } => self.line(class).waited(now) > pressure,
         };
         let jobs = &mut self.line(class).jobs;
-        let job = if newest {
-            jobs.pop_back()
-        } else {
-            jobs.pop_front()
-        };
+        let job = if newest { jobs.pop_back() } else { jobs.pop_front() };
         job.map(|job| (class, job))
     }
 
     fn pop_oldest(&mut self) -> Option<T> {
         let heads = (self.fast.jobs.front(), self.slow.jobs.front());
         match heads {
-            (Some(fast), Some(slow)) if slow.admitted_at() < fast.admitted_at() => {
-                self.slow.jobs.pop_front()
-            }
+            (Some(fast), Some(slow)) if slow.admitted_at() < fast.admitted_at() => self.slow.jobs.pop_front(),
             (Some(_), _) => self.fast.jobs.pop_front(),
             (None, _) => self.slow.jobs.pop_front(),
         }
@@ -216,16 +201,11 @@ impl<T: Waits> Line<T> {
             Discipline::Fifo | Discipline::NewestFirst { .. } => None,
         };
         // Grows on demand and never past the permits; a pool at rest holds nothing here.
-        Self {
-            jobs: VecDeque::new(),
-            codel,
-        }
+        Self { jobs: VecDeque::new(), codel }
     }
 
     /// How long its oldest has waited.
     fn waited(&self, now: Instant) -> Duration {
-        self.jobs.front().map_or(Duration::ZERO, |job| {
-            now.saturating_duration_since(job.admitted_at())
-        })
+        self.jobs.front().map_or(Duration::ZERO, |job| now.saturating_duration_since(job.admitted_at()))
     }
 }

@@ -42,23 +42,10 @@ enum Next<J: Job> {
 }
 
 impl<J: Job> Workshop<J> {
-    pub(crate) fn new(
-        receiver: Receiver<Message<Admitted<J>>>,
-        sender: Sender<Message<Admitted<J>>>,
-        ledger: Arc<Ledger>,
-    ) -> Self {
+    pub(crate) fn new(receiver: Receiver<Message<Admitted<J>>>, sender: Sender<Message<Admitted<J>>>, ledger: Arc<Ledger>) -> Self {
         let waiting = Waiting::new(&ledger.rules);
-        let queue = Mutex::new(Queue {
-            waiting,
-            sleepers: 0,
-            more_sent: false,
-        });
-        Self {
-            receiver,
-            sender,
-            queue,
-            ledger,
-        }
+        let queue = Mutex::new(Queue { waiting, sleepers: 0, more_sent: false });
+        Self { receiver, sender, queue, ledger }
     }
 
     /// A worker's whole life.
@@ -86,8 +73,10 @@ impl<J: Job> Workshop<J> {
             queue.sleepers -= 1;
             queue.arrived(message);
         }
-        self.drain_into(&mut queue);
+        // The phase first: read after the drain, it could send us home with a job in the channel that
+        // came in between (found by loom).
         let phase = self.ledger.phase();
+        self.drain_into(&mut queue);
         let taken = if phase == PHASE_DROPPING {
             match queue.waiting.pop_any() {
                 Some(admitted) => Taken::Answer(admitted, Unfinished::Dropped),
@@ -156,8 +145,7 @@ impl<J: Job> Workshop<J> {
                 let mean_run = self.ledger.stats.run_mean(Class::Fast);
                 match rules.wait_max {
                     Some(wait_max) if !mean_run.is_zero() => {
-                        let jobs = wait_max.as_secs_f64() * f64::from(rules.threads)
-                            / mean_run.as_secs_f64();
+                        let jobs = wait_max.as_secs_f64() * f64::from(rules.threads) / mean_run.as_secs_f64();
                         by_number.min((jobs as usize).max(1))
                     }
                     _ => by_number,
@@ -179,18 +167,14 @@ impl<J: Job> Workshop<J> {
         let admitted_at = admitted.admitted_at();
         admitted.start(now);
         // On every way out, also by a panic that is not contained.
-        let _slow = SlowGuard {
-            workshop: self,
-            class,
-        };
+        let _slow = SlowGuard { workshop: self, class };
         let Some((admitted, ran)) = run_job(admitted, &self.ledger) else {
             return;
         };
         let ended = now + ran.took;
         let abandoned = admitted.terms().abandoned(ended).is_some();
         self.ledger.stats.run_ended(class, ran.took, abandoned);
-        self.ledger
-            .latency(ended.saturating_duration_since(admitted_at), ended);
+        self.ledger.latency(ended.saturating_duration_since(admitted_at), ended);
         admitted.answer(ran.outcome);
     }
 
@@ -220,9 +204,7 @@ impl<J: Job> Workshop<J> {
     fn lock(&self) -> MutexGuard<'_, Queue<J>> {
         // Nothing that a job brings runs under the lock, so a poisoned one means that the queue's own code
         // panicked. The queue holds whole jobs at any moment: going on is right, stopping would hang all.
-        self.queue
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -256,10 +238,7 @@ struct Ran<T> {
 }
 
 /// Runs the job; a panic stays inside. `None` if there is nothing left to answer.
-fn run_job<J: Job>(
-    mut admitted: Admitted<J>,
-    ledger: &Arc<Ledger>,
-) -> Option<(Admitted<J>, Ran<J::Output>)> {
+fn run_job<J: Job>(mut admitted: Admitted<J>, ledger: &Arc<Ledger>) -> Option<(Admitted<J>, Ran<J::Output>)> {
     let began = Instant::now();
     let heeds_terms = ledger.rules.heeds_terms();
     let outcome = match ledger.rules.panics {
@@ -281,20 +260,11 @@ fn run_job<J: Job>(
         }
         Panics::EndThread => return run_unguarded(admitted, ledger), // MISTAKE(worker-panic): no thread, no completion, no permit comes back.
     };
-    Some((
-        admitted,
-        Ran {
-            outcome,
-            took: began.elapsed(),
-        },
-    ))
+    Some((admitted, Ran { outcome, took: began.elapsed() }))
 }
 
 /// Runs a job with nothing around it. When it panics, the unwinding takes the thread with it.
-fn run_unguarded<J: Job>(
-    admitted: Admitted<J>,
-    ledger: &Arc<Ledger>,
-) -> Option<(Admitted<J>, Ran<J::Output>)> {
+fn run_unguarded<J: Job>(admitted: Admitted<J>, ledger: &Arc<Ledger>) -> Option<(Admitted<J>, Ran<J::Output>)> {
     let began = Instant::now();
     let (job, terms, admitted_at) = admitted.into_unguarded()?;
     let mut job = job;
@@ -302,24 +272,15 @@ fn run_unguarded<J: Job>(
         let checkpoint = Checkpoint::new(&terms, &ledger.phase, ledger.rules.heeds_terms());
         job.run(&checkpoint)
     };
-    let ran = Ran {
-        outcome: Outcome::Done(output),
-        took: began.elapsed(),
-    };
-    Some((
-        Admitted::guard_again(job, terms, admitted_at, Arc::clone(ledger)),
-        ran,
-    ))
+    let ran = Ran { outcome: Outcome::Done(output), took: began.elapsed() };
+    Some((Admitted::guard_again(job, terms, admitted_at, Arc::clone(ledger)), ran))
 }
 
 /// Starts a thread for one job.
 fn spawn_for<J: Job>(workshop: Arc<Workshop<J>>, admitted: Admitted<J>) {
     let run = move || workshop.run(admitted, Instant::now());
     // When no thread can be had, the closure is dropped, and with it the job: the guard answers it.
-    if let Err(error) = std::thread::Builder::new()
-        .name("worker-job".to_owned())
-        .spawn(run)
-    {
+    if let Err(error) = std::thread::Builder::new().name("worker-job".to_owned()).spawn(run) {
         log::error!("no thread for a job: {error}");
     }
 }

@@ -1,0 +1,42 @@
+//! The pool without its threads, for model checks: the check starts its own, under loom's eyes.
+
+use crate::job::Job;
+use crate::limits::Config;
+use crate::pool::Parts;
+use crate::submit::Submitter;
+
+/// What `Pool` is made of. Clones of the workers' part share one pool.
+pub struct LoomPool<J: Job>(Parts<J>);
+
+impl<J: Job> LoomPool<J> {
+    /// The parts of a pool that this configuration makes.
+    pub fn new(config: &Config) -> Self {
+        Self(Parts::new(config))
+    }
+
+    /// As `Pool::submitter`.
+    pub fn submitter(&self) -> Submitter<J> {
+        self.0.submitter()
+    }
+
+    /// A worker thread's whole life.
+    pub fn worker(&self) -> impl FnOnce() + Send + 'static {
+        let workshop = std::sync::Arc::clone(&self.0.workshop);
+        move || workshop.work()
+    }
+
+    /// As the beginning of `Pool::shutdown`.
+    pub fn begin_shutdown(&self) {
+        self.0.begin_shutdown();
+    }
+
+    /// As its end, after the grace time.
+    pub fn drop_waiting(&self) {
+        self.0.drop_waiting();
+    }
+
+    /// Jobs in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.0.ledger.stats.permits.in_flight().total()
+    }
+}
