@@ -177,6 +177,9 @@ impl Terms {
 pub struct CancelFlag(Option<Arc<AtomicBool>>);
 
 impl CancelFlag {
+    /// The flag that can never be set: the default, for constants.
+    pub const NEVER: Self = Self(None);
+
     /// A flag that can be set. Allocates once.
     pub fn new() -> Self {
         Self(Some(Arc::new(AtomicBool::new(false))))

@@ -1,0 +1,113 @@
+//! A pool that stops answers whatever it had admitted, by either policy, and within its grace time.
+#![cfg(not(loom))]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Bench, Gate, HOLDER, config};
+use worker_pool::{Class, Config, Outcome, Policy, Reason, Shutdown, ShutdownReport, Terms};
+
+fn bench(shutdown: Shutdown) -> Bench {
+    Bench::new(Config { policy: Policy { shutdown, ..Policy::default() }, ..config() })
+}
+
+/// Fills every thread and every place, both classes.
+fn fill(bench: &Bench) -> Vec<Gate> {
+    let gates = bench.hold_threads(2);
+    for id in 0..8 {
+        let class = if id % 2 == 0 { Class::Slow } else { Class::Fast };
+        bench.admit(bench.plain(id), Terms { class, ..Terms::default() });
+    }
+    assert!(bench.submit(bench.plain(9), Terms::default()).is_err());
+    gates
+}
+
+fn outcomes(bench_ended: &std::sync::mpsc::Receiver<(u32, Outcome<u32>)>) -> Vec<(u32, Outcome<u32>)> {
+    let mut endings: Vec<_> = bench_ended.try_iter().filter(|(id, _)| *id < HOLDER).collect();
+    endings.sort_by_key(|(id, _)| *id);
+    endings
+}
+
+#[test]
+fn finish_runs_a_full_queue_to_its_end() {
+    let bench = bench(Shutdown::Finish);
+    let gates = fill(&bench);
+    let Bench { pool, submitter, ended, endings } = bench;
+    gates.iter().for_each(Gate::open);
+    let report = pool.shutdown(common::PATIENCE);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(outcomes(&ended), (0..8).map(|id| (id, Outcome::Done(id))).collect::<Vec<_>>());
+    let job = common::TestJob { id: 10, action: Box::new(|_| 0), endings, after: None };
+    let refused = submitter.try_submit(job, Terms::default(), Instant::now()).unwrap_err();
+    assert_eq!((refused.reason, refused.retry_after), (Reason::Stopping, Duration::ZERO));
+}
+
+#[test]
+fn drop_answers_a_full_queue_without_running_any_of_it() {
+    let bench = bench(Shutdown::Drop);
+    let gates = fill(&bench);
+    let Bench { pool, ended, .. } = bench;
+    // The running two do not ask: they are still there when the time is over.
+    let report = pool.shutdown(Duration::ZERO);
+    assert_eq!(report, ShutdownReport { jobs_dropped: 8, threads_left: 2 });
+    assert_eq!(outcomes(&ended), (0..8).map(|id| (id, Outcome::Dropped)).collect::<Vec<_>>());
+    gates.iter().for_each(Gate::open);
+    // They end in their own time, and are answered then, once each.
+    let late: Vec<_> = std::iter::from_fn(|| ended.recv_timeout(common::PATIENCE).ok()).take(2).collect();
+    assert!(late.iter().all(|(id, outcome)| *id >= HOLDER && *outcome == Outcome::Done(0)));
+}
+
+#[test]
+fn finish_gives_up_on_the_rest_when_the_grace_time_is_over() {
+    let bench = bench(Shutdown::Finish);
+    let _gates = fill(&bench);
+    let Bench { pool, ended, .. } = bench;
+    let report = pool.shutdown(Duration::ZERO);
+    assert_eq!(report, ShutdownReport { jobs_dropped: 8, threads_left: 2 });
+    assert_eq!(outcomes(&ended).len(), 8);
+}
+
+#[test]
+fn an_idle_pool_stops_at_once_and_dropping_it_is_enough() {
+    let report = bench(Shutdown::Finish).pool.shutdown(Duration::MAX);
+    assert!(report.is_clean());
+    let bench = bench(Shutdown::Finish);
+    let stats = bench.pool.stats();
+    drop(bench);
+    // Ended by the drop, in their own time.
+    let begun = Instant::now();
+    while stats.threads_alive() > 0 {
+        assert!(begun.elapsed() < common::PATIENCE, "the threads of a dropped pool live on");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn submitting_while_it_stops_is_refused_or_answered() {
+    for shutdown in [Shutdown::Finish, Shutdown::Drop] {
+        let bench = bench(shutdown);
+        let Bench { pool, submitter, endings, ended } = bench;
+        let go = std::sync::Arc::new(std::sync::Barrier::new(2));
+        let of_thread = std::sync::Arc::clone(&go);
+        let loop_thread = std::thread::spawn(move || {
+            of_thread.wait();
+            let mut admitted = 0;
+            loop {
+                let action = Box::new(|_: &worker_pool::Checkpoint<'_>| 0);
+                let job = common::TestJob { id: 0, action, endings: endings.clone(), after: None };
+                match submitter.try_submit(job, Terms::default(), Instant::now()) {
+                    Ok(()) => admitted += 1,
+                    Err(refused) if refused.reason == Reason::Stopping => return admitted,
+                    Err(_) => {}
+                }
+            }
+        });
+        go.wait();
+        let report = pool.shutdown(common::PATIENCE);
+        assert_eq!(report.threads_left, 0);
+        let admitted = loop_thread.join().unwrap();
+        // Every sender is gone, so this ends: with as many endings as admissions.
+        assert_eq!(ended.iter().count(), admitted);
+    }
+}
