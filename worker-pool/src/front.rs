@@ -31,6 +31,7 @@ pub(crate) fn unbounded<T>() -> (Sender<Message<T>>, Receiver<Message<T>>) {
 pub(crate) use model::{Receiver, Sender, TrySendError, bounded, unbounded};
 
 #[cfg(loom)]
+#[allow(clippy::unwrap_used)] // A poisoned lock in a model check is a failed check.
 mod model {
     use std::collections::VecDeque;
 

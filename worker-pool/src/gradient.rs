@@ -94,3 +94,50 @@ impl GradientLimit {
         long_s
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Config;
+    use crate::policy::Policy;
+
+    fn limit() -> GradientLimit {
+        let concurrency = Concurrency::Gradient(Gradient::default());
+        let policy = Policy { concurrency, ..Policy::default() };
+        let config = Config { threads: 2, policy, ..Config::default() };
+        GradientLimit::from_rules(&Rules::resolve(&config)).unwrap()
+    }
+
+    /// Windows of ten jobs with this latency, the limit reached; returns the limit after them.
+    fn windows(limit: &mut GradientLimit, now: &mut Instant, windows: u32, latency_ms: u64) -> u32 {
+        for _ in 0..windows {
+            for _ in 0..11 {
+                *now += Duration::from_millis(10);
+                limit.record(Duration::from_millis(latency_ms), limit.limit(), *now);
+            }
+        }
+        limit.limit()
+    }
+
+    #[test]
+    fn it_grows_while_latency_is_flat_and_shrinks_when_it_rises_and_never_below_the_threads() {
+        let (mut limit, mut now) = (limit(), Instant::now());
+        let start = limit.limit();
+        let grown = windows(&mut limit, &mut now, 30, 20);
+        assert!(grown > start, "{start} -> {grown}");
+        let shrunk = windows(&mut limit, &mut now, 5, 200);
+        assert!(shrunk < grown, "{grown} -> {shrunk}");
+        assert!(windows(&mut limit, &mut now, 20, 10_000) >= 2);
+    }
+
+    #[test]
+    fn it_does_not_grow_when_it_is_not_reached() {
+        let (mut limit, mut now) = (limit(), Instant::now());
+        let start = limit.limit();
+        for _ in 0..1_000 {
+            now += Duration::from_millis(10);
+            limit.record(Duration::from_millis(20), 1, now);
+        }
+        assert_eq!(limit.limit(), start);
+    }
+}

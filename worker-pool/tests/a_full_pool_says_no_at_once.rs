@@ -1,5 +1,6 @@
 //! Bounded by number, by class, by wait; refusing costs no worker and gives the job back whole.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
 mod common;
 

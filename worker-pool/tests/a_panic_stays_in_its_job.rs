@@ -1,5 +1,6 @@
 //! A poison job costs one answer and nothing else: no thread, no permit, no other job.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Whatever becomes of a job, it is answered once: a walk along every path there is.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
 mod common;
 

@@ -2,6 +2,7 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p worker-pool --test 'loom_*' --release`
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

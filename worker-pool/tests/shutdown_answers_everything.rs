@@ -1,5 +1,6 @@
 //! A pool that stops answers whatever it had admitted, by either policy, and within its grace time.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The ordered queue against a model that is too simple to be wrong, in virtual time.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
 use std::time::{Duration, Instant};
 

@@ -30,7 +30,9 @@ pub struct Load {
     /// Whether a client that gives up is noticed: its job's flag is set.
     pub leaves: bool,
     pub lasts: Duration,
-    /// This many jobs at once, in the middle.
+    /// From the middle on, where the figures begin, jobs cost this many times as much.
+    pub cost_factor: f64,
+    /// This many jobs at once, at three quarters.
     pub burst: u32,
 }
 
@@ -44,6 +46,7 @@ impl Default for Load {
             deadline_known: false,
             leaves: true,
             lasts: Duration::from_secs(20),
+            cost_factor: 1.0,
             burst: 0,
         }
     }
@@ -137,8 +140,10 @@ pub fn simulate(config: &Config, load: &Load, seed: u64) -> Figures {
 
 fn plan(rules: &Rules, load: &Load, begin: Instant, random: &mut Random) -> Vec<Ask> {
     let gap_s = load.run.as_secs_f64() / f64::from(rules.threads) / load.times_capacity;
+    let half = begin + load.lasts / 2;
     let mut ask_at = |at: Instant, in_burst| {
-        let run = load.run.mul_f64(1.0 + load.run_spread * (2.0 * random.unit() - 1.0));
+        let factor = if at < half { 1.0 } else { load.cost_factor };
+        let run = load.run.mul_f64(factor).mul_f64(1.0 + load.run_spread * (2.0 * random.unit() - 1.0));
         let deadline = load.deadline_known.then_some(at + load.patience);
         let cancel = if load.leaves { CancelFlag::new() } else { CancelFlag::default() };
         let ask = Ask { terms: Terms { class: Class::Fast, deadline, cancel }, at, run, in_burst };
@@ -261,7 +266,7 @@ impl<'a> Run<'a> {
             self.latencies.get(i).copied().unwrap_or_default()
         };
         (self.figures.latency_p50, self.figures.latency_p99) = (at(0.5), at(0.99));
-        self.figures.goodput = self.good as f64 * load.run.as_secs_f64() / seconds;
+        self.figures.goodput = self.good as f64 * load.run.as_secs_f64() * load.cost_factor / seconds;
         self.figures.wasted = self.late_time.as_secs_f64() / seconds;
         self.figures.burst_served = f64::from(self.burst_good) / f64::from(load.burst.max(1));
         self.figures

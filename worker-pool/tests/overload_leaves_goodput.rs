@@ -1,0 +1,106 @@
+//! The defaults earn their place: in virtual time, against what they were chosen over.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
+
+#[path = "../examples/model/mod.rs"]
+mod model;
+
+use std::time::Duration;
+
+use model::{Figures, Load, simulate};
+use worker_pool::{Admission, Concurrency, Config, Discipline, Gradient, Limits, MISTAKES, Policy};
+
+const SEEDS: std::ops::Range<u64> = 1..6;
+
+fn two_threads() -> Config {
+    Config { threads: 2, ..Config::default() }
+}
+
+fn by_number_only(discipline: Discipline) -> Config {
+    let policy = Policy { discipline, admission: Admission::Number, ..Policy::default() };
+    Config { policy, ..two_threads() }
+}
+
+fn every_seed(config: &Config, load: &Load, holds: impl Fn(&Figures) -> bool) {
+    for seed in SEEDS {
+        let figures = simulate(config, load, seed);
+        assert!(holds(&figures), "seed {seed}: {figures:?}");
+    }
+}
+
+#[test]
+fn the_default_keeps_its_capacity_at_any_overload() {
+    for times_capacity in [1.2, 1.5, 3.0, 10.0] {
+        for deadline_known in [false, true] {
+            for leaves in [false, true] {
+                let load = Load { times_capacity, deadline_known, leaves, ..Load::default() };
+                every_seed(&two_threads(), &load, |f| f.goodput > 0.9 && f.wasted < 0.05 && f.refused > 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_default_serves_at_once_after_the_load() {
+    every_seed(&two_threads(), &Load::default(), |f| f.after.is_some_and(|latency| latency < Duration::from_millis(300)));
+}
+
+#[test]
+fn jobs_longer_than_the_bound_on_the_wait_still_keep_the_threads_busy() {
+    let run = Duration::from_millis(500);
+    let load = Load { run, patience: run * 20, lasts: run * 1_000, ..Load::default() };
+    every_seed(&two_threads(), &load, |f| f.goodput > 0.85);
+}
+
+#[test]
+fn below_capacity_almost_nothing_is_refused() {
+    let load = Load { times_capacity: 0.7, ..Load::default() };
+    every_seed(&two_threads(), &load, |f| f.refused * 200 <= f.offered);
+}
+
+#[test]
+fn a_bound_on_the_number_alone_works_for_clients_that_are_gone() {
+    let load = Load { leaves: false, ..Load::default() };
+    every_seed(&by_number_only(Discipline::Fifo), &load, |f| f.goodput < 0.1 && f.wasted > 0.9);
+}
+
+#[test]
+fn newest_first_and_codel_keep_goodput_with_a_queue_that_is_ten_times_too_long() {
+    for discipline in [Discipline::NEWEST_FIRST, Discipline::CODEL] {
+        let load = Load { leaves: false, ..Load::default() };
+        every_seed(&by_number_only(discipline), &load, |f| f.goodput > 0.9);
+    }
+}
+
+#[test]
+fn the_adaptive_limit_finds_the_capacity_and_finds_it_again_when_jobs_cost_double() {
+    let concurrency = Concurrency::Gradient(Gradient::default());
+    let policy = Policy { concurrency, admission: Admission::Number, ..Policy::default() };
+    let config = Config { policy, ..two_threads() };
+    for run_ms in [5, 20, 40] {
+        for cost_factor in [1.0, 2.0] {
+            let run = Duration::from_millis(run_ms);
+            let load = Load { run, cost_factor, leaves: false, ..Load::default() };
+            let cost = run.mul_f64(cost_factor);
+            every_seed(&config, &load, |f| f.goodput > 0.9 && f.latency_p99 < cost * 12);
+        }
+    }
+}
+
+#[test]
+fn unbounded_queue_the_mistake_has_no_goodput_and_a_queue_without_end() {
+    let mut config = two_threads();
+    let (_, switch) = MISTAKES.iter().find(|(slug, _)| *slug == "unbounded-queue").expect("it is there");
+    switch(&mut config);
+    every_seed(&config, &Load::default(), |f| f.goodput < 0.01 && f.refused == 0 && f.depth_max > 900);
+    let longer = Load { lasts: Duration::from_secs(40), ..Load::default() };
+    every_seed(&config, &longer, |f| f.depth_max > 1_800);
+}
+
+#[test]
+fn the_figures_are_the_same_on_every_machine() {
+    let limits = Limits { wait_max: Duration::from_millis(100), ..Limits::default() };
+    let config = Config { limits, ..two_threads() };
+    let (a, b) = (simulate(&config, &Load::default(), 42), simulate(&config, &Load::default(), 42));
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
