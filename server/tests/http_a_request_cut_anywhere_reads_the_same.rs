@@ -8,7 +8,7 @@ mod malformed;
 #[path = "data/samples.rs"]
 mod samples;
 
-use driver::{Driver, Event, events};
+use driver::{Driver, Event, events, small_limits};
 use proptest::prelude::*;
 use samples::SAMPLES;
 use server::http::{AtEnd, HttpLimits};
@@ -81,20 +81,6 @@ fn one_hundred_pipelined_requests_come_out_of_one_buffer_in_order() {
         .collect();
     let expected: Vec<String> = (0..100).flat_map(|n| [format!("/{n}"), format!("/{n}"), format!("body {n}")]).collect();
     assert_eq!(numbers, expected);
-}
-
-/// Small limits, so that random input reaches them.
-fn small_limits() -> HttpLimits {
-    HttpLimits {
-        head_bytes_max: 96,
-        headers_max: 3,
-        target_bytes_max: 24,
-        method_bytes_max: 8,
-        body_bytes_max: 12,
-        chunk_extension_bytes_max: 6,
-        trailer_bytes_max: 8,
-        leading_newlines_max: 1,
-    }
 }
 
 proptest! {

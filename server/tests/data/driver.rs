@@ -130,3 +130,39 @@ pub(crate) fn events(limits: &HttpLimits, pieces: &[&[u8]]) -> (Vec<Event>, usiz
     }
     (driver.events, driver.consumed_bytes, driver.machine.ended())
 }
+
+/// One input of the fuzz target, and of the test that replays its corpus.
+///
+/// Byte 0 is the length of the pieces, byte 1 what the sink takes of each, byte 2 chooses the limits; the
+/// rest is what the peer sends. Whole or in pieces, greedy or not: the events must be the same.
+#[allow(dead_code, reason = "not every test that includes this file uses it")]
+pub(crate) fn any_input(input: &[u8]) {
+    let [length, appetite, limits, sent @ ..] = input else {
+        return;
+    };
+    let limits = if limits % 2 == 0 { HttpLimits::default() } else { small_limits() };
+    let appetite = usize::from(*appetite).max(1);
+    let mut driver = Driver::new(&limits, move |bytes| bytes.min(appetite));
+    for piece in sent.chunks(usize::from(*length).max(1)) {
+        driver.feed(piece);
+    }
+    let (whole, consumed_bytes, at_end) = events(&limits, &[sent]);
+    assert_eq!(driver.events, whole);
+    assert_eq!(driver.consumed_bytes, consumed_bytes);
+    assert_eq!(driver.machine.ended(), at_end);
+}
+
+/// Limits so small that short input reaches them.
+#[allow(dead_code, reason = "not every test that includes this file uses it")]
+pub(crate) fn small_limits() -> HttpLimits {
+    HttpLimits {
+        head_bytes_max: 96,
+        headers_max: 3,
+        target_bytes_max: 24,
+        method_bytes_max: 8,
+        body_bytes_max: 12,
+        chunk_extension_bytes_max: 6,
+        trailer_bytes_max: 8,
+        leading_newlines_max: 1,
+    }
+}
