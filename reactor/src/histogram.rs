@@ -14,17 +14,25 @@ pub struct Histogram {
     sum_nanos: Counter,
 }
 
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram::new()
+    }
+}
+
 impl Histogram {
     /// Buckets: 1 µs, 2 µs, 4 µs … 67 s (2^26 µs), and one for all that is longer.
     pub const BUCKETS: usize = 28;
 
-    pub(crate) const fn new() -> Histogram {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Histogram {
         Histogram { counts: [const { Counter::new() }; Histogram::BUCKETS], sum_nanos: Counter::new() }
     }
 
-    /// Counts one duration. Only the loop's thread may.
+    /// Counts one duration. Only one thread may, the owner's: there is no locked instruction.
     #[inline]
-    pub(crate) fn record(&self, duration: Duration) {
+    pub fn record(&self, duration: Duration) {
         // Both saturate: a duration of 584 years is a mistake of ours, but not one to panic for.
         let nanos = duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()));
         self.counts[Histogram::bucket(nanos)].add(1);

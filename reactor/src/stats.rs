@@ -14,14 +14,22 @@ use crate::histogram::Histogram;
 #[derive(Debug)]
 pub struct Counter(AtomicU64);
 
+impl Default for Counter {
+    fn default() -> Counter {
+        Counter::new()
+    }
+}
+
 impl Counter {
-    pub(crate) const fn new() -> Counter {
+    /// Zero.
+    #[must_use]
+    pub const fn new() -> Counter {
         Counter(AtomicU64::new(0))
     }
 
-    /// Adds `n`. Only the loop's thread may: two writers would lose counts (not memory safety).
+    /// Adds `n`. Only the owner's thread may: two writers would lose counts (not memory safety).
     #[inline]
-    pub(crate) fn add(&self, n: u64) {
+    pub fn add(&self, n: u64) {
         // Not fetch_add: a locked instruction costs about 20 cycles on x86, and with one writer it protects against nobody. It
         // wraps at 2^64, like fetch_add.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
@@ -38,18 +46,26 @@ impl Counter {
 #[derive(Debug)]
 pub struct Gauge(AtomicU64);
 
+impl Default for Gauge {
+    fn default() -> Gauge {
+        Gauge::new()
+    }
+}
+
 impl Gauge {
-    const fn new() -> Gauge {
+    /// Zero.
+    #[must_use]
+    pub const fn new() -> Gauge {
         Gauge(AtomicU64::new(0))
     }
 
-    /// Sets it. Only the loop's thread may.
+    /// Sets it. Only the owner's thread may.
     #[inline]
-    pub(crate) fn set(&self, value: u64) {
+    pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// Raises it to `value` if it is lower. Only the loop's thread may.
+    /// Raises it to `value` if it is lower. Only the owner's thread may.
     #[inline]
     pub(crate) fn raise_to(&self, value: u64) {
         if value > self.get() {
@@ -57,15 +73,15 @@ impl Gauge {
         }
     }
 
-    /// Adds `n`. Only the loop's thread may.
+    /// Adds `n`. Only the owner's thread may.
     #[inline]
-    pub(crate) fn add(&self, n: u64) {
+    pub fn add(&self, n: u64) {
         self.set(self.get() + n);
     }
 
-    /// Subtracts `n`. Only the loop's thread may.
+    /// Subtracts `n`. Only the owner's thread may.
     #[inline]
-    pub(crate) fn sub(&self, n: u64) {
+    pub fn sub(&self, n: u64) {
         let value = self.get();
         debug_assert!(value >= n, "a gauge of {value} was lowered by {n}: something was counted out that was never counted in");
         self.set(value.saturating_sub(n));
@@ -376,7 +392,7 @@ impl Stats {
         // changes each time, no callback is slow, and there is nothing to tell.
         for _ in 0..8 {
             let sequence = self.sequence.load(Ordering::Acquire);
-            if sequence % 2 == 0 {
+            if sequence.is_multiple_of(2) {
                 return None;
             }
             let running = self.running.load(Ordering::Acquire);
@@ -418,5 +434,118 @@ impl Stats {
     #[inline]
     pub(crate) fn leave(&self) {
         self.sequence.store((self.sequence.load(Ordering::Relaxed) | 1) + 1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn each_label_is_unique_and_each_list_is_in_the_order_of_the_numbers() {
+        assert!(Callback::ALL.iter().enumerate().all(|(number, &callback)| callback as usize == number));
+        assert!(AcceptError::ALL.iter().enumerate().all(|(number, &error)| error as usize == number));
+        assert!(CloseReason::ALL.iter().enumerate().all(|(number, &reason)| reason as usize == number));
+        assert_eq!(Callback::ALL.map(Callback::label).into_iter().collect::<BTreeSet<_>>().len(), Callback::COUNT);
+        assert_eq!(AcceptError::ALL.map(AcceptError::label).into_iter().collect::<BTreeSet<_>>().len(), AcceptError::COUNT);
+        assert_eq!(CloseReason::ALL.map(CloseReason::label).into_iter().collect::<BTreeSet<_>>().len(), CloseReason::COUNT);
+    }
+
+    #[test]
+    fn an_accept_error_is_known_by_its_errno() {
+        for (errno, error) in [
+            (libc::EMFILE, AcceptError::Emfile),
+            (libc::ENFILE, AcceptError::Enfile),
+            (libc::ENOBUFS, AcceptError::Enobufs),
+            (libc::ENOMEM, AcceptError::Enomem),
+            (libc::ECONNABORTED, AcceptError::Econnaborted),
+            (libc::EPROTO, AcceptError::Eproto),
+            (libc::EPERM, AcceptError::Other),
+        ] {
+            assert_eq!(AcceptError::of(&io::Error::from_raw_os_error(errno)), error);
+        }
+        assert_eq!(AcceptError::of(&io::Error::other("not from the system")), AcceptError::Other);
+    }
+
+    #[test]
+    fn the_running_callback_is_seen_with_its_name_its_slot_and_the_age_of_its_turn() {
+        let base = Instant::now();
+        let at = |millis| base + Duration::from_millis(millis);
+        let stats = Stats::new(base);
+        assert_eq!((stats.running(at(1)), stats.turn_age(at(1))), (None, None));
+        stats.turn_begins(at(10));
+        assert_eq!((stats.running(at(12)), stats.turn_age(at(12))), (None, Some(Duration::from_millis(2))));
+        stats.enter(Callback::Input, 7);
+        let first = stats.running(at(15)).expect("input runs");
+        assert_eq!(first, Running { callback: Callback::Input, slot: 7, sequence: 1, turn_age: Duration::from_millis(5) });
+        assert_eq!(stats.running(at(15)), Some(first), "the same call has the same number");
+        stats.leave();
+        assert_eq!(stats.running(at(16)), None);
+        stats.enter(Callback::Woke, Stats::NO_SLOT);
+        let second = stats.running(at(9)).expect("woke runs");
+        assert_eq!(second, Running { callback: Callback::Woke, slot: Stats::NO_SLOT, sequence: 2, turn_age: Duration::ZERO });
+        stats.leave();
+        stats.turn_ends();
+        assert_eq!((stats.running(at(20)), stats.turn_age(at(20))), (None, None));
+    }
+
+    #[test]
+    fn a_turn_that_begins_at_the_very_base_is_a_turn() {
+        let base = Instant::now();
+        let stats = Stats::new(base);
+        stats.turn_begins(base);
+        assert_eq!(stats.turn_age(base), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_callback_whose_end_was_skipped_does_not_turn_the_numbers_around() {
+        let stats = Stats::new(Instant::now());
+        stats.enter(Callback::Mail, 1);
+        stats.enter(Callback::Closed, 1);
+        assert_eq!(stats.running(Instant::now()).map(|running| (running.callback, running.sequence)), Some((Callback::Closed, 2)));
+        stats.leave();
+        stats.leave();
+        assert_eq!(stats.running(Instant::now()), None);
+    }
+
+    #[test]
+    fn another_thread_never_sees_one_callbacks_name_with_the_others_number() {
+        const CALLS: u32 = 200_000;
+        let base = Instant::now();
+        let stats = Stats::new(base);
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut sequence_before = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    if let Some(running) = stats.running(base) {
+                        assert_eq!(running.callback, Callback::ALL[running.sequence as usize % Callback::COUNT]);
+                        assert_eq!(running.slot, running.sequence as u32);
+                        assert!(running.sequence >= sequence_before);
+                        sequence_before = running.sequence;
+                    }
+                }
+            });
+            for sequence in 1..=CALLS {
+                stats.enter(Callback::ALL[sequence as usize % Callback::COUNT], sequence);
+                stats.bytes_read.add(3);
+                stats.leave();
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(stats.bytes_read.get(), 3 * u64::from(CALLS));
+    }
+
+    #[test]
+    fn a_gauge_goes_up_and_down_and_keeps_its_highest_where_it_should() {
+        let stats = Stats::new(Instant::now());
+        stats.connections_lingering.add(3);
+        stats.connections_lingering.sub(2);
+        assert_eq!(stats.connections_lingering.get(), 1);
+        stats.events_per_turn_max.raise_to(5);
+        stats.events_per_turn_max.raise_to(4);
+        assert_eq!(stats.events_per_turn_max.get(), 5);
     }
 }

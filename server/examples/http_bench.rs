@@ -21,27 +21,16 @@ const BROWSER: &[u8] = b"GET /spin?ms=10&x=abcdefgh HTTP/1.1\r\nHost: www.exampl
 
 /// One exchange: step, response, bytes. Returns the bytes written.
 #[inline]
-fn exchange(
-    machine: &mut Machine,
-    limits: &HttpLimits,
-    date: &mut HttpDate,
-    now: Instant,
-    input: &[u8],
-    output: &mut [u8],
-) -> usize {
+fn exchange(machine: &mut Machine, limits: &HttpLimits, date: &mut HttpDate, now: Instant, input: &[u8], output: &mut [u8]) -> usize {
     let (used, step) = machine.step(limits, input);
     assert!(used == input.len());
-    let Step::Request(request) = step else {
-        panic!("no request")
-    };
+    let Step::Request(request) = step else { panic!("no request") };
     let response = match request.path {
         "/missing" => Response::text("no").status(404),
         _ => Response::text("Hello, World!"),
     };
     let plan = machine.response_plan();
-    let Some(head_bytes) = response.encode_head(&plan, date.bytes(now), output) else {
-        panic!("no room")
-    };
+    let Some(head_bytes) = response.encode_head(&plan, date.bytes(now), output) else { panic!("no room") };
     let body = response.body_to_send(&plan);
     let total_bytes = head_bytes + body.len();
     output[head_bytes..total_bytes].copy_from_slice(body);
@@ -82,30 +71,15 @@ fn main() {
     let mut both = |rounds: usize, input: &[u8]| {
         median(rounds, || {
             let input = black_box(input);
-            black_box(exchange(
-                &mut machine,
-                &limits,
-                &mut date,
-                now,
-                input,
-                &mut output,
-            ));
+            black_box(exchange(&mut machine, &limits, &mut date, now, input, &mut output));
         })
     };
     if let Some(rounds) = rounds {
-        println!(
-            "step + encode, {} bytes: {:.1} ns",
-            SMALL.len(),
-            both(rounds, SMALL)
-        );
+        println!("step + encode, {} bytes: {:.1} ns", SMALL.len(), both(rounds, SMALL));
         return;
     }
     for (name, input) in [("small", SMALL), ("browser", BROWSER)] {
-        println!(
-            "{name}, {} bytes: step + encode {:.1} ns",
-            input.len(),
-            both(51, input)
-        );
+        println!("{name}, {} bytes: step + encode {:.1} ns", input.len(), both(51, input));
     }
     for (name, input) in [("small", SMALL), ("browser", BROWSER)] {
         let mut machine = Machine::new();

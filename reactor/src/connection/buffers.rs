@@ -204,3 +204,154 @@ impl Class {
         Some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 200 << 10;
+    const LARGE: u32 = 64 << 10;
+
+    fn bytes_from(seed: u8, n: usize) -> Vec<u8> {
+        (0..n).map(|i| seed.wrapping_add(i as u8).wrapping_mul(31)).collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append { owner: usize, seed: u8, n: usize },
+        Consume { owner: usize, part: f64 },
+        GiveBack { owner: usize },
+        Trim,
+    }
+
+    fn ops() -> impl Strategy<Value = Op> {
+        let owners = 0..6usize;
+        let sizes = prop_oneof![0..200usize, 3000..5000usize, 0..70_000usize];
+        prop_oneof![
+            5 => (owners.clone(), any::<u8>(), sizes).prop_map(|(owner, seed, n)| Op::Append { owner, seed, n }),
+            3 => (owners.clone(), 0.0..=1.0f64).prop_map(|(owner, part)| Op::Consume { owner, part }),
+            1 => owners.prop_map(|owner| Op::GiveBack { owner }),
+            1 => Just(Op::Trim),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_owner_reads_back_what_it_wrote_and_the_account_is_right(ops in prop::collection::vec(ops(), 1..150)) {
+            let mut pool = BufferPool::new(LIMIT, LARGE);
+            let mut leases: [Option<Lease>; 6] = Default::default();
+            let mut model: [Vec<u8>; 6] = Default::default();
+            for op in ops {
+                match op {
+                    Op::Append { owner, seed, n } => {
+                        let bytes = bytes_from(seed, n);
+                        match pool.append(&mut leases[owner], &bytes) {
+                            Ok(()) => model[owner].extend(&bytes),
+                            // It may refuse only what needs a buffer that does not exist, or one for which there is no room.
+                            Err(Full) => {
+                                let needed = model[owner].len() + n;
+                                let class = [SMALL_BYTES, MIDDLE_BYTES, LARGE].into_iter().find(|&bytes| bytes as usize >= needed);
+                                prop_assert!(class.is_none_or(|bytes| pool.leased_bytes() + bytes as usize > LIMIT));
+                            }
+                        }
+                    }
+                    Op::Consume { owner, part } => {
+                        if let Some(lease) = &mut leases[owner] {
+                            let n = (lease.len() as f64 * part) as usize;
+                            lease.consume(n);
+                            model[owner].drain(..n);
+                        }
+                    }
+                    Op::GiveBack { owner } => {
+                        if let Some(lease) = leases[owner].take() {
+                            pool.give_back(lease);
+                            model[owner].clear();
+                        }
+                    }
+                    Op::Trim => pool.trim(),
+                }
+                for (lease, bytes) in leases.iter().zip(&model) {
+                    prop_assert_eq!(lease.as_ref().map_or(&[][..], Lease::filled), bytes);
+                    prop_assert!(lease.as_ref().is_none_or(|lease| lease.is_empty() == bytes.is_empty() && lease.room() + bytes.len() == lease.capacity()));
+                }
+                let leased_bytes: usize = leases.iter().flatten().map(Lease::capacity).sum();
+                let free_bytes: usize = pool.classes.iter().flat_map(|class| &class.free).map(|bytes| bytes.len()).sum();
+                prop_assert_eq!(pool.leased_bytes(), leased_bytes);
+                prop_assert_eq!(pool.held_bytes(), leased_bytes + free_bytes);
+                prop_assert!(pool.held_bytes() <= LIMIT);
+            }
+            for lease in leases.into_iter().flatten() {
+                pool.give_back(lease);
+            }
+            pool.trim();
+            pool.trim();
+            prop_assert_eq!(pool.held_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_lease_is_of_the_smallest_size_that_fits() {
+        let mut pool = BufferPool::new(1 << 20, LARGE);
+        for (bytes_min, capacity) in [(0, 4096), (4096, 4096), (4097, 16384), (16385, 65536), (65536, 65536)] {
+            assert_eq!(pool.lease(bytes_min).map(|lease| lease.capacity()), Some(capacity));
+        }
+        assert!(pool.lease(65537).is_none());
+        let mut small_pool = BufferPool::new(1 << 20, 4096);
+        assert_eq!(small_pool.lease(1).map(|lease| lease.capacity()), Some(4096));
+        assert!(small_pool.lease(4097).is_none());
+    }
+
+    #[test]
+    fn free_buffers_of_other_sizes_make_way_and_leases_do_not() {
+        let mut pool = BufferPool::new(64 << 10, LARGE);
+        let smalls: Vec<_> = (0..16).map(|_| pool.lease(1).expect("16 × 4 KiB fit")).collect();
+        assert!(pool.lease(1).is_none());
+        let mut smalls = smalls.into_iter();
+        let kept = smalls.next().expect("of 16");
+        smalls.for_each(|lease| pool.give_back(lease));
+        assert!(pool.lease(LARGE as usize).is_none(), "a lease of 4 KiB is in its way");
+        assert_eq!(pool.held_bytes(), 64 << 10, "nothing is given up in vain");
+        pool.give_back(kept);
+        let large = pool.lease(LARGE as usize).expect("all else is free");
+        assert_eq!((pool.leased_bytes(), pool.held_bytes()), (64 << 10, 64 << 10));
+        pool.give_back(large);
+    }
+
+    #[test]
+    fn a_refused_append_leaves_the_lease_as_it_was() {
+        let mut pool = BufferPool::new(16 << 10, 16 << 10);
+        let mut lease = None;
+        assert_eq!(pool.append(&mut lease, &bytes_from(1, 4000)), Ok(()));
+        assert_eq!(pool.append(&mut lease, &bytes_from(2, 4000)), Err(Full), "16 KiB beside the 4 KiB would be over the limit");
+        assert_eq!(lease.as_ref().map(Lease::filled), Some(&bytes_from(1, 4000)[..]));
+        assert_eq!(pool.leased_bytes(), 4096);
+        assert_eq!(pool.append(&mut lease, &[7; 96]), Ok(()), "what fits still fits");
+    }
+
+    #[test]
+    fn appending_nothing_leases_nothing() {
+        let mut pool = BufferPool::new(LIMIT, LARGE);
+        let mut lease = None;
+        assert_eq!(pool.append(&mut lease, &[]), Ok(()));
+        assert!(lease.is_none());
+    }
+
+    #[test]
+    fn after_a_peak_the_memory_goes_back_but_not_what_is_still_used() {
+        let mut pool = BufferPool::new(1 << 20, LARGE);
+        let peak: Vec<_> = (0..100).map(|_| pool.lease(1).expect("there is room")).collect();
+        peak.into_iter().for_each(|lease| pool.give_back(lease));
+        pool.trim();
+        assert_eq!(pool.held_bytes(), 100 * 4096, "all of them were used since the last call");
+        for _ in 0..1000 {
+            let pair = [pool.lease(1).expect("there is room"), pool.lease(1).expect("there is room")];
+            pair.into_iter().for_each(|lease| pool.give_back(lease));
+        }
+        pool.trim();
+        assert_eq!(pool.held_bytes(), 2 * 4096, "two at a time were enough");
+        pool.trim();
+        assert_eq!(pool.held_bytes(), 0);
+    }
+}

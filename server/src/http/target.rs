@@ -75,9 +75,9 @@ pub(super) fn is_host(text: &[u8]) -> bool {
     let mut at = 0;
     loop {
         // A table, since this runs over each request's Host: one load for each byte.
-        while text.get(at).is_some_and(|&byte| HOST_NAME[usize::from(byte)]) {
-            at += 1;
-        }
+        let rest = &text[at..];
+        let name = rest.iter().position(|&byte| !HOST_NAME[usize::from(byte)]);
+        at += name.unwrap_or(rest.len());
         match text.get(at) {
             Some(b'%') if is_escape(&text[at..]) => at += 1,
             Some(b':') => return at > 0 && is_port(&text[at + 1..]),

@@ -1,0 +1,71 @@
+//! What the HTTP side of one loop counts; one writer, read from any thread.
+//!
+//! Read next: `metrics.rs`, which prints it.
+
+use reactor::histogram::Histogram;
+use reactor::stats::{Counter, Gauge};
+
+use crate::http::Refusal;
+
+/// Counters of one loop's HTTP connections.
+#[derive(Debug)]
+pub struct HttpStats {
+    /// Responses whose last byte was handed on, by the hundreds of their status: 2xx to 5xx.
+    by_class: [Counter; 4],
+    refusals: [Counter; Refusal::ALL.len()],
+    /// From the request head to the last byte of the response.
+    pub duration: Histogram,
+    /// Requests that are being answered now.
+    pub in_flight: Gauge,
+    /// Jobs that the pool did not take: 503.
+    pub jobs_refused: Counter,
+    /// Connections closed because no request came within the idle timeout.
+    pub idle_timeouts: Counter,
+    /// Heads that did not arrive within the header timeout: 408.
+    pub header_timeouts: Counter,
+    /// Requests that were not over within the request timeout.
+    pub request_timeouts: Counter,
+    /// Streams that broke after their head was sent.
+    pub broken_streams: Counter,
+    /// Results of jobs that came after their exchange had ended.
+    pub late_results: Counter,
+}
+
+impl Default for HttpStats {
+    fn default() -> HttpStats {
+        HttpStats {
+            by_class: Default::default(),
+            refusals: std::array::from_fn(|_| Counter::default()),
+            duration: Histogram::default(),
+            in_flight: Gauge::default(),
+            jobs_refused: Counter::default(),
+            idle_timeouts: Counter::default(),
+            header_timeouts: Counter::default(),
+            request_timeouts: Counter::default(),
+            broken_streams: Counter::default(),
+            late_results: Counter::default(),
+        }
+    }
+}
+
+impl HttpStats {
+    /// Responses of a class: 2 for 2xx, to 5.
+    ///
+    /// # Panics
+    /// If there is no such class.
+    #[must_use]
+    pub fn responses(&self, class: usize) -> &Counter {
+        &self.by_class[class - 2]
+    }
+
+    /// Requests refused for this reason.
+    #[must_use]
+    pub fn refusals(&self, refusal: Refusal) -> &Counter {
+        &self.refusals[refusal.index()]
+    }
+
+    #[inline]
+    pub(crate) fn responded(&self, status: u16) {
+        self.by_class[(usize::from(status) / 100).clamp(2, 5) - 2].add(1);
+    }
+}

@@ -1,0 +1,10 @@
+//! `GET /healthz`: answered by the loop itself, so that a full pool does not look like a dead server (failure mode B11).
+
+use std::time::Instant;
+
+use crate::answer::Answer;
+use crate::http::{Request, Response};
+
+pub(super) fn call(_request: &Request<'_>, _now: Instant) -> Answer {
+    Answer::Now(Response::text("ok\n"))
+}

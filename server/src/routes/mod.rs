@@ -1,0 +1,78 @@
+//! The demonstration service: one file a route. Copy one to start your own, and delete the rest.
+//!
+//! A service sees a request and gives an answer; it never sees a socket. Read in this order: `root.rs`, `sleep.rs`, `spin.rs`,
+//! `bytes.rs`, `echo.rs`.
+
+mod bytes;
+mod echo;
+mod healthz;
+mod root;
+mod sleep;
+mod spin;
+
+use std::time::Instant;
+
+use crate::answer::Answer;
+use crate::http::{Method, Request, Response};
+use crate::service::Service;
+
+/// All demonstration routes.
+#[derive(Debug, Default)]
+pub struct Routes;
+
+/// A route: the methods it takes, and what it answers.
+type Route = (&'static str, &'static [Method], fn(&Request<'_>, Instant) -> Answer);
+
+/// HEAD is answered as GET, without the body (RFC 9110 section 9.3.2): the encoder sees to that.
+const GET: &[Method] = &[Method::Get, Method::Head];
+const POST: &[Method] = &[Method::Post];
+
+/// In the order of use: a handful of comparisons costs less than a hash.
+const ROUTES: &[Route] = &[
+    ("/", GET, root::call),
+    ("/healthz", GET, healthz::call),
+    ("/spin", GET, spin::call),
+    ("/sleep", GET, sleep::call),
+    ("/bytes", GET, bytes::call),
+    ("/echo", POST, echo::call),
+];
+
+impl Service for Routes {
+    #[inline]
+    fn call(&mut self, request: &Request<'_>, now: Instant) -> Answer {
+        match ROUTES.iter().find(|(path, ..)| *path == request.path) {
+            Some((_, methods, call)) if methods.contains(&request.method) => call(request, now),
+            Some((_, methods, _)) => not_allowed(request.method, methods),
+            None if request.path == "*" => options(Some(ALL)),
+            None if matches!(request.method, Method::Other) => Answer::Now(Response::text("unknown method\n").status(501)),
+            None => Answer::Now(Response::text("not found\n").status(404)),
+        }
+    }
+}
+
+const ALL: &str = "GET, HEAD, POST, OPTIONS";
+
+/// 405 with Allow (RFC 9110 section 15.5.6), 501 for a method that no route knows (section 15.6.2), and OPTIONS answered for all.
+#[cold]
+fn not_allowed(method: Method, allowed: &'static [Method]) -> Answer {
+    let allow = if allowed == POST { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" };
+    match method {
+        Method::Options => options(Some(allow)),
+        Method::Other => Answer::Now(Response::text("unknown method\n").status(501)),
+        _ => Answer::Now(Response::text("method not allowed\n").status(405).with_header("Allow", allow)),
+    }
+}
+
+fn options(allow: Option<&'static str>) -> Answer {
+    Answer::Now(Response::empty(204).with_header("Allow", allow.unwrap_or(ALL)))
+}
+
+/// A number from the query: `?name=7`. A missing or wrong one is the client's mistake, and the answer says what is allowed.
+fn number(request: &Request<'_>, name: &'static str, max: u64) -> Result<u64, Box<Answer>> {
+    let value = request.query_value(name).unwrap_or_default();
+    // By digits: `parse` alone would take a sign.
+    match value.parse::<u64>() {
+        Ok(number) if number <= max && value.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
+        _ => Err(Box::new(Answer::Now(Response::text(format!("?{name}=N with N from 0 to {max} is needed\n")).status(400)))),
+    }
+}

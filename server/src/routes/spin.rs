@@ -1,0 +1,35 @@
+//! `GET /spin?ms=N`: burns N milliseconds of CPU, on the pool. The work that must never be done on a loop.
+
+use std::time::{Duration, Instant};
+
+use worker_pool::Checkpoint;
+
+use super::number;
+use crate::answer::{Answer, Work};
+use crate::http::{Request, Response};
+use crate::sys::thread_cpu_time;
+
+/// Ten seconds: longer than any deadline.
+const SPIN_MS_MAX: u64 = 10_000;
+
+pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
+    match number(request, "ms", SPIN_MS_MAX) {
+        Ok(ms) => Answer::Job(Work::fast(move |checkpoint| spin(Duration::from_millis(ms), checkpoint))),
+        Err(answer) => *answer,
+    }
+}
+
+/// Thread CPU time, not wall time: a worker that the scheduler has put aside does no work, and must not count as capacity.
+fn spin(duration: Duration, checkpoint: &Checkpoint<'_>) -> Answer {
+    let until = thread_cpu_time() + duration;
+    let mut rounds = 0_u64;
+    while thread_cpu_time() < until {
+        for _ in 0..1_000 {
+            rounds = std::hint::black_box(rounds + 1);
+        }
+        if rounds.is_multiple_of(100_000) && checkpoint.stop_requested() {
+            break;
+        }
+    }
+    Answer::Now(Response::text(format!("spun {} ms\n", duration.as_millis())))
+}

@@ -1,0 +1,32 @@
+//! The one trait that a builder implements: a request comes, an answer goes.
+//!
+//! Read next: `answer.rs`, for what can be answered; `routes/`, for eight small examples.
+
+use std::time::Instant;
+
+use crate::answer::Answer;
+use crate::http::Request;
+
+/// What the server is for. One value for each loop, on that loop's thread: no lock, no sharing.
+///
+/// ```
+/// use server::answer::Answer;
+/// use server::http::{Method, Request, Response};
+/// use server::service::Service;
+///
+/// struct Hello;
+///
+/// impl Service for Hello {
+///     fn call(&mut self, request: &Request<'_>, _now: std::time::Instant) -> Answer {
+///         match (request.method, request.path) {
+///             (Method::Get, "/hello") => Answer::Now(Response::text("hello")),
+///             _ => Answer::Now(Response::text("not found\n").status(404)),
+///         }
+///     }
+/// }
+/// ```
+pub trait Service {
+    /// Answers one request head. Must not block and must not burn CPU: while it runs, every other connection of the loop waits. What
+    /// does either goes into [`Answer::Job`]. `now` is the time of the loop's turn.
+    fn call(&mut self, request: &Request<'_>, now: Instant) -> Answer;
+}

@@ -1,0 +1,268 @@
+//! A response made while it is sent: head, pieces framed as length or chunks, pulled when there is room, by workers where they must.
+//!
+//! Read next: `routes/bytes.rs` and `routes/echo.rs`, which use it.
+
+use reactor::Context;
+use worker_pool::{CancelFlag, Outcome};
+
+use crate::answer::{Pulled, StreamSource};
+use crate::connection::{Conn, HttpHandler};
+use crate::dispatch::{Dispatched, JobOutput};
+use crate::exchange::{Exchange, State};
+use crate::http::{CHUNK_END, CHUNK_HEADER_BYTES, LAST_CHUNK, StreamFraming, StreamHead, chunk_header};
+use crate::service::Service;
+
+/// A streamed response under way.
+pub(crate) struct Streaming {
+    head: StreamHead,
+    source: Box<dyn StreamSource>,
+    /// None until the head is written.
+    framing: Option<StreamFraming>,
+    /// Bytes that a worker brought and that are not written yet.
+    brought: Vec<u8>,
+    brought_sent: usize,
+    /// A worker has been asked.
+    job: Option<CancelFlag>,
+    /// The source has said End.
+    ended: bool,
+}
+
+/// The smallest room worth a pull: framing, and enough bytes that a chunk is not mostly framing.
+const PULL_ROOM_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.len() + 256;
+
+impl Streaming {
+    pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>) -> Streaming {
+        Streaming { head, source, framing: None, brought: Vec::new(), brought_sent: 0, job: None, ended: false }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.framing.is_some()
+    }
+
+    pub(crate) fn call_off(&self) {
+        if let Some(cancel) = &self.job {
+            cancel.cancel();
+        }
+    }
+}
+
+/// Why pumping stopped.
+enum Pumped {
+    Wait,
+    WantRoom,
+    At(std::time::Instant),
+    Broken,
+    Complete,
+}
+
+impl<S: Service> HttpHandler<S> {
+    /// Sends what there is room for, and arranges for what comes next.
+    pub(crate) fn pump(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        match self.pump_once(conn, cx) {
+            Pumped::Wait => self.let_body_come(conn, cx),
+            Pumped::WantRoom => {
+                self.let_body_come(conn, cx);
+                cx.want_room();
+            }
+            Pumped::At(at) => {
+                let request_by = conn.exchange.as_ref().map_or(at, |exchange| exchange.request_by);
+                cx.deadline(Some(at.min(request_by)));
+                self.let_body_come(conn, cx);
+            }
+            Pumped::Broken => {
+                self.stats.broken_streams.add(1);
+                cx.abort();
+            }
+            Pumped::Complete => {
+                let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref() else { return };
+                let status = streaming.head.status_code();
+                let Some(started) = conn.exchange.as_ref().map(|exchange| exchange.started) else { return };
+                self.complete(conn, status, started, cx);
+            }
+        }
+    }
+
+    /// Input goes on while the request's body is not read whole and the source takes it.
+    fn let_body_come(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref() else { return };
+        if conn.machine.is_in_body() && streaming.source.body_room_bytes() > 0 {
+            cx.resume();
+        } else {
+            cx.pause();
+        }
+    }
+
+    fn pump_once(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> Pumped {
+        let plan = conn.machine.response_plan();
+        let serial = conn.serial;
+        let Some(exchange) = conn.exchange.as_mut() else { return Pumped::Wait };
+        let State::Streaming(streaming) = &mut exchange.state else { return Pumped::Wait };
+        if streaming.framing.is_none() {
+            if streaming.head.closes() {
+                conn.machine.close_after_response();
+            }
+            let now = cx.now();
+            let mut output = cx.output();
+            let Some((n, framing)) = streaming.head.encode_head(&plan, self.date.bytes(now), output.spare_mut()) else {
+                return Pumped::WantRoom;
+            };
+            output.advance(n);
+            if framing == StreamFraming::UntilClose {
+                conn.machine.close_after_response();
+            }
+            streaming.framing = Some(framing);
+        }
+        loop {
+            if matches!(streaming.framing, Some(StreamFraming::None | StreamFraming::Length(0))) {
+                streaming.ended = true;
+            }
+            if !streaming.send_brought(cx) {
+                return Pumped::WantRoom;
+            }
+            if streaming.ended {
+                return streaming.finish(conn.machine.is_in_body(), cx);
+            }
+            if streaming.job.is_some() {
+                return Pumped::Wait;
+            }
+            if cx.room() < PULL_ROOM_MIN {
+                return Pumped::WantRoom;
+            }
+            let (bytes, pulled) = streaming.pull(cx);
+            match pulled {
+                Pulled::More if bytes == 0 => return Pumped::WantRoom,
+                Pulled::More => {}
+                Pulled::Wait => return Pumped::Wait,
+                Pulled::At(at) => return Pumped::At(at),
+                Pulled::End => streaming.ended = true,
+                Pulled::Broken => return Pumped::Broken,
+                Pulled::Job(work) => match self.dispatcher.dispatch(work, JobOutput::Bytes, cx.token(), serial, cx.now()) {
+                    Dispatched::Admitted(cancel) => streaming.job = Some(cancel),
+                    Dispatched::Ran(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
+                    Dispatched::Ran(JobOutput::Answer(_)) => unreachable!("asked for bytes"),
+                    // The head has gone out: too late for 503. Short, and seen to be short.
+                    Dispatched::Refused(_) => return Pumped::Broken,
+                },
+            }
+        }
+    }
+
+    /// A piece of the request's body while the response is streaming.
+    pub(crate) fn body_while_streaming(&mut self, conn: &mut Conn, piece: &[u8], last: bool, cx: &mut Context<'_>) -> usize {
+        let Some(exchange) = conn.exchange.as_mut() else { return 0 };
+        let State::Streaming(streaming) = &mut exchange.state else { return 0 };
+        let taken = streaming.source.body(piece, last).min(piece.len());
+        conn.machine.took(taken);
+        self.pump(conn, cx);
+        if taken == 0 && !piece.is_empty() {
+            cx.pause();
+        }
+        taken
+    }
+
+    /// A worker has brought bytes for a stream, or failed to.
+    pub(crate) fn stream_job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, cx: &mut Context<'_>) {
+        let Some(exchange) = conn.exchange.as_mut() else { return };
+        let State::Streaming(streaming) = &mut exchange.state else { return };
+        streaming.job = None;
+        match outcome {
+            Outcome::Done(JobOutput::Bytes(bytes)) => {
+                streaming.bring(bytes);
+                self.pump(conn, cx);
+            }
+            _ => {
+                self.stats.broken_streams.add(1);
+                cx.abort();
+            }
+        }
+    }
+}
+
+impl Streaming {
+    fn bring(&mut self, bytes: Vec<u8>) {
+        (self.brought, self.brought_sent) = (bytes, 0);
+    }
+
+    /// Counts body bytes against the length that was promised. More than that is a fault of the service.
+    fn count(&mut self, bytes: usize) {
+        if let Some(StreamFraming::Length(left_bytes)) = &mut self.framing {
+            let left = left_bytes.checked_sub(bytes as u64);
+            assert!(left.is_some(), "a stream gave more bytes than its length: {bytes}, {left_bytes} were left");
+            *left_bytes = left.unwrap_or(0);
+        }
+    }
+
+    /// Writes what a worker brought. False if some is left.
+    fn send_brought(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.brought_sent < self.brought.len() {
+            let overhead = self.overhead();
+            if cx.room() < PULL_ROOM_MIN.min(overhead + self.brought.len() - self.brought_sent) || cx.room() <= overhead {
+                return false;
+            }
+            let bytes = (self.brought.len() - self.brought_sent).min(cx.room() - overhead);
+            self.count(bytes);
+            let piece = &self.brought[self.brought_sent..][..bytes];
+            let mut output = cx.output();
+            if overhead > 0 {
+                output.write(&chunk_header(bytes as u32));
+                output.write(piece);
+                output.write(CHUNK_END);
+            } else {
+                output.write(piece);
+            }
+            self.brought_sent += bytes;
+        }
+        self.brought = Vec::new();
+        self.brought_sent = 0;
+        true
+    }
+
+    fn overhead(&self) -> usize {
+        match self.framing {
+            Some(StreamFraming::Chunked) => CHUNK_HEADER_BYTES + CHUNK_END.len(),
+            _ => 0,
+        }
+    }
+
+    /// One pull, straight into the output, with room kept for the framing around it.
+    fn pull(&mut self, cx: &mut Context<'_>) -> (usize, Pulled) {
+        let now = cx.now();
+        let chunked = self.overhead() > 0;
+        let mut output = cx.output();
+        let spare = output.spare_mut();
+        if !chunked {
+            let room = match self.framing {
+                Some(StreamFraming::Length(left_bytes)) => spare.len().min(usize::try_from(left_bytes).unwrap_or(usize::MAX)),
+                _ => spare.len(),
+            };
+            let (bytes, pulled) = self.source.pull(&mut spare[..room], now);
+            output.advance(bytes);
+            self.count(bytes);
+            return (bytes, pulled);
+        }
+        let end = spare.len() - CHUNK_END.len();
+        let (bytes, pulled) = self.source.pull(&mut spare[CHUNK_HEADER_BYTES..end], now);
+        if bytes > 0 {
+            spare[..CHUNK_HEADER_BYTES].copy_from_slice(&chunk_header(bytes as u32));
+            spare[CHUNK_HEADER_BYTES + bytes..][..CHUNK_END.len()].copy_from_slice(CHUNK_END);
+            output.advance(CHUNK_HEADER_BYTES + bytes + CHUNK_END.len());
+        }
+        (bytes, pulled)
+    }
+
+    fn finish(&mut self, in_body: bool, cx: &mut Context<'_>) -> Pumped {
+        match self.framing {
+            Some(StreamFraming::Length(left_bytes)) if left_bytes > 0 => return Pumped::Broken,
+            Some(StreamFraming::Chunked) => {
+                if cx.room() < LAST_CHUNK.len() {
+                    return Pumped::WantRoom;
+                }
+                cx.write(LAST_CHUNK);
+                self.framing = Some(StreamFraming::None);
+            }
+            _ => {}
+        }
+        // The response is whole; a body that is still coming is read to its end first, so that the connection can go on.
+        if in_body { Pumped::Wait } else { Pumped::Complete }
+    }
+}
