@@ -4,6 +4,7 @@
 
 use std::io;
 
+use crate::callback::Callback;
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
 use crate::connection::visit::Cause;
@@ -11,7 +12,7 @@ use crate::context::{Connect, LoopContext};
 use crate::event_loop::EventLoop;
 use crate::handler::{CloseReason, Handler, Origin};
 use crate::os::Os;
-use crate::stats::{Callback, Stats};
+use crate::stats::Stats;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The connect stage: what was asked for until now. What a failure's callback asks for waits for the next turn.
@@ -69,7 +70,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             Ok(()) => {
                 // The peer may have spoken already, and its edge was the one that told us of the connection.
                 entry.control.flags.set(Flags::READABLE);
-                self.visit_for(slot, Cause::Opened(Origin::Connected { tag }));
+                self.visit(slot, Cause::Opened(Origin::Connected { tag }));
             }
             Err(e) => {
                 self.kill(slot, CloseReason::ConnectFailed);

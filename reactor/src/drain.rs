@@ -47,7 +47,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         drain.told = to;
         let until = drain.until;
         for slot in from..to {
-            self.visit_for(slot, Cause::Pressed(Pressure::Draining));
+            self.visit(slot, Cause::Pressed(Pressure::Draining));
         }
         for index in 0..self.listeners.len() {
             if !self.listeners[index].ready {

@@ -3,7 +3,7 @@
 //! Read next: `ready_list.rs` for the rule that matters most.
 
 use crate::connection::flags::Flags;
-use crate::connection::visit::can_progress;
+use crate::connection::settle::can_progress;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::os::Os;

@@ -3,13 +3,15 @@
 //! Reading order:
 //! 1. [`limits`], [`policy`]: the numbers and the choices;
 //! 2. [`handler`], [`context`]: what a protocol implements, and what it may do;
-//! 3. [`event_loop`]: the turn;
+//! 3. [`event_loop`] and `turn`: the loop and its stages;
 //! 4. `connection/`: `drain_read`, `drain_write`, `visit`, `closing`; then `slots` and `buffers`;
 //! 5. `ready_list`, [`timers`](crate), `mailbox`, `listen/`, `connect`, `drain`;
 //! 6. [`os`]: the one door to the system.
 //!
 //! The smallest use is `examples/echo.rs`.
 
+pub mod accept_error;
+pub mod callback;
 pub mod context;
 pub mod event_loop;
 pub mod handler;
@@ -31,7 +33,10 @@ mod mailbox;
 mod ready_list;
 mod shared;
 mod timers;
+mod turn;
 
+pub use accept_error::AcceptError;
+pub use callback::Callback;
 pub use connection::drain_read::{Drained, ReadOutcome, drain_read};
 pub use connection::drain_write::{Flushed, WriteOutcome, drain_write};
 pub use connection::output::Output;

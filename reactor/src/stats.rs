@@ -3,10 +3,11 @@
 //! Each number has one writer, the loop's thread. So adding is a load and a store, not a locked instruction, and costs as much as
 //! adding to a local number. Readers see each number whole, but not all of the same instant. Read next: `histogram.rs`.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::accept_error::AcceptError;
+use crate::callback::Callback;
 use crate::handler::CloseReason;
 use crate::histogram::Histogram;
 
@@ -94,132 +95,6 @@ impl Gauge {
     }
 }
 
-/// An error of accept(2), by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcceptError {
-    /// The process has no descriptor left (RLIMIT_NOFILE).
-    Emfile,
-    /// The system has no descriptor left (`fs.file-max`).
-    Enfile,
-    /// The kernel has no memory for the socket, or its limit is reached.
-    Enobufs,
-    /// As [`AcceptError::Enobufs`].
-    Enomem,
-    /// The client has left before it was accepted.
-    Econnaborted,
-    /// As [`AcceptError::Econnaborted`], on some kernels.
-    Eproto,
-    /// Any other: the network's errors come through accept too (accept(2), "Error handling").
-    Other,
-}
-
-impl AcceptError {
-    /// How many there are.
-    pub const COUNT: usize = 7;
-    /// All of them, in the order of their numbers.
-    pub const ALL: [AcceptError; Self::COUNT] = [
-        AcceptError::Emfile,
-        AcceptError::Enfile,
-        AcceptError::Enobufs,
-        AcceptError::Enomem,
-        AcceptError::Econnaborted,
-        AcceptError::Eproto,
-        AcceptError::Other,
-    ];
-
-    /// Which one it is.
-    #[must_use]
-    pub fn of(error: &io::Error) -> AcceptError {
-        match error.raw_os_error() {
-            Some(libc::EMFILE) => AcceptError::Emfile,
-            Some(libc::ENFILE) => AcceptError::Enfile,
-            Some(libc::ENOBUFS) => AcceptError::Enobufs,
-            Some(libc::ENOMEM) => AcceptError::Enomem,
-            Some(libc::ECONNABORTED) => AcceptError::Econnaborted,
-            Some(libc::EPROTO) => AcceptError::Eproto,
-            _ => AcceptError::Other,
-        }
-    }
-
-    /// The name in metrics: lower case, as errno(3) has it.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            AcceptError::Emfile => "emfile",
-            AcceptError::Enfile => "enfile",
-            AcceptError::Enobufs => "enobufs",
-            AcceptError::Enomem => "enomem",
-            AcceptError::Econnaborted => "econnaborted",
-            AcceptError::Eproto => "eproto",
-            AcceptError::Other => "other",
-        }
-    }
-}
-
-/// Which of the [`crate::Handler`]'s callbacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Callback {
-    /// [`crate::Handler::opened`]
-    Opened,
-    /// [`crate::Handler::input`]
-    Input,
-    /// [`crate::Handler::ended`]
-    Ended,
-    /// [`crate::Handler::room`]
-    Room,
-    /// [`crate::Handler::mail`], or [`crate::Handler::undelivered`]
-    Mail,
-    /// [`crate::Handler::deadline`]
-    Deadline,
-    /// [`crate::Handler::pressed`]
-    Pressed,
-    /// [`crate::Handler::panicked`]
-    Panicked,
-    /// [`crate::Handler::closed`]
-    Closed,
-    /// [`crate::Handler::woke`]
-    Woke,
-    /// [`crate::Handler::connect_failed`]
-    ConnectFailed,
-}
-
-impl Callback {
-    /// How many there are.
-    pub const COUNT: usize = 11;
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Callback; Self::COUNT] = [
-        Callback::Opened,
-        Callback::Input,
-        Callback::Ended,
-        Callback::Room,
-        Callback::Mail,
-        Callback::Deadline,
-        Callback::Pressed,
-        Callback::Panicked,
-        Callback::Closed,
-        Callback::Woke,
-        Callback::ConnectFailed,
-    ];
-
-    /// The name in metrics and logs: that of the method.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Callback::Opened => "opened",
-            Callback::Input => "input",
-            Callback::Ended => "ended",
-            Callback::Room => "room",
-            Callback::Mail => "mail",
-            Callback::Deadline => "deadline",
-            Callback::Pressed => "pressed",
-            Callback::Panicked => "panicked",
-            Callback::Closed => "closed",
-            Callback::Woke => "woke",
-            Callback::ConnectFailed => "connect_failed",
-        }
-    }
-}
-
 /// A callback that was running when somebody looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -265,6 +140,8 @@ pub struct Stats {
 
     /// Connections taken from a listener.
     pub accepts: Counter,
+    /// Connections taken over from another loop that accepted them.
+    pub adoptions: Counter,
     accept_errors: [Counter; AcceptError::COUNT],
     /// How often accepting stopped for want of descriptors or memory.
     pub accept_pauses: Counter,
@@ -337,6 +214,7 @@ impl Stats {
             turn_duration: Histogram::new(),
             loop_lag: Histogram::new(),
             accepts: Counter::new(),
+            adoptions: Counter::new(),
             accept_errors: [const { Counter::new() }; AcceptError::COUNT],
             accept_pauses: Counter::new(),
             connects: Counter::new(),

@@ -1,6 +1,6 @@
 //! One socket: its state, how it is read, written, visited and closed.
 //!
-//! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `closing`.
+//! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `sending`, `settle`, `closing`.
 
 pub(crate) mod buffers;
 pub(crate) mod closing;
@@ -8,6 +8,8 @@ pub(crate) mod drain_read;
 pub(crate) mod drain_write;
 pub(crate) mod flags;
 pub(crate) mod output;
+pub(crate) mod sending;
+pub(crate) mod settle;
 pub(crate) mod slots;
 pub(crate) mod visit;
 

@@ -1,24 +1,23 @@
 //! One visit to one connection: send what is kept, read, hand out messages, send the answers, and decide what comes next.
 //!
-//! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, [`Visit::settle`] leaves the connection in exactly one
+//! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `settle.rs` leaves the connection in exactly one
 //! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close. Read next:
-//! `closing.rs`, then `event_loop.rs`.
+//! `sending.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::callback::Callback;
 use crate::connection::Entry;
 use crate::connection::buffers::Lease;
 use crate::connection::drain_read::{Drained, drain_read};
-use crate::connection::drain_write::{Flushed, drain_write};
 use crate::connection::flags::Flags;
 use crate::connection::output::OutputScratch;
 use crate::connection::slots::Beside;
 use crate::context::Context;
 use crate::handler::{CloseReason, Handler, Origin, Pressure};
 use crate::os::Os;
-use crate::policy::{ReadyRule, ResumePolicy, VisitPolicy};
+use crate::policy::VisitPolicy;
 use crate::shared::Shared;
-use crate::stats::Callback;
 use crate::token::Token;
 
 /// Why a connection is visited.
@@ -46,9 +45,9 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) token: Token,
     /// What is left of the visit's budgets.
     messages_left: u32,
-    write_left_bytes: usize,
+    pub(super) write_left_bytes: usize,
     /// Output before the running callback: what a panic falls back to.
-    output_before: usize,
+    pub(super) output_before: usize,
 }
 
 impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
@@ -82,16 +81,16 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.settle();
     }
 
-    fn flags(&mut self) -> &mut Flags {
+    pub(super) fn flags(&mut self) -> &mut Flags {
         &mut self.entry.control.flags
     }
 
-    fn beside(&self) -> &Beside {
+    pub(super) fn beside(&self) -> &Beside {
         self.shared.slots.get(self.token.slot)
     }
 
     /// One callback that takes no input.
-    fn call<R>(&mut self, callback: Callback, f: impl FnOnce(&mut H, &mut H::Conn, &mut Context<'_>) -> R) -> Option<R> {
+    pub(super) fn call<R>(&mut self, callback: Callback, f: impl FnOnce(&mut H, &mut H::Conn, &mut Context<'_>) -> R) -> Option<R> {
         self.output_before = self.output.len();
         let output_end_max = self.output_end_max();
         let conn = self.entry.conn.as_mut()?;
@@ -329,79 +328,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         (self.shared.limits.output_high_water_bytes as usize).saturating_sub(kept_bytes)
     }
 
-    /// Sends what earlier visits left.
-    #[inline]
-    pub(crate) fn flush_kept(&mut self) {
-        if self.beside().output.is_some() && self.entry.control.flags.has(Flags::WRITABLE) {
-            self.write_kept();
-        }
-    }
-
-    fn write_kept(&mut self) {
-        let slot = self.token.slot;
-        let Some(lease) = self.shared.slots.get_mut(slot).output.as_mut() else { return };
-        let result = drain_write(&mut self.entry.stream, lease.filled(), self.write_left_bytes);
-        let Ok(outcome) = result else { return self.die(CloseReason::Reset) };
-        lease.consume(outcome.bytes);
-        self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
-        if outcome.flushed == Flushed::All {
-            self.shared.drop_output(slot);
-            self.entry.stall_at = None;
-            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
-        } else if outcome.bytes > 0 {
-            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
-        }
-    }
-
-    /// Sends what this visit has collected, in one call where the kernel takes it; keeps the rest.
-    #[inline]
-    fn flush(&mut self) {
-        if self.output.len() == 0 || self.entry.control.flags.has(Flags::DEAD) {
-            return;
-        }
-        let mut sent = 0;
-        if self.entry.control.flags.has(Flags::WRITABLE) && self.beside().output.is_none() {
-            match drain_write(&mut self.entry.stream, self.output.filled(), usize::MAX) {
-                Ok(outcome) => {
-                    sent = outcome.bytes;
-                    self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
-                }
-                Err(_) => self.die(CloseReason::Reset),
-            }
-        }
-        if sent < self.output.len() && !self.entry.control.flags.has(Flags::DEAD) {
-            self.keep_unsent(sent);
-        }
-        self.output.truncate(0);
-        self.output_before = 0;
-    }
-
-    #[inline]
-    fn wrote(&mut self, bytes: usize, calls: u32, flushed: Flushed) {
-        self.write_left_bytes = self.write_left_bytes.saturating_sub(bytes);
-        let stats = &self.shared.stats;
-        stats.writes.add(u64::from(calls));
-        stats.bytes_written.add(bytes as u64);
-        if bytes > 0 {
-            self.shared.progress = true;
-        }
-        if flushed == Flushed::Full {
-            self.shared.stats.short_writes.add(1);
-            self.entry.control.flags.clear(Flags::WRITABLE);
-        }
-    }
-
-    #[cold]
-    fn keep_unsent(&mut self, sent: usize) {
-        if self.entry.stall_at.is_none() {
-            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
-        }
-        if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
-            // Others' unsent output fills the memory. An answer cut short must not look complete: the connection goes.
-            self.die(CloseReason::Evicted);
-        }
-    }
-
     /// Keeps what no message took. `kept_bytes` of it are in the lease already.
     #[inline]
     fn keep_rest(&mut self, kept_bytes: usize, taken: usize, filled: usize) {
@@ -421,85 +347,4 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.shared.drop_input(slot);
         self.shared.keep_input(slot, &self.scratch[taken..filled]);
     }
-
-    #[cold]
-    fn panicked(&mut self) {
-        self.shared.stats.leave();
-        self.shared.stats.panics.add(1);
-        self.output.truncate(self.output_before);
-        let flags = self.flags();
-        flags.clear(Flags::WANTS_ROOM.or(Flags::UNPARSED));
-        let told = catch_unwind(AssertUnwindSafe(|| {
-            self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
-        }));
-        self.entry.reason = CloseReason::Panicked;
-        self.flush();
-        self.flags().set(Flags::CLOSE);
-        if told.is_err() || self.entry.conn.is_none() {
-            self.flags().set(Flags::ABORT);
-        }
-        self.shared.drop_input(self.token.slot);
-    }
-
-    /// The end of every visit: where the connection waits, and for what.
-    #[inline]
-    fn settle(&mut self) {
-        let slot = self.token.slot;
-        if self.entry.control.flags.has(Flags::DEAD.or(Flags::ABORT).or(Flags::CLOSE).or(Flags::LINGERING)) {
-            self.settle_closing();
-            if self.entry.control.flags.has(Flags::DEAD) {
-                return;
-            }
-        }
-        let limits = &self.shared.limits;
-        let kept_bytes = self.shared.slots.get(slot).output.as_ref().map_or(0, Lease::len);
-        if kept_bytes >= limits.output_high_water_bytes as usize {
-            self.entry.control.flags.set(Flags::OUTPUT_FULL);
-        } else if kept_bytes <= limits.output_low_water_bytes as usize {
-            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
-        }
-        let beside = self.shared.slots.get(slot);
-        let on_the_list = match self.shared.policy.ready_rule {
-            ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside),
-            ReadyRule::HasWork => can_progress(self.entry.control.flags, beside) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
-        };
-        if on_the_list {
-            match self.shared.policy.resume {
-                ResumePolicy::ReadyList => self.shared.queue(slot),
-                ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): what it has left is already in the kernel or in our buffer, and no event will come for that.
-            }
-        }
-        self.shared.wheel.set(slot, self.entry.due());
-    }
-}
-
-/// The one rule of the ready list: whether a visit now would get anywhere without anything new from the peer.
-#[inline]
-pub(crate) fn can_progress(flags: Flags, beside: &Beside) -> bool {
-    if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
-        return false;
-    }
-    if beside.woken || beside.evicted {
-        return true;
-    }
-    if flags.has(Flags::LINGERING) {
-        return flags.has(Flags::READABLE);
-    }
-    if beside.output.is_some() && flags.has(Flags::WRITABLE) {
-        return true;
-    }
-    if flags.has(Flags::CLOSE) {
-        return false;
-    }
-    if flags.has(Flags::WANTS_ROOM) && flags.has(Flags::WRITABLE) && beside.output.is_none() {
-        return true;
-    }
-    if flags.has(Flags::HELD) {
-        return false;
-    }
-    let unread = flags.has(Flags::READABLE) && !flags.has(Flags::INPUT_ENDED);
-    let end_untold = flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD);
-    // Input that waits for room is offered again after `room`.
-    let unparsed = flags.has(Flags::UNPARSED) && !flags.has(Flags::WANTS_ROOM);
-    unread || unparsed || (end_untold && !flags.has(Flags::UNPARSED))
 }

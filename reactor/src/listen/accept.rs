@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use crate::accept_error::AcceptError;
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
 use crate::connection::visit::Cause;
@@ -14,7 +15,6 @@ use crate::handler::{CloseReason, Handler, Origin, Pressure};
 use crate::listen::Listener;
 use crate::os::{ListenerWakes, Os};
 use crate::policy::{AcceptPressure, AtConnectionsMax};
-use crate::stats::AcceptError;
 use crate::token::Token;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
@@ -61,7 +61,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         match self.os.accept(socket) {
             Ok((stream, peer)) => {
                 let over = self.entries.len() >= self.shared.limits.connections_max as usize;
-                self.admit(stream, Origin::Accepted { peer, listener: index }, over);
+                self.place(stream, peer, index, over);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -125,11 +125,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             log::warn!("cannot register a connection: {e}");
             return self.kill(token.slot, CloseReason::RegisterFailed);
         }
-        self.visit_for(token.slot, Cause::Opened(origin));
+        self.visit(token.slot, Cause::Opened(origin));
         if refuse {
-            self.visit_for(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
+            self.visit(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
         } else if self.drain.is_some() {
-            self.visit_for(token.slot, Cause::Pressed(Pressure::Draining));
+            self.visit(token.slot, Cause::Pressed(Pressure::Draining));
         }
     }
 
@@ -137,6 +137,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn adopt(&mut self, descriptor: OwnedFd, peer: SocketAddr, listener: usize) {
         match self.os.adopt(descriptor) {
             Ok(stream) => {
+                self.shared.stats.adoptions.add(1);
                 let over = self.entries.len() >= self.shared.limits.connections_max as usize;
                 self.admit(stream, Origin::Accepted { peer, listener }, over);
             }

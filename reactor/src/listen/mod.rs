@@ -4,6 +4,7 @@
 
 pub(crate) mod accept;
 pub mod descriptors;
+pub mod hand_off;
 pub mod sharing;
 
 use std::time::Instant;

@@ -7,6 +7,20 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+/// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerSharing {
+    /// A socket for each loop (`SO_REUSEPORT`, socket(7)): the kernel spreads by a hash of the addresses.
+    #[default]
+    ReusePort,
+    /// One socket in every loop's epoll, one of them woken (`EPOLLEXCLUSIVE`).
+    Exclusive,
+    /// One loop accepts and hands each connection to the loop that has the fewest.
+    HandOff,
+    /// One socket in every loop's epoll, all of them woken.
+    WakeAll,
+}
+
 /// Connections that may wait in the kernel for accept(2). The kernel cuts it to `net.core.somaxconn`, 4096 since Linux 5.4; std and
 /// mio ask for 128 and overflow in any burst (failure mode L3).
 pub const LISTEN_BACKLOG: i32 = 4096;

@@ -1,0 +1,67 @@
+//! The errors of accept(2) that are counted, by name.
+//!
+//! What is done about each is in `listen/accept.rs`.
+
+use std::io;
+
+/// An error of accept(2), by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// The process has no descriptor left (RLIMIT_NOFILE).
+    Emfile,
+    /// The system has no descriptor left (`fs.file-max`).
+    Enfile,
+    /// The kernel has no memory for the socket, or its limit is reached.
+    Enobufs,
+    /// As [`AcceptError::Enobufs`].
+    Enomem,
+    /// The client has left before it was accepted.
+    Econnaborted,
+    /// As [`AcceptError::Econnaborted`], on some kernels.
+    Eproto,
+    /// Any other: the network's errors come through accept too (accept(2), "Error handling").
+    Other,
+}
+
+impl AcceptError {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [AcceptError; Self::COUNT] = [
+        AcceptError::Emfile,
+        AcceptError::Enfile,
+        AcceptError::Enobufs,
+        AcceptError::Enomem,
+        AcceptError::Econnaborted,
+        AcceptError::Eproto,
+        AcceptError::Other,
+    ];
+
+    /// Which one it is.
+    #[must_use]
+    pub fn of(error: &io::Error) -> AcceptError {
+        match error.raw_os_error() {
+            Some(libc::EMFILE) => AcceptError::Emfile,
+            Some(libc::ENFILE) => AcceptError::Enfile,
+            Some(libc::ENOBUFS) => AcceptError::Enobufs,
+            Some(libc::ENOMEM) => AcceptError::Enomem,
+            Some(libc::ECONNABORTED) => AcceptError::Econnaborted,
+            Some(libc::EPROTO) => AcceptError::Eproto,
+            _ => AcceptError::Other,
+        }
+    }
+
+    /// The name in metrics: lower case, as errno(3) has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            AcceptError::Emfile => "emfile",
+            AcceptError::Enfile => "enfile",
+            AcceptError::Enobufs => "enobufs",
+            AcceptError::Enomem => "enomem",
+            AcceptError::Econnaborted => "econnaborted",
+            AcceptError::Eproto => "eproto",
+            AcceptError::Other => "other",
+        }
+    }
+}

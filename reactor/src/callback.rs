@@ -1,0 +1,67 @@
+//! The names of a handler's callbacks: for metrics, and for the watchdog that names the one that runs too long.
+//!
+//! Read next: `stats.rs`.
+
+/// Which of the [`crate::Handler`]'s callbacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callback {
+    /// [`crate::Handler::opened`]
+    Opened,
+    /// [`crate::Handler::input`]
+    Input,
+    /// [`crate::Handler::ended`]
+    Ended,
+    /// [`crate::Handler::room`]
+    Room,
+    /// [`crate::Handler::mail`], or [`crate::Handler::undelivered`]
+    Mail,
+    /// [`crate::Handler::deadline`]
+    Deadline,
+    /// [`crate::Handler::pressed`]
+    Pressed,
+    /// [`crate::Handler::panicked`]
+    Panicked,
+    /// [`crate::Handler::closed`]
+    Closed,
+    /// [`crate::Handler::woke`]
+    Woke,
+    /// [`crate::Handler::connect_failed`]
+    ConnectFailed,
+}
+
+impl Callback {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Callback; Self::COUNT] = [
+        Callback::Opened,
+        Callback::Input,
+        Callback::Ended,
+        Callback::Room,
+        Callback::Mail,
+        Callback::Deadline,
+        Callback::Pressed,
+        Callback::Panicked,
+        Callback::Closed,
+        Callback::Woke,
+        Callback::ConnectFailed,
+    ];
+
+    /// The name in metrics and logs: that of the method.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Callback::Opened => "opened",
+            Callback::Input => "input",
+            Callback::Ended => "ended",
+            Callback::Room => "room",
+            Callback::Mail => "mail",
+            Callback::Deadline => "deadline",
+            Callback::Pressed => "pressed",
+            Callback::Panicked => "panicked",
+            Callback::Closed => "closed",
+            Callback::Woke => "woke",
+            Callback::ConnectFailed => "connect_failed",
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The output half of a visit: what earlier visits left goes first, then all that this one has collected, in one call.
+//!
+//! What the kernel does not take is kept in a lease, and its edge waited for. Read next: `closing.rs`.
+
+use crate::connection::drain_write::{Flushed, drain_write};
+use crate::connection::flags::Flags;
+use crate::connection::visit::Visit;
+use crate::handler::{CloseReason, Handler};
+use crate::os::Os;
+
+impl<H: Handler, O: Os> Visit<'_, H, O> {
+    /// Sends what earlier visits left.
+    #[inline]
+    pub(super) fn flush_kept(&mut self) {
+        if self.beside().output.is_some() && self.entry.control.flags.has(Flags::WRITABLE) {
+            self.write_kept();
+        }
+    }
+
+    fn write_kept(&mut self) {
+        let slot = self.token.slot;
+        let Some(lease) = self.shared.slots.get_mut(slot).output.as_mut() else { return };
+        let result = drain_write(&mut self.entry.stream, lease.filled(), self.write_left_bytes);
+        let Ok(outcome) = result else { return self.die(CloseReason::Reset) };
+        lease.consume(outcome.bytes);
+        self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
+        if outcome.flushed == Flushed::All {
+            self.shared.drop_output(slot);
+            self.entry.stall_at = None;
+            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
+        } else if outcome.bytes > 0 {
+            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
+        }
+    }
+
+    /// Sends what this visit has collected, in one call where the kernel takes it; keeps the rest.
+    #[inline]
+    pub(super) fn flush(&mut self) {
+        if self.output.len() == 0 || self.entry.control.flags.has(Flags::DEAD) {
+            return;
+        }
+        let mut sent = 0;
+        if self.entry.control.flags.has(Flags::WRITABLE) && self.beside().output.is_none() {
+            match drain_write(&mut self.entry.stream, self.output.filled(), usize::MAX) {
+                Ok(outcome) => {
+                    sent = outcome.bytes;
+                    self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
+                }
+                Err(_) => self.die(CloseReason::Reset),
+            }
+        }
+        if sent < self.output.len() && !self.entry.control.flags.has(Flags::DEAD) {
+            self.keep_unsent(sent);
+        }
+        self.output.truncate(0);
+        self.output_before = 0;
+    }
+
+    #[inline]
+    fn wrote(&mut self, bytes: usize, calls: u32, flushed: Flushed) {
+        self.write_left_bytes = self.write_left_bytes.saturating_sub(bytes);
+        let stats = &self.shared.stats;
+        stats.writes.add(u64::from(calls));
+        stats.bytes_written.add(bytes as u64);
+        if bytes > 0 {
+            self.shared.progress = true;
+        }
+        if flushed == Flushed::Full {
+            self.shared.stats.short_writes.add(1);
+            self.entry.control.flags.clear(Flags::WRITABLE);
+        }
+    }
+
+    #[cold]
+    fn keep_unsent(&mut self, sent: usize) {
+        if self.entry.stall_at.is_none() {
+            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
+        }
+        if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
+            // Others' unsent output fills the memory. An answer cut short must not look complete: the connection goes.
+            self.die(CloseReason::Evicted);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The end of every visit: in exactly one place, on the ready list or waiting for an event, mail, a deadline or the close.
+//!
+//! Read next: `closing.rs`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::callback::Callback;
+use crate::connection::buffers::Lease;
+use crate::connection::flags::Flags;
+use crate::connection::slots::Beside;
+use crate::connection::visit::Visit;
+use crate::handler::{CloseReason, Handler};
+use crate::os::Os;
+use crate::policy::{ReadyRule, ResumePolicy};
+
+impl<H: Handler, O: Os> Visit<'_, H, O> {
+    #[cold]
+    pub(super) fn panicked(&mut self) {
+        self.shared.stats.leave();
+        self.shared.stats.panics.add(1);
+        self.output.truncate(self.output_before);
+        let flags = self.flags();
+        flags.clear(Flags::WANTS_ROOM.or(Flags::UNPARSED));
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
+        }));
+        self.entry.reason = CloseReason::Panicked;
+        self.flush();
+        self.flags().set(Flags::CLOSE);
+        if told.is_err() || self.entry.conn.is_none() {
+            self.flags().set(Flags::ABORT);
+        }
+        self.shared.drop_input(self.token.slot);
+    }
+
+    /// The end of every visit: where the connection waits, and for what.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        let slot = self.token.slot;
+        if self.entry.control.flags.has(Flags::DEAD.or(Flags::ABORT).or(Flags::CLOSE).or(Flags::LINGERING)) {
+            self.settle_closing();
+            if self.entry.control.flags.has(Flags::DEAD) {
+                return;
+            }
+        }
+        let limits = &self.shared.limits;
+        let kept_bytes = self.shared.slots.get(slot).output.as_ref().map_or(0, Lease::len);
+        if kept_bytes >= limits.output_high_water_bytes as usize {
+            self.entry.control.flags.set(Flags::OUTPUT_FULL);
+        } else if kept_bytes <= limits.output_low_water_bytes as usize {
+            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
+        }
+        let beside = self.shared.slots.get(slot);
+        let on_the_list = match self.shared.policy.ready_rule {
+            ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside),
+            ReadyRule::HasWork => can_progress(self.entry.control.flags, beside) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
+        };
+        if on_the_list {
+            match self.shared.policy.resume {
+                ResumePolicy::ReadyList => self.shared.queue(slot),
+                ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): what it has left is already in the kernel or in our buffer, and no event will come for that.
+            }
+        }
+        self.shared.wheel.set(slot, self.entry.due());
+    }
+}
+
+/// The one rule of the ready list: whether a visit now would get anywhere without anything new from the peer.
+#[inline]
+pub(crate) fn can_progress(flags: Flags, beside: &Beside) -> bool {
+    if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
+        return false;
+    }
+    if beside.woken || beside.evicted {
+        return true;
+    }
+    if flags.has(Flags::LINGERING) {
+        return flags.has(Flags::READABLE);
+    }
+    if beside.output.is_some() && flags.has(Flags::WRITABLE) {
+        return true;
+    }
+    if flags.has(Flags::CLOSE) {
+        return false;
+    }
+    if flags.has(Flags::WANTS_ROOM) && flags.has(Flags::WRITABLE) && beside.output.is_none() {
+        return true;
+    }
+    if flags.has(Flags::HELD) {
+        return false;
+    }
+    let unread = flags.has(Flags::READABLE) && !flags.has(Flags::INPUT_ENDED);
+    let end_untold = flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD);
+    // Input that waits for room is offered again after `room`.
+    let unparsed = flags.has(Flags::UNPARSED) && !flags.has(Flags::WANTS_ROOM);
+    unread || unparsed || (end_untold && !flags.has(Flags::UNPARSED))
+}

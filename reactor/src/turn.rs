@@ -1,0 +1,241 @@
+//! The stages of a turn, in their order.
+//!
+//! Each is bounded by a budget, and what is left makes the next poll return at once. Read next: `connection/visit.rs` for what a visit
+//! does, `listen/accept.rs`, `connect.rs`, `drain.rs`.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::callback::Callback;
+use crate::connection::flags::Flags;
+use crate::connection::visit::{Cause, Visit};
+use crate::context::LoopContext;
+use crate::event_loop::{EventLoop, TRIM_EVERY};
+use crate::handler::{CloseReason, Handler};
+use crate::mail::{Envelope, Order};
+use crate::os::{Os, Ready};
+use crate::stats::Stats;
+use crate::token::Token;
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// One visit to the connection in a slot, if there is one that can be visited.
+    #[inline]
+    pub(crate) fn visit(&mut self, slot: u32, cause: Cause<H::Mail>) {
+        let Self { os, handler, shared, entries, scratch, output, .. } = self;
+        let Some(entry) = entries.get_mut(slot as usize) else { return };
+        if entry.control.flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
+            if let Cause::Mail(mail) = cause {
+                handler.undelivered(mail);
+            }
+            return;
+        }
+        let token = shared.slots.token(slot);
+        Visit::new(os, handler, shared, scratch, output, entry, token).run(cause);
+    }
+
+    /// Ends a connection without another word.
+    pub(crate) fn kill(&mut self, slot: u32, reason: CloseReason) {
+        let Self { os, handler, shared, entries, scratch, output, .. } = self;
+        let Some(entry) = entries.get_mut(slot as usize) else { return };
+        let token = shared.slots.token(slot);
+        Visit::new(os, handler, shared, scratch, output, entry, token).die(reason);
+    }
+
+    pub(crate) fn dispatch_events(&mut self) {
+        let events = std::mem::take(&mut self.events);
+        self.shared.stats.events.add(events.len() as u64);
+        self.shared.stats.events_per_turn_max.raise_to(events.len() as u64);
+        for event in &events {
+            if self.shared.slots.is_live(event.token) {
+                self.connection_event(event.token.slot, event.ready);
+            } else if event.token == Token::WAKER {
+                self.mail_waits = true;
+                self.shared.stats.wakes.add(1);
+            } else if event.token == Token::TIMER {
+                // It has done its work by ending the poll.
+            } else if let Some(index) = event.token.listener_index() {
+                if let Some(listener) = self.listeners.get_mut(index) {
+                    listener.ready = true;
+                }
+            } else {
+                self.shared.stats.stale_tokens.add(1);
+            }
+        }
+        self.events = events;
+    }
+
+    #[inline]
+    fn connection_event(&mut self, slot: u32, ready: Ready) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        let flags = &mut entry.control.flags;
+        if flags.has(Flags::DEAD) {
+            return;
+        }
+        if flags.has(Flags::CONNECTING) {
+            return self.connect_event(slot);
+        }
+        if ready.has(Ready::READABLE.and(Ready::READ_CLOSED).and(Ready::ERROR)) {
+            flags.set(Flags::READABLE);
+        }
+        if ready.has(Ready::WRITABLE.and(Ready::WRITE_CLOSED).and(Ready::ERROR)) {
+            flags.set(Flags::WRITABLE);
+        }
+        if ready.has(Ready::READ_CLOSED.and(Ready::ERROR).and(Ready::PRIORITY)) {
+            flags.set(Flags::READ_TO_THE_END);
+        }
+        let gone = ready.has(Ready::ERROR.and(Ready::WRITE_CLOSED)) && !flags.has(Flags::LINGERING);
+        if gone && self.has_failed(slot, ready) {
+            return self.kill(slot, CloseReason::Reset);
+        }
+        // On the list already: its turn comes in this very turn, and nobody gets two budgets.
+        if !self.shared.slots.get(slot).queued {
+            self.visit(slot, Cause::Ready);
+        }
+    }
+
+    /// Whether the peer of a connection has gone: while a request is being answered nothing is read, and only this tells.
+    #[cold]
+    fn has_failed(&mut self, slot: u32, ready: Ready) -> bool {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
+        if ready.has(Ready::ERROR) && matches!(self.os.take_error(&mut entry.stream), Ok(Some(_)) | Err(_)) {
+            return true;
+        }
+        // Shut in both directions without our doing: what we would still say, nobody can hear.
+        ready.has(Ready::WRITE_CLOSED) && entry.control.flags.has(Flags::HELD)
+    }
+
+    pub(crate) fn visit_ready(&mut self, ready_len: usize) {
+        for _ in 0..ready_len {
+            let Some(token) = self.shared.ready.pop() else { return };
+            // The list holds generations: a slot's old tenant must not take its new one off the list. (Not the policy's check: it is ours.)
+            let beside = self.shared.slots.get_mut(token.slot);
+            if beside.open && beside.generation == token.generation {
+                beside.queued = false;
+                self.visit(token.slot, Cause::Ready);
+            }
+        }
+    }
+
+    pub(crate) fn deliver_mail(&mut self) {
+        if !self.mail_waits {
+            return;
+        }
+        self.inbox.start_draining();
+        for _ in 0..self.shared.limits.mail_per_turn_max {
+            match self.inbox.take() {
+                Some(Envelope::Mail(to, mail)) => self.deliver(to, mail),
+                Some(Envelope::Socket { descriptor, peer, listener }) => self.adopt(descriptor, peer, listener),
+                None => {
+                    self.mail_waits = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: Token, mail: H::Mail) {
+        self.shared.progress = true;
+        if self.shared.slots.is_live(to) {
+            self.shared.stats.mail_delivered.add(1);
+            self.visit(to.slot, Cause::Mail(mail));
+        } else {
+            self.shared.stats.mail_undelivered.add(1);
+            self.handler.undelivered(mail);
+        }
+    }
+
+    pub(crate) fn run_deadlines(&mut self) {
+        for _ in 0..self.shared.limits.deadlines_per_turn_max {
+            let Some((slot, due)) = self.shared.wheel.expire(self.shared.now) else { break };
+            self.shared.stats.loop_lag.record(self.shared.now.saturating_duration_since(due));
+            self.shared.progress = true;
+            self.expire(slot);
+        }
+        if let Some(at) = self.handler.next_wake().filter(|at| *at <= self.shared.now) {
+            self.shared.stats.loop_lag.record(self.shared.now - at);
+            self.shared.stats.enter(Callback::Woke, Stats::NO_SLOT);
+            self.handler.woke(&mut LoopContext { shared: &mut self.shared });
+            self.shared.stats.leave();
+        }
+        if self.trim_at <= self.shared.now {
+            // In passing, never a reason to wake up.
+            self.shared.buffers.trim();
+            self.trim_at = self.shared.now + TRIM_EVERY;
+        }
+    }
+
+    fn expire(&mut self, slot: u32) {
+        let now = self.shared.now;
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        if entry.stall_at.is_some_and(|at| at <= now) {
+            return self.kill(slot, CloseReason::WriteStalled);
+        }
+        if entry.control.deadline.is_none_or(|at| at > now) {
+            // Moved later since it was hung up.
+            let due = entry.due();
+            return self.shared.wheel.set(slot, due);
+        }
+        entry.control.deadline = None;
+        if entry.control.flags.has(Flags::CONNECTING) {
+            self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
+        } else if entry.control.flags.has(Flags::LINGERING) {
+            let reason = entry.reason;
+            self.kill(slot, reason);
+        } else {
+            self.visit(slot, Cause::Deadline);
+        }
+    }
+
+    pub(crate) fn close_dead(&mut self) {
+        for _ in 0..self.shared.limits.closes_per_turn_max {
+            let Some(slot) = self.shared.closes.pop_front() else { return };
+            self.close(slot);
+        }
+    }
+
+    /// close(2), and the end of the slot's tenancy.
+    pub(crate) fn close(&mut self, slot: u32) {
+        let mut entry = self.entries.remove(slot as usize);
+        // First: a duplicate of the descriptor (a fork, another thread) would keep a closed socket in epoll for good (failure mode R7).
+        if let Err(e) = self.os.deregister(&mut entry.stream) {
+            log::debug!("deregister: {e}");
+        }
+        drop(entry.stream);
+        self.shared.slots.vacate(slot);
+        let stats = &self.shared.stats;
+        stats.closes(entry.reason).add(1);
+        stats.connections_open.set(self.entries.len() as u64);
+        self.shared.progress = true;
+        if let Some(conn) = entry.conn {
+            self.shared.stats.enter(Callback::Closed, slot);
+            if catch_unwind(AssertUnwindSafe(|| self.handler.closed(conn, entry.reason))).is_err() {
+                self.shared.stats.panics.add(1);
+            }
+            self.shared.stats.leave();
+        }
+        self.resume_accepting();
+    }
+
+    pub(crate) fn obey_orders(&mut self) {
+        match self.orders.read() {
+            Order::None => {}
+            Order::Drain(grace) => self.start_drain(grace),
+            Order::Stop => self.shared.stop = true,
+        }
+        self.go_on_draining();
+    }
+
+    pub(crate) fn end_turn(&mut self) {
+        let stats = &self.shared.stats;
+        stats.turns.add(1);
+        if !self.shared.progress {
+            stats.turns_without_progress.add(1);
+        }
+        stats.leased_bytes.set(self.shared.buffers.leased_bytes() as u64);
+        stats.buffer_bytes.set(self.shared.buffers.held_bytes() as u64);
+        stats.turn_duration.record(self.os.now().saturating_duration_since(self.shared.now));
+        stats.turn_ends();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+}
