@@ -65,3 +65,26 @@ impl AcceptError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::AcceptError;
+
+    #[test]
+    fn an_accept_error_is_known_by_its_errno() {
+        for (errno, error) in [
+            (libc::EMFILE, AcceptError::Emfile),
+            (libc::ENFILE, AcceptError::Enfile),
+            (libc::ENOBUFS, AcceptError::Enobufs),
+            (libc::ENOMEM, AcceptError::Enomem),
+            (libc::ECONNABORTED, AcceptError::Econnaborted),
+            (libc::EPROTO, AcceptError::Eproto),
+            (libc::EPERM, AcceptError::Other),
+        ] {
+            assert_eq!(AcceptError::of(&io::Error::from_raw_os_error(errno)), error);
+        }
+        assert_eq!(AcceptError::of(&io::Error::other("not from the system")), AcceptError::Other);
+    }
+}

@@ -332,22 +332,6 @@ mod tests {
     }
 
     #[test]
-    fn an_accept_error_is_known_by_its_errno() {
-        for (errno, error) in [
-            (libc::EMFILE, AcceptError::Emfile),
-            (libc::ENFILE, AcceptError::Enfile),
-            (libc::ENOBUFS, AcceptError::Enobufs),
-            (libc::ENOMEM, AcceptError::Enomem),
-            (libc::ECONNABORTED, AcceptError::Econnaborted),
-            (libc::EPROTO, AcceptError::Eproto),
-            (libc::EPERM, AcceptError::Other),
-        ] {
-            assert_eq!(AcceptError::of(&io::Error::from_raw_os_error(errno)), error);
-        }
-        assert_eq!(AcceptError::of(&io::Error::other("not from the system")), AcceptError::Other);
-    }
-
-    #[test]
     fn the_running_callback_is_seen_with_its_name_its_slot_and_the_age_of_its_turn() {
         let base = Instant::now();
         let at = |millis| base + Duration::from_millis(millis);
