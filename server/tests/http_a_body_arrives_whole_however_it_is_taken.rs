@@ -153,6 +153,10 @@ fn continue_is_due_once_and_only_while_the_peer_waits() {
     let (mut machine, limits) = machine_after(expecting);
     assert!(matches!(machine.step(&limits, b"h"), (0, Step::Body { .. })));
     assert!(!machine.take_continue());
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (mut machine, limits) = machine_after(chunked);
+    assert!(matches!(machine.step(&limits, b"1"), (1, Step::NeedBytes)));
+    assert!(!machine.take_continue());
     // Answered without the body.
     let (mut machine, _) = machine_after(expecting);
     machine.give_up_body();

@@ -74,6 +74,18 @@ fn head_says_the_length_and_sends_nothing() {
 }
 
 #[test]
+fn a_refusal_after_a_head_request_is_not_answered_as_head() {
+    let (mut machine, limits) = (Machine::new(), HttpLimits::default());
+    let head = b"HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    assert!(matches!(machine.step(&limits, head), (_, Step::Request(_))));
+    assert!(machine.response_plan().is_head);
+    machine.answered();
+    assert!(matches!(machine.step(&limits, b"\0"), (_, Step::Refuse(_))));
+    let plan = machine.response_plan();
+    assert_eq!(plan, ResponsePlan { keep_alive: false, ..HTTP11 });
+}
+
+#[test]
 fn a_status_without_body_has_neither_length_nor_bytes() {
     for status in [204, 304] {
         let text = sent(&Response::empty(status).body("ignored"), &HTTP11);

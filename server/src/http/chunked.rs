@@ -73,7 +73,7 @@ pub(super) enum Framing {
 /// The state of one chunked body: 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
-    /// Data bytes left in this chunk; while the size is read, its value so far.
+    /// Data bytes left in this chunk; while the size is read, its value so far. 0 between the two.
     left_bytes: u64,
     /// Data bytes announced so far, this chunk's not among them before its size is complete.
     body_bytes: u64,
@@ -183,9 +183,6 @@ impl Chunked {
         let digit = hex_digit(byte).ok_or(Refusal::ChunkSize)?;
         if self.digits == SIZE_DIGITS_MAX {
             return Err(Refusal::ChunkSize);
-        }
-        if self.digits == 0 {
-            self.left_bytes = 0;
         }
         self.digits += 1;
         self.left_bytes = self.left_bytes << 4 | u64::from(digit);

@@ -118,6 +118,7 @@ mod tests {
             &["chunked,"],
             &[", chunked"],
             &["chunked;a=b"],
+            &["chunked;a=b, chunked"],
             &["\"chunked\""],
             &["chunked\x0b"],
             &["chunked chunked"],

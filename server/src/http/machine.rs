@@ -213,12 +213,16 @@ impl Machine {
     /// If no request is open: our own error.
     pub fn answered(&mut self) {
         self.state = match self.state {
-            State::Answering if self.keep_alive => State::Head(HeadScan::new()),
+            State::Answering if self.keep_alive => {
+                // All of it: an error in the next head must not be answered as this request was.
+                *self = Self::new();
+                return;
+            }
             State::Answering | State::Length { .. } | State::Chunked(_) => State::Closed,
             State::Broken(refusal) => State::Broken(refusal),
             State::Head(_) | State::Closed => panic!("answered, but there was no request"),
         };
-        self.keep_alive &= matches!(self.state, State::Head(_));
+        self.keep_alive = false;
         self.continue_due = false;
     }
 

@@ -147,3 +147,51 @@ impl<'a> Iterator for Headers<'a> {
         Some((name, line[colon + 1..].trim_ascii()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HttpLimits, Machine, Step};
+    use super::*;
+
+    fn with_request(head: &str, check: impl Fn(&Request<'_>)) {
+        let (_, step) = Machine::new().step(&HttpLimits::default(), head.as_bytes());
+        let Step::Request(request) = step else {
+            panic!("{step:?}");
+        };
+        check(&request);
+    }
+
+    #[test]
+    fn query_values_are_found_by_their_whole_name() {
+        let head = "GET /p?msx=1&ms=20&ms=3&flag&empty=&a=b=c HTTP/1.1\r\nHost: a\r\n\r\n";
+        with_request(head, |request| {
+            for (name, value) in [
+                ("ms", Some("20")),
+                ("msx", Some("1")),
+                ("m", None),
+                ("flag", Some("")),
+                ("empty", Some("")),
+                ("a", Some("b=c")),
+                ("b", None),
+            ] {
+                assert_eq!(request.query_value(name), value, "{name}");
+            }
+        });
+        with_request("GET /ms=1 HTTP/1.1\r\nHost: a\r\n\r\n", |request| {
+            assert_eq!(request.query_value("ms"), None);
+        });
+    }
+
+    #[test]
+    fn headers_are_found_in_any_case_and_the_first_one_counts() {
+        let head = "GET / HTTP/1.1\r\nhost: a\r\nX-One: 1\r\nx-one: 2\r\nEmpty:\r\nBad: \u{e4}\r\n\r\n";
+        with_request(head, |request| {
+            assert_eq!(request.header("x-ONE"), Some(&b"1"[..]));
+            assert_eq!(request.header_text("X-One"), Some("1"));
+            assert_eq!(request.header("Empty"), Some(&b""[..]));
+            assert_eq!(request.header("X-On"), None);
+            assert_eq!(request.headers().count(), 5);
+            assert_eq!(request.host(), "a");
+        });
+    }
+}
