@@ -33,7 +33,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         let stream = self.os.connect(connect.to, connect.from)?;
         let mut entry = Entry::new(stream, Flags::CONNECTING.or(Flags::WRITABLE));
-        entry.tag = connect.tag;
+        entry.tag_or_linger_bytes = connect.tag;
         entry.control.deadline = Some(self.shared.now + connect.timeout);
         let due = entry.due();
         let token = self.shared.slots.insert(&mut self.entries, entry);
@@ -65,7 +65,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.stats.connections_connecting.sub(1);
         entry.control.flags.clear(Flags::CONNECTING);
         entry.control.deadline = None;
-        let tag = entry.tag;
+        let tag = entry.tag_or_linger_bytes;
         match result {
             Ok(()) => {
                 // The peer may have spoken already, and its edge was the one that told us of the connection.

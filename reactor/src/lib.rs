@@ -40,6 +40,7 @@ pub use callback::Callback;
 pub use connection::drain_read::{Drained, ReadOutcome, drain_read};
 pub use connection::drain_write::{Flushed, WriteOutcome, drain_write};
 pub use connection::output::Output;
+pub use connection::state_bytes;
 pub use context::{Connect, Context, LoopContext};
 pub use event_loop::EventLoop;
 pub use handler::{CloseReason, Handler, Origin, Pressure};

@@ -34,6 +34,8 @@ const MOVES_PER_CALL_MAX: u32 = 1024;
 /// One slot's place on the wheel: 16 bytes. An array and not a struct, because `vec![[0; 4]; n]` asks the system for zeroed pages
 /// (calloc(3)), and those of slots that are never used stay untouched and cost no memory. So 0 must mean "none" everywhere.
 type Link = [u32; 4];
+/// What a deadline costs each connection.
+pub(crate) const LINK_BYTES: usize = size_of::<Link>();
 /// The slot before in the bucket's ring, plus 1.
 const PREV: usize = 0;
 /// The slot after in the bucket's ring, plus 1.

@@ -44,7 +44,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
         self.entry.control.flags.set(Flags::LINGERING);
         self.entry.control.flags.clear(Flags::WANTS_ROOM);
-        self.entry.linger_left_bytes = self.shared.limits.linger_bytes_max;
+        self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
         self.entry.control.deadline = Some(self.shared.now + self.shared.limits.linger_timeout);
         self.entry.stall_at = None;
         self.shared.stats.connections_lingering.add(1);
@@ -61,12 +61,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 return self.die(self.entry.reason);
             };
             self.shared.progress = true;
-            self.entry.linger_left_bytes = self.entry.linger_left_bytes.saturating_sub(outcome.bytes as u32);
+            self.entry.tag_or_linger_bytes = self.entry.tag_or_linger_bytes.saturating_sub(outcome.bytes as u64);
             self.shared.stats.bytes_discarded.add(outcome.bytes as u64);
             match outcome.drained {
                 Drained::PeerClosed => return self.die(self.entry.reason),
                 Drained::Empty => return self.entry.control.flags.clear(Flags::READABLE),
-                _ if self.entry.linger_left_bytes == 0 => return self.die(self.entry.reason),
+                _ if self.entry.tag_or_linger_bytes == 0 => return self.die(self.entry.reason),
                 Drained::BudgetSpent | Drained::BufferFull => {}
             }
         }
