@@ -140,4 +140,13 @@ mod tests {
         }
         assert_eq!(limit.limit(), start);
     }
+
+    #[test]
+    fn latency_that_falls_does_not_make_it_leap() {
+        let (mut limit, mut now) = (limit(), Instant::now());
+        let before = windows(&mut limit, &mut now, 30, 20);
+        // Smoothing times queue_jobs a window is all it may grow: 0.2 × 4.
+        let after = windows(&mut limit, &mut now, 5, 2);
+        assert!(after > before && after <= before + 5, "{before} -> {after}");
+    }
 }

@@ -1,8 +1,11 @@
 //! The pool without its threads, for model checks: the check starts its own, under loom's eyes.
 
+use std::sync::Arc;
+
 use crate::job::Job;
 use crate::limits::Config;
 use crate::pool::Parts;
+use crate::stats::Stats;
 use crate::submit::Submitter;
 
 /// What `Pool` is made of. Clones of the workers' part share one pool.
@@ -21,7 +24,7 @@ impl<J: Job> LoomPool<J> {
 
     /// A worker thread's whole life.
     pub fn worker(&self) -> impl FnOnce() + Send + 'static {
-        let workshop = std::sync::Arc::clone(&self.0.workshop);
+        let workshop = Arc::clone(&self.0.workshop);
         move || workshop.work()
     }
 
@@ -35,8 +38,8 @@ impl<J: Job> LoomPool<J> {
         self.0.drop_waiting();
     }
 
-    /// Jobs in flight.
-    pub fn in_flight(&self) -> u32 {
-        self.0.ledger.stats.permits.in_flight().total()
+    /// As `Pool::stats`.
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.0.ledger.stats)
     }
 }

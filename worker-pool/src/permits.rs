@@ -85,6 +85,10 @@ impl Permits {
         debug_assert!(held > 0, "a permit was given back twice");
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.word.load(Ordering::Acquire) & CLOSED != 0
+    }
+
     /// From here on nothing is admitted. Every job whose permit was taken before is still answered.
     pub(crate) fn close(&self) {
         self.word.fetch_or(CLOSED, Ordering::AcqRel);

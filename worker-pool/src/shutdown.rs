@@ -50,7 +50,6 @@ impl ShutdownReport {
 
 #[cfg(not(loom))]
 mod threads {
-    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -97,7 +96,6 @@ mod threads {
         fn drop(&mut self) {
             // After `shutdown` this finds everything done. Without it, the jobs are answered all the same.
             self.parts.drop_waiting();
-            log::debug!("pool dropped, {} handles", Arc::strong_count(&self.parts.ledger));
         }
     }
 }

@@ -221,3 +221,25 @@ impl Stats {
         u64::try_from(ns).unwrap_or(NOBODY - 1)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_the_first_to_be_noted_and_nobody_is_old_when_nobody_waits() {
+        let stats = Stats::new(1);
+        let (first, second) = (stats.epoch + Duration::from_secs(1), stats.epoch + Duration::from_secs(2));
+        let later = stats.epoch + Duration::from_secs(5);
+        // Noted by a submitter after a worker had taken the job: it must not grow old while it runs.
+        stats.note_oldest_if_nobody(first);
+        assert_eq!(stats.oldest_age(later), Duration::ZERO);
+        stats.job_waits(Class::Slow);
+        stats.note_oldest_if_nobody(second);
+        assert_eq!(stats.oldest_age(later), Duration::from_secs(4));
+        stats.forget_oldest();
+        assert_eq!(stats.oldest_age(later), Duration::ZERO);
+        stats.note_oldest(second);
+        assert_eq!(stats.oldest_age(later), Duration::from_secs(3));
+    }
+}

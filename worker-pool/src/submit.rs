@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::admission;
 use crate::completion::Admitted;
 use crate::front::{Message, Sender, TrySendError};
-use crate::job::{Job, PHASE_RUNNING, Terms};
+use crate::job::{Job, Terms};
 use crate::ledger::Ledger;
 use crate::permits::NoPermit;
 use crate::policy::WhenFull;
@@ -144,7 +144,8 @@ impl<J: Job> Submitter<J> {
     /// Takes a permit, or says why not.
     fn admit(&self, terms: &Terms, now: Instant) -> Result<(), Reason> {
         let ledger = &*self.ledger;
-        if ledger.phase() != PHASE_RUNNING {
+        // For the reason alone: whether the pool is closed is decided together with the permit, below.
+        if ledger.stats.permits.is_closed() {
             return Err(Reason::Stopping);
         }
         let rules = &ledger.rules;
@@ -167,5 +168,28 @@ impl<J: Job> Submitter<J> {
             NoPermit::AllTaken if limit < rules.in_flight_max => Reason::LimitReached,
             NoPermit::AllTaken => Reason::QueueFull,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Checkpoint, Outcome};
+
+    /// Sent between threads, never shared: a job need not be `Sync`.
+    struct Lonely(std::cell::Cell<u32>);
+
+    impl Job for Lonely {
+        type Output = ();
+        fn run(&mut self, _: &Checkpoint<'_>) {
+            self.0.set(1);
+        }
+        fn complete(self, _: Outcome<()>) {}
+    }
+
+    #[test]
+    fn loops_can_share_a_submitter_even_when_jobs_cannot_be_shared() {
+        fn shareable<T: Send + Sync + Clone + 'static>() {}
+        shareable::<Submitter<Lonely>>();
     }
 }
