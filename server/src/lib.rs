@@ -3,13 +3,28 @@
 //! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eight small examples), [`connection`] and
 //! `exchange` (the way of a request), `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
 
+pub mod admin;
 pub mod answer;
+pub mod args;
+pub mod budget;
+pub mod check;
+pub mod config;
 pub mod connection;
 pub mod dispatch;
 pub mod http;
 pub mod http_stats;
+pub mod logging;
+pub mod metrics;
+#[cfg(feature = "mistakes")]
+pub mod mistakes;
+pub mod monitor;
+pub mod process;
 pub mod routes;
+pub mod run;
 pub mod service;
+pub mod shutdown;
+pub mod units;
+pub mod watchdog;
 
 mod exchange;
 mod streaming;

@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! The server as a program. Everything is in the library, so that a load test can start the same server from its own executable.
+
+fn main() -> std::process::ExitCode {
+    server::run::cli(std::env::args_os())
+}

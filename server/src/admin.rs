@@ -1,0 +1,163 @@
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/debug/state`. Its own port, thread and loop, so that a stalled loop can still be seen.
+//!
+//! It is served by the same HTTP handler as everything else; only the service differs, and no deliberate mistake reaches it. Read next:
+//! `metrics.rs`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use reactor::{Limits, Policy};
+use serde_json::{Value, json};
+
+use crate::answer::Answer;
+use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX};
+use crate::config::JOB_DEADLINE;
+use crate::connection::HttpSettings;
+use crate::http::{Method, Request, Response};
+use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::monitor::{LoopView, Monitor};
+use crate::process;
+use crate::service::Service;
+
+/// What can be asked for.
+const INDEX: &str = "/metrics      counters and histograms, OpenMetrics
+/healthz      200 while the process lives
+/readyz       200 while new clients are welcome, 503 while the server shuts down
+/debug/state  loops, pool, process and threads, JSON
+";
+
+/// The service of the admin port.
+#[derive(Debug)]
+pub struct AdminService {
+    monitor: Arc<Monitor>,
+    metrics: Metrics,
+}
+
+impl AdminService {
+    /// Shows one server.
+    #[must_use]
+    pub fn new(monitor: Arc<Monitor>) -> AdminService {
+        AdminService { metrics: Metrics::new(Arc::clone(&monitor)), monitor }
+    }
+}
+
+impl Service for AdminService {
+    fn call(&mut self, request: &Request<'_>, _now: Instant) -> Answer {
+        let response = match request.path {
+            "/" => Response::text(INDEX),
+            "/healthz" => Response::text("ok\n"),
+            "/readyz" if self.monitor.is_draining() => Response::text("draining\n").status(503),
+            "/readyz" => Response::text("ready\n"),
+            "/metrics" => match self.metrics.page() {
+                Ok(page) => Response::text(page).content_type(CONTENT_TYPE),
+                Err(e) => Response::text(format!("{e}\n")).status(500),
+            },
+            "/debug/state" => Response::text(format!("{:#}\n", state(&self.monitor))).content_type("application/json"),
+            _ => Response::text("not found; / lists what there is\n").status(404),
+        };
+        match request.method {
+            Method::Get | Method::Head => Answer::Now(response.with_header("Cache-Control", "no-store")),
+            _ => Answer::Now(Response::text("only GET and HEAD\n").status(405).with_header("Allow", "GET, HEAD")),
+        }
+    }
+}
+
+/// The loop of the admin port: the correct choices, whatever mistakes the others make, and small limits.
+#[must_use]
+pub fn reactor_config() -> reactor::Config {
+    let limits = Limits {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        refusals_max: ADMIN_REFUSALS_MAX,
+        buffer_memory_bytes_max: 4 * (64 << 10),
+        mail_max: 1, // It has no jobs.
+        ..Limits::default()
+    };
+    reactor::Config { limits, policy: Policy::default() }
+}
+
+/// HTTP on the admin port: the defaults.
+#[must_use]
+pub fn http_settings() -> HttpSettings {
+    HttpSettings { job_deadline: JOB_DEADLINE, ..HttpSettings::default() }
+}
+
+fn state(monitor: &Monitor) -> Value {
+    let now = Instant::now();
+    let usage = process::usage();
+    let pool = &monitor.pool;
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": now.saturating_duration_since(monitor.started).as_secs_f64(),
+        "draining": monitor.is_draining(),
+        "mistakes": monitor.mistakes,
+        "connections_max": monitor.connections_max,
+        "loops": monitor.loops.iter().map(|view| one_loop(view, now)).collect::<Vec<_>>(),
+        "pool": {
+            "threads": pool.threads_alive(),
+            "busy": pool.threads_busy(),
+            "queue_depth": pool.depth(),
+            "oldest_age_seconds": pool.oldest_age(now).as_secs_f64(),
+            "jobs_in_flight_max": pool.limit(),
+            "admitted": pool.admitted(),
+            "ended": worker_pool::OutcomeKind::ALL.iter().map(|kind| (kind.as_str().to_owned(), pool.outcomes(*kind).into())).collect::<serde_json::Map<_, _>>(),
+            "rejected": worker_pool::Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), pool.rejections(*reason).into())).collect::<serde_json::Map<_, _>>(),
+        },
+        "log": {
+            "written": monitor.log.written(),
+            "dropped": monitor.log.dropped(),
+            "suppressed": monitor.log.suppressed(),
+        },
+        "process": {
+            "resident_bytes": usage.resident_bytes,
+            "resident_bytes_peak": usage.resident_bytes_peak,
+            "cpu_seconds": usage.cpu.as_secs_f64(),
+            "descriptors": process::open_descriptors(),
+            "descriptors_max": monitor.descriptors_max,
+        },
+        "threads": process::threads().iter().map(thread).collect::<Vec<_>>(),
+    })
+}
+
+fn one_loop(view: &LoopView, now: Instant) -> Value {
+    let stats = &view.stats;
+    let running = stats.running(now).map(|running| {
+        let slot = (running.slot != reactor::Stats::NO_SLOT).then_some(running.slot);
+        json!({
+            "callback": running.callback.label(),
+            "slot": slot,
+            "turn_age_seconds": running.turn_age.as_secs_f64(),
+            "held_seconds_least": view.watch.held().as_secs_f64(),
+        })
+    });
+    json!({
+        "name": view.name,
+        "tid": view.tid,
+        "running": running,
+        "turn_age_seconds": stats.turn_age(now).map(|age| age.as_secs_f64()),
+        "stalls": view.watch.stalls(),
+        "turns": stats.turns.get(),
+        "turns_without_progress": stats.turns_without_progress.get(),
+        "connections": {
+            "open": stats.connections_open.get(),
+            "lingering": stats.connections_lingering.get(),
+            "connecting": stats.connections_connecting.get(),
+            "max": stats.connections_max.get(),
+        },
+        "accepts": stats.accepts.get(),
+        "requests_in_flight": view.http.in_flight.get(),
+        "buffers_leased_bytes": stats.leased_bytes.get(),
+        "panics": stats.panics.get(),
+    })
+}
+
+fn thread(thread: &process::Thread) -> Value {
+    json!({
+        "tid": thread.tid,
+        "name": thread.name,
+        "state": thread.state.to_string(),
+        "cpu_seconds": thread.cpu.as_secs_f64(),
+        "voluntary_switches": thread.voluntary_switches,
+        "involuntary_switches": thread.involuntary_switches,
+    })
+}

@@ -1,0 +1,190 @@
+//! The command line. Every flag is also an environment variable: `--header-timeout` is `SERVER_HEADER_TIMEOUT`.
+//!
+//! A flag goes before its variable, and the variable before the default. Nothing is decided here: read next `config.rs`, which turns
+//! the flags into the limits and choices of each part.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+use reactor::listen::sharing::ListenerSharing;
+
+use crate::config::{Config, default_loops, default_workers};
+use crate::units::{Size, Time, time_above_zero};
+
+/// A high-concurrency HTTP server on an edge-triggered event loop.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "server", version, max_term_width = 110)]
+pub struct Args {
+    /// Where the service listens. Port 0 takes a free one; the first line on stdout says which.
+    #[arg(long, env = "SERVER_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// Where /metrics, /healthz, /readyz and /debug/state listen: a loop of its own. Keep it away from the public.
+    #[arg(long, env = "SERVER_ADMIN", value_name = "IP:PORT", default_value = "127.0.0.1:9090", value_parser = address)]
+    pub admin: SocketAddr,
+
+    /// Event loops, a thread each. Default: half of the cores, at least one.
+    #[arg(long, env = "SERVER_LOOPS", value_name = "N", default_value_t = default_loops(), value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub loops: u32,
+
+    /// Worker threads for jobs. Default: the cores that the loops leave, at least two.
+    #[arg(long, env = "SERVER_WORKERS", value_name = "N", default_value_t = default_workers(), value_parser = clap::value_parser!(u32).range(2..=4096))]
+    pub workers: u32,
+
+    /// Jobs that may wait for a worker. One more is answered 503 with Retry-After.
+    #[arg(long, env = "SERVER_QUEUE_JOBS_MAX", value_name = "N", default_value_t = Config::default().pool.limits.queue_jobs_max, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub queue_jobs_max: u32,
+
+    /// Open connections of all loops together. Default: 10000, or what fits under the descriptor limit.
+    #[arg(long, env = "SERVER_CONNECTIONS_MAX", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_max: Option<u32>,
+
+    /// Bytes that unfinished input and unsent output of all loops may hold together.
+    #[arg(long, env = "SERVER_BUFFER_MEMORY_MAX", value_name = "SIZE", default_value_t = Size(Config::default().buffer_memory_bytes_max))]
+    pub buffer_memory_max: Size,
+
+    /// The scratch buffer of a loop and the largest buffer that a connection can lease. 4KiB to 16MiB.
+    #[arg(long, env = "SERVER_BUFFER_BYTES_MAX", value_name = "SIZE", default_value_t = Size(u64::from(Config::default().reactor.limits.buffer_bytes_max)))]
+    pub buffer_bytes_max: Size,
+
+    /// From the first byte of a request's head to its end. Absolute: progress does not extend it.
+    #[arg(long, env = "SERVER_HEADER_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().http.timeouts.header), value_parser = time_above_zero)]
+    pub header_timeout: Time,
+
+    /// How long a connection may stay open between two requests.
+    #[arg(long, env = "SERVER_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().http.timeouts.idle), value_parser = time_above_zero)]
+    pub idle_timeout: Time,
+
+    /// From a request's head to the last byte of its response. Absolute.
+    #[arg(long, env = "SERVER_REQUEST_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().http.timeouts.request), value_parser = time_above_zero)]
+    pub request_timeout: Time,
+
+    /// A client that takes none of its response for this long is closed.
+    #[arg(long, env = "SERVER_WRITE_STALL_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().reactor.limits.write_stall_timeout), value_parser = time_above_zero)]
+    pub write_stall_timeout: Time,
+
+    /// How long a client has use for a job's result. A job that cannot make it is refused or dropped.
+    #[arg(long, env = "SERVER_JOB_DEADLINE", value_name = "TIME", default_value_t = Time(Config::default().http.job_deadline), value_parser = time_above_zero)]
+    pub job_deadline: Time,
+
+    /// Bytes of one request head. More: 431.
+    #[arg(long, env = "SERVER_HEADER_BYTES_MAX", value_name = "SIZE", default_value_t = Size(u64::from(Config::default().http.limits.head_bytes_max)))]
+    pub header_bytes_max: Size,
+
+    /// Bytes of one request body. More: 413.
+    #[arg(long, env = "SERVER_BODY_BYTES_MAX", value_name = "SIZE", default_value_t = Size(Config::default().http.limits.body_bytes_max))]
+    pub body_bytes_max: Size,
+
+    /// Pause after accept(2) fails for want of descriptors or memory, unless a close ends it earlier.
+    #[arg(long, env = "SERVER_ACCEPT_PAUSE", value_name = "TIME", default_value_t = Time(Config::default().reactor.limits.accept_pause), value_parser = time_above_zero)]
+    pub accept_pause: Time,
+
+    /// How long SIGTERM waits for requests in flight.
+    #[arg(long, env = "SERVER_SHUTDOWN_GRACE", value_name = "TIME", default_value_t = Time(Config::default().shutdown_grace))]
+    pub shutdown_grace: Time,
+
+    /// The directory whose files GET /files/PATH serves. Without it there are none.
+    #[arg(long, env = "SERVER_FILES_ROOT", value_name = "DIR")]
+    pub files_root: Option<PathBuf>,
+
+    /// How several loops share the port.
+    #[arg(long, env = "SERVER_LISTENER_SHARING", value_name = "HOW", value_enum, default_value_t = Sharing::ReusePort)]
+    pub listener_sharing: Sharing,
+
+    /// Switches a deliberate mistake on, to see what it does. May be given several times.
+    #[cfg(feature = "mistakes")]
+    #[arg(long, env = "SERVER_MISTAKE", value_name = "SLUG", value_delimiter = ',', value_parser = crate::mistakes::public_slug)]
+    pub mistake: Vec<&'static str>,
+
+    /// Prints the deliberate mistakes and exits.
+    #[cfg(feature = "mistakes")]
+    #[arg(long, env = "SERVER_LIST_MISTAKES", value_parser = FalseyValueParser::new())]
+    pub list_mistakes: bool,
+
+    /// Prints every limit with its reason and the sums of descriptors and memory, and exits: 0 if they fit, 2 if not.
+    #[arg(long, env = "SERVER_CHECK", value_parser = FalseyValueParser::new())]
+    pub check: bool,
+}
+
+/// The names of [`ListenerSharing`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sharing {
+    /// A socket for each loop; the kernel spreads by a hash of the addresses
+    ReusePort,
+    /// One socket in every loop's epoll, one of them woken
+    Exclusive,
+    /// One loop accepts and hands each connection to the loop that has the fewest
+    HandOff,
+}
+
+impl From<Sharing> for ListenerSharing {
+    fn from(sharing: Sharing) -> ListenerSharing {
+        match sharing {
+            Sharing::ReusePort => ListenerSharing::ReusePort,
+            Sharing::Exclusive => ListenerSharing::Exclusive,
+            Sharing::HandOff => ListenerSharing::HandOff,
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, for example 127.0.0.1:8080 or [::]:8080".to_owned())
+}
+
+/// Reads the command line and the environment.
+///
+/// # Errors
+/// The exit code after help, the version or one line of complaint was printed: 0 or 2.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
+    Args::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed stdout is no reason to fail.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => {
+            crate::run::complain(&one_line(&error.render().to_string()));
+            ExitCode::from(crate::run::USAGE)
+        }
+    })
+}
+
+/// clap's complaint without the advice that follows it: what was wrong and what is allowed, in one line.
+fn one_line(complaint: &str) -> String {
+    let lines = complaint.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        for arg in Args::command().get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+            let flag = arg.get_long().expect("all are long");
+            let variable = format!("SERVER_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{flag}");
+        }
+    }
+
+    #[test]
+    fn without_flags_the_configuration_is_the_default_one() {
+        // The environment of a test run has no SERVER_ variables.
+        let args = Args::try_parse_from(["server"]).expect("no flag is needed");
+        let config = Config::from_args(&args).expect("the defaults fit together");
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+    }
+}

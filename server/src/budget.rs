@@ -1,0 +1,248 @@
+//! The sums of descriptors and of memory: whether all limits together fit this machine. A server that does not fit does not start.
+//!
+//! A limit that is only found when it is reached fails in accept(2), in open(2), in the log and in the allocator all at once (failure
+//! modes L1, L5). Read next: `check.rs`, which prints it.
+
+use reactor::listen::descriptors::{DESCRIPTORS_RESERVED, fit_connections, raise_descriptor_limit};
+
+use crate::config::{CONNECTIONS_MAX, Config};
+use crate::connection::HttpHandler;
+use crate::process;
+use crate::routes::Routes;
+use crate::units::Size;
+
+/// One line of a bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What takes them.
+    pub what: String,
+    /// How many descriptors, or bytes.
+    pub count: u64,
+    /// Why so many.
+    pub reason: &'static str,
+}
+
+/// What this machine and this process's limits allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Descriptors: the soft limit after it was raised.
+    pub descriptors_max: u64,
+    /// Bytes of memory.
+    pub memory_bytes_max: u64,
+    /// Where that number comes from.
+    pub memory_source: &'static str,
+}
+
+impl Machine {
+    /// Raises the descriptor limit to the hard one, and asks the kernel.
+    ///
+    /// # Errors
+    /// getrlimit(2).
+    pub fn prepare() -> std::io::Result<Machine> {
+        let (memory_bytes_max, memory_source) = process::memory_limit();
+        Ok(Machine { descriptors_max: raise_descriptor_limit()?, memory_bytes_max, memory_source })
+    }
+}
+
+/// What a configuration takes of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Open connections of all loops together, after fitting.
+    pub connections_max: u32,
+    /// Nobody asked for a number, and the descriptor limit allows fewer than [`CONNECTIONS_MAX`].
+    pub cut: bool,
+    /// Who takes descriptors.
+    pub descriptors: Vec<Item>,
+    /// Who takes memory, in bytes. User memory: what the kernel takes for sockets is not ours to count.
+    pub memory: Vec<Item>,
+    /// What there is.
+    pub machine: Machine,
+    loops: u32,
+    buffer_memory_bytes_max: u64,
+}
+
+/// Connections of the admin port: a few scrapers, a few people.
+pub const ADMIN_CONNECTIONS_MAX: u32 = 64;
+/// Refusals of the admin port beyond those.
+pub const ADMIN_REFUSALS_MAX: u32 = 8;
+
+/// epoll, timer, waker, spare, listener.
+const DESCRIPTORS_PER_LOOP: u64 = 5;
+/// A file that a job reads, or the two sockets of a resolver (UDP, then TCP when the answer is long).
+const DESCRIPTORS_PER_WORKER: u64 = 2;
+/// Slot, protocol state and timer links of one connection: DESIGN's promise, which the reactor asserts when it is compiled.
+const CONNECTION_BYTES: u64 = 256;
+/// What a channel adds to each message: its stamp and padding.
+const MESSAGE_OVERHEAD_BYTES: u64 = 64;
+/// What a waiting job costs: a boxed closure and its way back (worker-pool `Limits::queue_jobs_max`: the job and about 100 bytes).
+const JOB_BYTES: u64 = 512;
+/// Of a thread's stack of 2 MiB, what is ever touched.
+const STACK_BYTES: u64 = 128 << 10;
+/// main, admin, watchdog, log, signals.
+const OTHER_THREADS: u64 = 5;
+/// The program itself, its tables and its log queue; measured with `--connections-max 16` at rest: under 8 MiB.
+const PROGRAM_BYTES: u64 = 16 << 20;
+
+impl Budget {
+    /// Adds up what the configuration takes, and fits the connections under the descriptor limit.
+    ///
+    /// # Errors
+    /// One sentence with the figures when it does not fit.
+    pub fn of(config: &Config, machine: Machine) -> Result<Budget, String> {
+        let mut descriptors = descriptors_beside_connections(config);
+        let reserved = descriptors.iter().map(|item| item.count).sum();
+        let room =
+            fit_connections(config.connections_max, machine.descriptors_max, reserved).map_err(|e| format!("--connections-max: {e}"))?;
+        let connections_max = config.connections_max.unwrap_or(room.min(CONNECTIONS_MAX));
+        if connections_max < config.loops {
+            return Err(format!(
+                "--loops is {}; each needs at least one connection, and the descriptor limit of {} leaves {connections_max} (raise it: ulimit -n)",
+                config.loops, machine.descriptors_max
+            ));
+        }
+        descriptors.insert(0, item("connections", connections_max.into(), "one each; --connections-max"));
+        let memory = memory(config, connections_max);
+        let needed: u64 = memory.iter().map(|item| item.count).sum();
+        if needed > machine.memory_bytes_max {
+            return Err(format!(
+                "the limits add up to {} of memory, and {} allows {}: lower --buffer-memory-max, --connections-max or --queue-jobs-max (see --check)",
+                mebibytes(needed),
+                machine.memory_source,
+                mebibytes(machine.memory_bytes_max)
+            ));
+        }
+        Ok(Budget {
+            connections_max,
+            cut: config.connections_max.is_none() && room < CONNECTIONS_MAX,
+            descriptors,
+            memory,
+            machine,
+            loops: config.loops,
+            buffer_memory_bytes_max: config.buffer_memory_bytes_max,
+        })
+    }
+
+    /// The connections of one loop, 0 for the first: the shares differ by one at most, and add up to the whole.
+    #[must_use]
+    pub fn connections_of(&self, index: u32) -> u32 {
+        self.connections_max / self.loops + u32::from(index < self.connections_max % self.loops)
+    }
+
+    /// The buffer memory of each loop.
+    #[must_use]
+    pub fn buffer_memory_of_one_loop(&self) -> u64 {
+        self.buffer_memory_bytes_max / u64::from(self.loops)
+    }
+
+    /// Descriptors together.
+    #[must_use]
+    pub fn descriptors_sum(&self) -> u64 {
+        self.descriptors.iter().map(|item| item.count).sum()
+    }
+
+    /// Memory together, bytes.
+    #[must_use]
+    pub fn memory_sum(&self) -> u64 {
+        self.memory.iter().map(|item| item.count).sum()
+    }
+}
+
+fn item(what: impl Into<String>, count: u64, reason: &'static str) -> Item {
+    Item { what: what.into(), count, reason }
+}
+
+fn descriptors_beside_connections(config: &Config) -> Vec<Item> {
+    let (loops, workers) = (u64::from(config.loops), u64::from(config.pool.threads));
+    let refusals = u64::from(config.reactor.limits.refusals_max);
+    vec![
+        item(format!("refusals ({loops} loops x {refusals})"), loops * refusals, "accepted beyond the limit, only to be told so"),
+        item(format!("loops ({loops} x {DESCRIPTORS_PER_LOOP})"), loops * DESCRIPTORS_PER_LOOP, "epoll, timer, waker, spare, listener"),
+        item(
+            "admin port",
+            u64::from(ADMIN_CONNECTIONS_MAX + ADMIN_REFUSALS_MAX) + DESCRIPTORS_PER_LOOP,
+            "its connections, refusals and its own loop",
+        ),
+        item(
+            format!("workers ({workers} x {DESCRIPTORS_PER_WORKER})"),
+            workers * DESCRIPTORS_PER_WORKER,
+            "a file, or the sockets of a name resolver",
+        ),
+        item("reserve", DESCRIPTORS_RESERVED, "standard streams, signals, /proc, libraries, whoever inspects the process"),
+    ]
+}
+
+fn memory(config: &Config, connections_max: u32) -> Vec<Item> {
+    let limits = &config.reactor.limits;
+    let loops = u64::from(config.loops);
+    let slots = u64::from(connections_max) + loops * u64::from(limits.refusals_max);
+    let mail_bytes = size_of::<<HttpHandler<Routes> as reactor::Handler>::Mail>() as u64 + MESSAGE_OVERHEAD_BYTES;
+    let threads = loops + u64::from(config.pool.threads) + OTHER_THREADS;
+    vec![
+        item("buffers", config.buffer_memory_bytes_max, "unfinished input and unsent output; --buffer-memory-max"),
+        item(
+            "scratch",
+            loops * 3 * u64::from(limits.buffer_bytes_max),
+            "each loop: one to read into, one to write from, one lease in hand",
+        ),
+        item("connections", slots * CONNECTION_BYTES, "slot, protocol state and timer links: at most 256 bytes each"),
+        item("mailboxes", loops * u64::from(limits.mail_max) * mail_bytes, "room for the result of every job in flight, in each loop"),
+        item("job queue", u64::from(config.pool.limits.queue_jobs_max) * JOB_BYTES, "waiting jobs; --queue-jobs-max"),
+        item("admin port", 4 * (64 << 10) + (1 << 20), "its buffers and one page of metrics"),
+        item(format!("stacks of {threads} threads"), threads * STACK_BYTES, "what is touched of 2 MiB each"),
+        item("program", PROGRAM_BYTES, "code, tables, log queue"),
+    ]
+}
+
+/// Rounded up, for people.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    if bytes < 1 << 20 { Size(bytes.next_multiple_of(1 << 10)).to_string() } else { format!("{}MiB", bytes.div_ceil(1 << 20)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LARGE: Machine = Machine { descriptors_max: 1 << 20, memory_bytes_max: 1 << 40, memory_source: "a test" };
+
+    proptest! {
+        #[test]
+        fn whatever_fits_adds_up_to_no_more_than_there_is(
+            loops in 1..9u32,
+            wanted in proptest::option::of(1..2_000_000u32),
+            descriptors_max in 0..1_100_000u64,
+            memory_bytes_max in 0..1u64 << 33,
+        ) {
+            let config = Config { loops, connections_max: wanted, ..Config::default() };
+            let machine = Machine { descriptors_max, memory_bytes_max, memory_source: "a test" };
+            if let Ok(budget) = Budget::of(&config, machine) {
+                prop_assert!(budget.descriptors_sum() <= descriptors_max);
+                prop_assert!(budget.memory_sum() <= memory_bytes_max);
+                prop_assert!(wanted.is_none_or(|wanted| wanted == budget.connections_max));
+                let shares: Vec<u32> = (0..loops).map(|index| budget.connections_of(index)).collect();
+                prop_assert_eq!(shares.iter().sum::<u32>(), budget.connections_max);
+                prop_assert!(shares.iter().all(|share| *share > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_number_the_connections_are_cut_to_what_fits() {
+        let roomy = Budget::of(&Config::default(), LARGE).expect("it fits");
+        assert_eq!((roomy.connections_max, roomy.cut), (CONNECTIONS_MAX, false));
+        let tight = Budget::of(&Config::default(), Machine { descriptors_max: 1024, ..LARGE }).expect("it fits");
+        assert!(tight.cut && tight.connections_max < 1024);
+        assert_eq!(tight.descriptors_sum(), 1024, "all of them have a purpose");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_figures() {
+        let many = Config { connections_max: Some(5000), ..Config::default() };
+        let error = Budget::of(&many, Machine { descriptors_max: 4096, ..LARGE }).expect_err("it does not fit");
+        assert!(error.contains("--connections-max") && error.contains("5000") && error.contains("4096"), "{error}");
+        let error = Budget::of(&Config::default(), Machine { memory_bytes_max: 32 << 20, ..LARGE }).expect_err("it does not fit");
+        assert!(error.contains("--buffer-memory-max") && error.contains("32MiB"), "{error}");
+        let error = Budget::of(&Config::default(), Machine { descriptors_max: 64, ..LARGE }).expect_err("it does not fit");
+        assert!(error.contains("64"), "{error}");
+    }
+}

@@ -1,0 +1,126 @@
+//! What `--check` prints: every effective limit with its reason, and the two sums.
+//!
+//! Read next: `budget.rs`, where the sums are made.
+
+use std::fmt::Write;
+
+use crate::budget::{Budget, Item, mebibytes};
+use crate::config::Config;
+use crate::units::{Size, Time};
+
+/// The report. `budget` is an error when the limits do not fit the machine.
+#[must_use]
+pub fn report(config: &Config, budget: &Result<Budget, String>) -> String {
+    let mut out = String::new();
+    let mut section = |title: &str, rows: &[(&str, String, &str)]| {
+        let _ = writeln!(out, "{title}");
+        for (name, value, reason) in rows {
+            let _ = writeln!(out, "  {name:<26}{value:>16}  {reason}");
+        }
+        let _ = writeln!(out);
+    };
+    section("process", &process(config));
+    section("each loop", &each_loop(config, budget.as_ref().ok()));
+    section("http", &http(config));
+    section("worker pool", &pool(config));
+    match budget {
+        Ok(budget) => sums(&mut out, budget),
+        Err(complaint) => {
+            let _ = writeln!(out, "does not fit: {complaint}");
+        }
+    }
+    out
+}
+
+type Rows = Vec<(&'static str, String, &'static str)>;
+
+fn process(config: &Config) -> Rows {
+    let mut rows = vec![
+        ("listen", config.listen.to_string(), "the service; --listen"),
+        ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
+        ("loops", config.loops.to_string(), "threads that serve connections: half of the cores; --loops"),
+        ("listener sharing", format!("{:?}", config.sharing), "how they share the port; --listener-sharing"),
+        ("shutdown grace", time(config.shutdown_grace), "SIGTERM waits so long for requests in flight; --shutdown-grace"),
+    ];
+    for slug in &config.mistakes {
+        rows.push(("mistake", (*slug).to_owned(), "switched on deliberately; --mistake"));
+    }
+    rows
+}
+
+fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
+    let limits = &config.reactor.limits;
+    let connections = budget.map_or_else(|| "-".to_owned(), |budget| budget.connections_of(0).to_string());
+    let buffer_memory = config.buffer_memory_bytes_max / u64::from(config.loops);
+    vec![
+        ("connections", connections, "its share of --connections-max; one descriptor and 256 bytes each"),
+        ("refusals", limits.refusals_max.to_string(), "beyond that: accepted, told 503, closed"),
+        ("buffer memory", Size(buffer_memory).to_string(), "its share of --buffer-memory-max; the oldest unfinished request gives way"),
+        ("buffer", bytes(limits.buffer_bytes_max), "scratch and largest lease; --buffer-bytes-max"),
+        ("output high water", bytes(limits.output_high_water_bytes), "unsent bytes at which reading stops"),
+        ("output low water", bytes(limits.output_low_water_bytes), "and at which it goes on"),
+        ("messages per visit", limits.visit_messages_max.to_string(), "then the next connection's turn"),
+        ("reads per visit", limits.visit_reads_max.to_string(), "one peer's single bytes must not keep the loop"),
+        ("written per visit", bytes(limits.visit_written_bytes_max), "a fast reader gives way after this"),
+        ("events per poll", limits.events_per_poll_max.to_string(), "more wait in the kernel; a small batch keeps turns short"),
+        ("accepts per turn", limits.accepts_per_turn_max.to_string(), "a flood of connects must not keep the established waiting"),
+        ("mail per turn", limits.mail_per_turn_max.to_string(), "results of jobs"),
+        ("deadlines per turn", limits.deadlines_per_turn_max.to_string(), "thousands may expire together"),
+        ("closes per turn", limits.closes_per_turn_max.to_string(), "close(2) costs microseconds"),
+        ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 4096"),
+        ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is closed; --write-stall-timeout"),
+        ("linger", time(limits.linger_timeout), "input discarded after the last response, so that it is not lost"),
+        ("linger bytes", bytes(limits.linger_bytes_max), "and at most so many"),
+        ("accept pause", time(limits.accept_pause), "after EMFILE, unless a close ends it earlier; --accept-pause"),
+    ]
+}
+
+fn http(config: &Config) -> Rows {
+    let (limits, timeouts) = (&config.http.limits, &config.http.timeouts);
+    vec![
+        ("head", bytes(limits.head_bytes_max), "431 beyond; --header-bytes-max"),
+        ("headers", limits.headers_max.to_string(), "431 beyond"),
+        ("target", bytes(limits.target_bytes_max), "414 beyond (RFC 9112 section 3)"),
+        ("body", Size(limits.body_bytes_max).to_string(), "413 beyond; --body-bytes-max"),
+        ("chunk extensions", bytes(limits.chunk_extension_bytes_max), "400 beyond, all chunks of a body together"),
+        ("trailers", bytes(limits.trailer_bytes_max), "431 beyond"),
+        ("header timeout", time(timeouts.header), "408; absolute; --header-timeout"),
+        ("idle timeout", time(timeouts.idle), "between requests; --idle-timeout"),
+        ("request timeout", time(timeouts.request), "head to last byte; absolute; --request-timeout"),
+        ("job deadline", time(config.http.job_deadline), "a result is of no use later; --job-deadline, at most the request timeout"),
+        ("idle while draining", time(timeouts.drain_idle), "a request may be on the way when SIGTERM comes"),
+    ]
+}
+
+fn pool(config: &Config) -> Rows {
+    let pool = &config.pool;
+    vec![
+        ("workers", pool.threads.to_string(), "the cores that the loops leave, at least 2; --workers"),
+        ("queue", pool.limits.queue_jobs_max.to_string(), "jobs that may wait; 503 with Retry-After beyond; --queue-jobs-max"),
+        ("wait", time(pool.limits.wait_max), "a job that would wait longer is refused at once"),
+        ("nice", format!("+{}", pool.nice_increment), "a woken loop preempts a computing worker"),
+    ]
+}
+
+fn sums(out: &mut String, budget: &Budget) {
+    let machine = &budget.machine;
+    bill(out, "descriptors", &budget.descriptors, &|count| count.to_string());
+    let _ = writeln!(out, "  = {} of {} (RLIMIT_NOFILE, raised to the hard limit)\n", budget.descriptors_sum(), machine.descriptors_max);
+    bill(out, "memory", &budget.memory, &mebibytes);
+    let _ = writeln!(out, "  = {} of {} ({})", mebibytes(budget.memory_sum()), mebibytes(machine.memory_bytes_max), machine.memory_source);
+}
+
+fn bill(out: &mut String, title: &str, items: &[Item], show: &dyn Fn(u64) -> String) {
+    let _ = writeln!(out, "{title}");
+    for Item { what, count, reason } in items {
+        let _ = writeln!(out, "  {what:<26}{:>16}  {reason}", show(*count));
+    }
+}
+
+fn bytes(count: u32) -> String {
+    Size(u64::from(count)).to_string()
+}
+
+fn time(time: std::time::Duration) -> String {
+    Time(time).to_string()
+}

@@ -1,0 +1,199 @@
+//! All limits and choices together: those of the loops, of the pool, of HTTP, and of the process.
+//!
+//! The numbers are documented where they belong (`reactor::Limits`, `worker_pool::Limits`, `http::HttpLimits`); here is how the command
+//! line sets them, and how they must fit each other. Read next: `budget.rs`, whether they fit the machine.
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use reactor::listen::sharing::ListenerSharing;
+
+use crate::args::Args;
+use crate::connection::HttpSettings;
+
+/// Everything that can be chosen about a server. The default is the correct one.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the service listens.
+    pub listen: SocketAddr,
+    /// Where the admin port listens.
+    pub admin: SocketAddr,
+    /// Event loops.
+    pub loops: u32,
+    /// How they share the port.
+    pub sharing: ListenerSharing,
+    /// Open connections of all loops together; without a number, as many as fit, up to [`CONNECTIONS_MAX`].
+    pub connections_max: Option<u32>,
+    /// Bytes of unfinished input and unsent output of all loops together.
+    pub buffer_memory_bytes_max: u64,
+    /// One loop's limits and choices; its `connections_max` and `buffer_memory_bytes_max` are set to its share by `budget.rs`.
+    pub reactor: reactor::Config,
+    /// The worker pool's.
+    pub pool: worker_pool::Config,
+    /// HTTP's.
+    pub http: HttpSettings,
+    /// How long SIGTERM waits for requests in flight. Kubernetes kills after 30 s (`terminationGracePeriodSeconds`), systemd after 90 s
+    /// (`TimeoutStopSec`); 10 s is within both.
+    pub shutdown_grace: Duration,
+    /// The directory of `GET /files/PATH`.
+    pub files_root: Option<PathBuf>,
+    /// Deliberate mistakes that are on, by slug.
+    pub mistakes: Vec<&'static str>,
+}
+
+/// Connections when nobody asks for a number: what one loop has been measured with; a default should not reserve a slot table for the
+/// million descriptors that containers often allow.
+pub const CONNECTIONS_MAX: u32 = 10_000;
+
+/// How long a client has use for a job's result, when nothing else is said. Half of the 10 s after which people leave (Nielsen,
+/// "Response Times: The 3 Important Limits"), since the answer must still travel.
+pub const JOB_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Mail that is no completion of a job: connections handed over by another loop, streams woken.
+const MAIL_BESIDE_JOBS: u32 = 4096;
+
+/// max(1, cores / 2): the other half is the workers'.
+#[must_use]
+pub fn default_loops() -> u32 {
+    (cores() / 2).max(1)
+}
+
+/// max(2, cores − loops): one worker must stay free of slow work, so it takes two.
+#[must_use]
+pub fn default_workers() -> u32 {
+    cores().saturating_sub(default_loops()).max(2)
+}
+
+fn cores() -> u32 {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(cores).unwrap_or(1).min(1024)
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            loops: default_loops(),
+            sharing: ListenerSharing::default(),
+            connections_max: None,
+            buffer_memory_bytes_max: 64 << 20,
+            reactor: reactor::Config::default(),
+            pool: worker_pool::Config { threads: default_workers(), ..worker_pool::Config::default() },
+            http: HttpSettings { job_deadline: JOB_DEADLINE, ..HttpSettings::default() },
+            shutdown_grace: Duration::from_secs(10),
+            files_root: None,
+            mistakes: Vec::new(),
+        };
+        config.derive();
+        config
+    }
+}
+
+impl Config {
+    /// What the command line asks for, with the deliberate mistakes switched on that it names.
+    ///
+    /// # Errors
+    /// One sentence that names the flag, its value and what is allowed.
+    pub fn from_args(args: &Args) -> Result<Config, String> {
+        let mut config = Config {
+            listen: args.listen,
+            admin: args.admin,
+            loops: args.loops,
+            sharing: args.listener_sharing.into(),
+            connections_max: args.connections_max,
+            buffer_memory_bytes_max: args.buffer_memory_max.0,
+            shutdown_grace: args.shutdown_grace.0,
+            files_root: args.files_root.clone(),
+            ..Config::default()
+        };
+        let buffer_bytes_max = in_range("--buffer-bytes-max", args.buffer_bytes_max, 4 << 10, 16 << 20)?;
+        // A head is parsed in one piece, and one piece is at most one buffer.
+        let head_bytes_max = in_range("--header-bytes-max", args.header_bytes_max, 64, buffer_bytes_max)?;
+
+        let limits = &mut config.reactor.limits;
+        limits.buffer_bytes_max = buffer_bytes_max;
+        limits.output_high_water_bytes = limits.output_high_water_bytes.min(buffer_bytes_max);
+        limits.output_low_water_bytes = limits.output_low_water_bytes.min(limits.output_high_water_bytes / 4);
+        limits.write_stall_timeout = args.write_stall_timeout.0;
+        limits.accept_pause = args.accept_pause.0;
+
+        let http = &mut config.http;
+        http.limits.head_bytes_max = head_bytes_max;
+        http.limits.target_bytes_max = http.limits.target_bytes_max.min(head_bytes_max);
+        http.limits.body_bytes_max = args.body_bytes_max.0;
+        http.timeouts.header = args.header_timeout.0;
+        http.timeouts.idle = args.idle_timeout.0;
+        http.timeouts.request = args.request_timeout.0;
+        // A result that comes after the request has timed out cannot be sent.
+        http.job_deadline = args.job_deadline.0.min(args.request_timeout.0);
+
+        config.pool.threads = args.workers;
+        config.pool.limits.queue_jobs_max = args.queue_jobs_max;
+        config.derive();
+
+        #[cfg(feature = "mistakes")]
+        for slug in &args.mistake {
+            crate::mistakes::switch_on(slug, &mut config)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Sets what follows from other numbers.
+    fn derive(&mut self) {
+        // Room for the completion of every job that can be in flight is reserved when it is admitted, in the mailbox of the loop that
+        // asked. All of them may have been asked for by one loop.
+        let jobs_in_flight_max = self.pool.limits.queue_jobs_max.saturating_add(self.pool.threads);
+        self.reactor.limits.mail_max = jobs_in_flight_max.saturating_add(MAIL_BESIDE_JOBS);
+    }
+
+    /// Whether the parts fit each other. Whether they fit the machine is `budget.rs`'s question.
+    ///
+    /// # Errors
+    /// One sentence that names the value and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(connections_max) = self.connections_max.filter(|wanted| *wanted < self.loops) {
+            return Err(format!("--connections-max is {connections_max}; each of the {} loops needs at least one", self.loops));
+        }
+        let least = u64::from(self.loops) * 4 * u64::from(self.reactor.limits.buffer_bytes_max);
+        if self.buffer_memory_bytes_max < least {
+            return Err(format!(
+                "--buffer-memory-max is {}; at least {} are needed: 4 buffers of --buffer-bytes-max for each of {} loops",
+                crate::units::Size(self.buffer_memory_bytes_max),
+                crate::units::Size(least),
+                self.loops
+            ));
+        }
+        if let Some(root) = &self.files_root
+            && !root.is_dir()
+        {
+            return Err(format!("--files-root is {}; it must be a directory", root.display()));
+        }
+        self.one_loop(1, 4 * u64::from(self.reactor.limits.buffer_bytes_max)).check()?;
+        self.pool.check().map_err(|e| e.to_string())
+    }
+
+    /// The configuration of one loop with its share of connections and buffer memory.
+    #[must_use]
+    pub fn one_loop(&self, connections_max: u32, buffer_memory_bytes_max: u64) -> reactor::Config {
+        let mut config = self.reactor.clone();
+        config.limits.connections_max = connections_max;
+        config.limits.buffer_memory_bytes_max = usize::try_from(buffer_memory_bytes_max).unwrap_or(usize::MAX);
+        config
+    }
+}
+
+fn in_range(flag: &str, size: crate::units::Size, least: u32, most: u32) -> Result<u32, String> {
+    match u32::try_from(size.0) {
+        Ok(bytes) if (least..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(format!(
+            "{flag} is {size}; {} to {} are allowed",
+            crate::units::Size(u64::from(least)),
+            crate::units::Size(u64::from(most))
+        )),
+    }
+}

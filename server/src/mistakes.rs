@@ -1,0 +1,124 @@
+//! All tables of deliberate mistakes joined: the loop's, the pool's and the server's own.
+//!
+//! Behind the feature `mistakes`, which changes nothing by itself: someone must still ask with `--mistake SLUG`. Correct code never
+//! asks whether a mistake is on. To fork without them, build with `--no-default-features`, or delete this file and the marked arms;
+//! `rg 'MISTAKE\('` lists them. `tests/tidy.rs` holds everything together that one slug joins.
+
+use crate::config::Config;
+use crate::dispatch::Placement;
+
+/// A slug, and what it changes.
+pub type Mistake = (&'static str, fn(&mut Config));
+
+/// The server's own mistakes.
+pub const MISTAKES: &[Mistake] = &[("loop-stall", |config| config.http.placement = Placement::Loop)];
+
+/// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
+/// test, the page and the row in the README.
+pub const PUBLIC: &[&str] = &["loop-stall"];
+
+/// A public mistake in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its name, in every place where it has one.
+    pub slug: &'static str,
+    /// The file with the marked line.
+    pub file: &'static str,
+    /// What is done wrong.
+    pub sentence: &'static str,
+}
+
+/// The public mistakes in words, in the order of [`PUBLIC`].
+pub const DESCRIPTIONS: &[Description] = &[Description {
+    slug: "loop-stall",
+    file: "server/src/dispatch.rs",
+    sentence: "jobs run on the event loop instead of the worker pool, and every other connection of that loop waits",
+}];
+
+/// What a slug changes, and where.
+#[derive(Clone, Copy, Debug)]
+pub enum Switch {
+    /// In every loop.
+    Loop(fn(&mut reactor::Config)),
+    /// In the worker pool.
+    Pool(fn(&mut worker_pool::Config)),
+    /// In the server.
+    Server(fn(&mut Config)),
+}
+
+/// Every entry of every table, public or not.
+pub fn all() -> impl Iterator<Item = (&'static str, Switch)> {
+    let of_loop = reactor::MISTAKES.iter().map(|(slug, change)| (*slug, Switch::Loop(*change)));
+    let of_pool = worker_pool::MISTAKES.iter().map(|(slug, change)| (*slug, Switch::Pool(*change)));
+    let of_server = MISTAKES.iter().map(|(slug, change)| (*slug, Switch::Server(*change)));
+    of_loop.chain(of_pool).chain(of_server)
+}
+
+/// Switches one mistake on, whether it is public or not.
+///
+/// # Errors
+/// No table has the slug.
+pub fn switch_on(slug: &str, config: &mut Config) -> Result<(), String> {
+    let Some((slug, switch)) = all().find(|(found, _)| *found == slug) else {
+        return Err(format!("no mistake is named {slug:?}"));
+    };
+    match switch {
+        Switch::Loop(change) => change(&mut config.reactor),
+        Switch::Pool(change) => change(&mut config.pool),
+        Switch::Server(change) => change(config),
+    }
+    if !config.mistakes.contains(&slug) {
+        config.mistakes.push(slug);
+    }
+    Ok(())
+}
+
+/// The public slug of this name, for the command line.
+///
+/// # Errors
+/// A sentence that names the allowed ones.
+pub fn public_slug(text: &str) -> Result<&'static str, String> {
+    let found = PUBLIC.iter().find(|slug| **slug == text);
+    found.copied().ok_or_else(|| format!("no such mistake; allowed: {}", PUBLIC.join(", ")))
+}
+
+/// What `--list-mistakes` prints: slug, owning file, sentence.
+#[must_use]
+pub fn list() -> String {
+    let width = DESCRIPTIONS.iter().map(|description| description.slug.len()).max().unwrap_or_default();
+    DESCRIPTIONS.iter().map(|Description { slug, file, sentence }| format!("{slug:width$}  {file}  {sentence}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_slug_is_in_two_tables() {
+        let mut seen = HashSet::new();
+        for (slug, _) in all() {
+            assert!(seen.insert(slug), "{slug} is in two tables");
+        }
+    }
+
+    #[test]
+    fn each_public_slug_has_its_entry_and_its_words() {
+        let described: Vec<&str> = DESCRIPTIONS.iter().map(|description| description.slug).collect();
+        assert_eq!(described, PUBLIC);
+        for slug in PUBLIC {
+            assert!(all().any(|(found, _)| found == *slug), "{slug} is in no table");
+        }
+    }
+
+    #[test]
+    fn each_mistake_changes_the_configuration_and_says_so() {
+        for (slug, _) in all() {
+            let mut config = Config::default();
+            switch_on(slug, &mut config).expect("it is in a table");
+            assert_eq!(config.mistakes, [slug]);
+            config.mistakes.clear();
+            assert_ne!(format!("{config:?}"), format!("{:?}", Config::default()), "{slug} changes nothing: the default makes the mistake");
+        }
+    }
+}

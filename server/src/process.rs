@@ -1,0 +1,193 @@
+//! What the kernel says about this process: memory, descriptors, CPU time, and each thread's name and state, all from proc(5).
+//!
+//! Files of the kernel's own making: reading them does not wait for a disk. Read next: `budget.rs` and `metrics.rs`, which use it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// A thread of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its id, as in `ps -T`.
+    pub tid: u32,
+    /// Its name, at most 15 bytes (prctl(2), `PR_SET_NAME`).
+    pub name: String,
+    /// R running, S sleeping, D waiting in the kernel and not to be interrupted, Z ended; others in proc(5).
+    pub state: char,
+    /// CPU time that it has used.
+    pub cpu: Duration,
+    /// Times that it went to sleep by itself. Many of them for little work are a herd.
+    pub voluntary_switches: u64,
+    /// Times that it was put aside for another thread.
+    pub involuntary_switches: u64,
+}
+
+/// What `/proc/self/stat` and `/proc/self/status` say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory, bytes.
+    pub resident_bytes: u64,
+    /// The most that it ever was.
+    pub resident_bytes_peak: u64,
+    /// Address space, bytes.
+    pub virtual_bytes: u64,
+    /// CPU time in user mode and in the kernel.
+    pub cpu: Duration,
+}
+
+/// Clock ticks of one second in `/proc/*/stat`: `USER_HZ`, fixed at 100 for user space whatever the kernel's own rate
+/// (include/asm-generic/param.h; only alpha has another).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Memory and CPU time now. Zero where the kernel does not say.
+#[must_use]
+pub fn usage() -> Usage {
+    let status = read("/proc/self/status");
+    let stat = read("/proc/self/stat");
+    Usage {
+        resident_bytes: kib_field(&status, "VmRSS:"),
+        resident_bytes_peak: kib_field(&status, "VmHWM:"),
+        virtual_bytes: kib_field(&status, "VmSize:"),
+        cpu: cpu_of_stat(&stat),
+    }
+}
+
+/// Open descriptors of this process, the one that this call needs not counted.
+#[must_use]
+pub fn open_descriptors() -> u64 {
+    // O(descriptors): about 2 ms for 10,000. Only the admin loop asks.
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| (entries.count() as u64).saturating_sub(1))
+}
+
+/// The threads of this process, by id.
+#[must_use]
+pub fn threads() -> Vec<Thread> {
+    let Ok(entries) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let mut threads: Vec<Thread> = entries.flatten().filter_map(|entry| thread(&entry.path())).collect();
+    threads.sort_by_key(|thread| thread.tid);
+    threads
+}
+
+/// The calling thread's id.
+#[must_use]
+pub fn this_thread() -> Option<u32> {
+    // "4711/task/4712" (proc(5), /proc/thread-self), and no system call of our own to declare.
+    fs::read_link("/proc/thread-self").ok()?.file_name()?.to_str()?.parse().ok()
+}
+
+/// What a thread is doing in the kernel, for a log line: its state, and the function that it waits in if the kernel tells.
+#[must_use]
+pub fn doing(tid: u32) -> String {
+    let task = Path::new("/proc/self/task").join(tid.to_string());
+    let state = fs::read_to_string(task.join("stat")).ok().and_then(|stat| state_of_stat(&stat)).unwrap_or('?');
+    // "0" when it runs, or when the kernel keeps it to itself (proc(5), /proc/pid/wchan).
+    let wchan = fs::read_to_string(task.join("wchan")).unwrap_or_default();
+    let waits_in = if wchan.is_empty() || wchan == "0" { "-" } else { wchan.trim() };
+    format!("state={state} wchan={waits_in}")
+}
+
+/// The memory that this process can have, and who says so: the least of the machine's, the control group's and `RLIMIT_AS`.
+#[must_use]
+pub fn memory_limit() -> (u64, &'static str) {
+    let machine = kib_field(&read("/proc/meminfo"), "MemTotal:");
+    let group = control_group_limits().min();
+    let address_space = address_space_limit();
+    let known = [(machine, "MemTotal"), (group.unwrap_or(0), "the control group's memory.max"), (address_space.unwrap_or(0), "RLIMIT_AS")];
+    known.into_iter().filter(|(bytes, _)| *bytes > 0).min_by_key(|(bytes, _)| *bytes).unwrap_or((u64::MAX, "unknown"))
+}
+
+/// `memory.max` of this process's control group and of all above it (cgroups(7), version 2: one line, "0::/path").
+fn control_group_limits() -> impl Iterator<Item = u64> {
+    let path = read("/proc/self/cgroup").lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned)).unwrap_or_default();
+    let group = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let groups: Vec<_> = group.ancestors().take_while(|group| group.starts_with("/sys/fs/cgroup")).map(Path::to_path_buf).collect();
+    groups.into_iter().filter_map(|group| fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok())
+}
+
+fn address_space_limit() -> Option<u64> {
+    let limits = read("/proc/self/limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn thread(task: &Path) -> Option<Thread> {
+    // A thread that ends meanwhile is no error.
+    let stat = fs::read_to_string(task.join("stat")).ok()?;
+    let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+    Some(Thread {
+        tid: task.file_name()?.to_str()?.parse().ok()?,
+        name: stat.get(stat.find('(')? + 1..stat.rfind(')')?)?.to_owned(),
+        state: state_of_stat(&stat)?,
+        cpu: cpu_of_stat(&stat),
+        voluntary_switches: field(&status, "voluntary_ctxt_switches:"),
+        involuntary_switches: field(&status, "nonvoluntary_ctxt_switches:"),
+    })
+}
+
+/// The third field. The second, the name, is in brackets and may hold anything, brackets too.
+fn state_of_stat(stat: &str) -> Option<char> {
+    stat.get(stat.rfind(')')? + 1..)?.trim_start().chars().next()
+}
+
+/// utime + stime, the 14th and 15th fields.
+fn cpu_of_stat(stat: &str) -> Duration {
+    let after_name = stat.rfind(')').and_then(|end| stat.get(end + 1..)).unwrap_or_default();
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+fn field(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+fn kib_field(text: &str, name: &str) -> u64 {
+    field(text, name) * 1024
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_thread_is_among_the_threads_under_its_name_and_runs() {
+        let tid = std::thread::Builder::new()
+            .name("a (strange) na".to_owned())
+            .spawn(|| {
+                let tid = this_thread().expect("proc is mounted");
+                let found = threads().into_iter().find(|thread| thread.tid == tid).expect("it lives");
+                assert_eq!(found.name, "a (strange) na");
+                assert_eq!(found.state, 'R');
+                assert!(doing(tid).starts_with("state=R"));
+                tid
+            })
+            .expect("a thread can be started")
+            .join()
+            .expect("its assertions hold");
+        assert_ne!(Some(tid), this_thread());
+    }
+
+    #[test]
+    fn memory_descriptors_and_time_are_read() {
+        let usage = usage();
+        assert!(usage.resident_bytes > 0 && usage.resident_bytes <= usage.resident_bytes_peak);
+        assert!(usage.virtual_bytes > usage.resident_bytes);
+        let before = open_descriptors();
+        let _file = fs::File::open("/proc/self/stat").expect("it exists");
+        // Other tests of this process open and close files meanwhile, so only the order of magnitude is sure.
+        assert!(before >= 3 && open_descriptors() >= 3);
+        assert!(memory_limit().0 > 1 << 20);
+    }
+
+    #[test]
+    fn times_are_the_fourteenth_and_fifteenth_field() {
+        let stat = "1 (a) b) S 0 1 1 0 -1 4194560 2 3 4 5 250 150 9 9 20 0 1 0 7 8";
+        assert_eq!(cpu_of_stat(stat), Duration::from_secs(4));
+        assert_eq!(state_of_stat(stat), Some('S'));
+    }
+}

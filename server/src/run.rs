@@ -1,0 +1,333 @@
+//! A server from the command line to the exit code: what is started, in which order, and what ends it.
+//!
+//! Read next: `config.rs` and `budget.rs` (what is checked before anything starts), `shutdown.rs` (the end).
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use reactor::listen::hand_off::Receiver;
+use reactor::listen::sharing::{ListenOptions, ListenerSharing, listen};
+use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
+use worker_pool::{Pool, Submitter};
+
+use crate::admin::{self, AdminService};
+use crate::args::{self, Args};
+use crate::budget::{Budget, Machine};
+use crate::check;
+use crate::config::Config;
+use crate::connection::{HttpHandler, HttpSettings};
+use crate::dispatch::{Mail, RequestJob};
+use crate::http_stats::HttpStats;
+use crate::logging;
+use crate::monitor::{LoopView, Monitor};
+use crate::routes::Routes;
+use crate::service::Service;
+use crate::shutdown::{self, Event};
+use crate::watchdog::{LoopWatch, Watchdog};
+
+/// The exit code of a failure at run time: a port in use, a loop that ended.
+pub const RUNTIME: u8 = 1;
+/// The exit code of a wrong flag, or of limits that do not fit.
+pub const USAGE: u8 = 2;
+
+/// The whole program: `args` as main gets them, the program's name first. Returns the exit code.
+///
+/// At most once in a process: it takes the signals, the log and the panic hook.
+pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match args::parse(args) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.complaint);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// One line on stderr. A closed stderr is no reason to panic.
+pub(crate) fn complain(complaint: &str) {
+    let _ = writeln!(io::stderr(), "server: {complaint}");
+}
+
+/// Why a server did not start, or ended badly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// One line.
+    pub complaint: String,
+}
+
+impl Failure {
+    fn usage(complaint: impl Display) -> Failure {
+        Failure { code: USAGE, complaint: complaint.to_string() }
+    }
+
+    fn runtime(complaint: impl Display) -> Failure {
+        Failure { code: RUNTIME, complaint: complaint.to_string() }
+    }
+}
+
+fn start(args: &Args) -> Result<(), Failure> {
+    #[cfg(feature = "mistakes")]
+    if args.list_mistakes {
+        print(&crate::mistakes::list());
+        return Ok(());
+    }
+    let config = Config::from_args(args).map_err(Failure::usage)?;
+    if args.check {
+        let budget = Budget::of(&config, Machine::prepare().map_err(Failure::runtime)?);
+        print(&check::report(&config, &budget));
+        return budget.map(drop).map_err(Failure::usage);
+    }
+    if config.files_root.is_some() {
+        return Err(Failure::usage("--files-root: this version has no route that serves files"));
+    }
+    serve(&config, Routes::default)
+}
+
+/// A closed stdout is no reason to fail.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+/// Serves until a signal ends it. `make_service` is called once on each loop's own thread: no service is shared.
+///
+/// # Errors
+/// The exit code and one line: limits that do not fit, a port in use, a thread that cannot be started, a loop that failed.
+pub fn serve<S, M>(config: &Config, make_service: M) -> Result<(), Failure>
+where
+    S: Service + 'static,
+    M: Fn() -> S + Clone + Send + 'static,
+{
+    config.check().map_err(Failure::usage)?;
+    let machine = Machine::prepare().map_err(Failure::runtime)?;
+    let budget = Budget::of(config, machine).map_err(Failure::usage)?;
+    let (events, ended) = channel();
+    // Before the ports are bound: who sees the first line on stdout may send a signal at once.
+    shutdown::listen_for_signals(events.clone()).map_err(Failure::runtime)?;
+    let listeners = bind(config.listen, config.loops, config.sharing)?;
+    let admin_listener = listen(config.admin, ListenOptions::default()).map_err(Failure::runtime)?;
+    let addresses = (address_of(&listeners.first)?, address_of(&admin_listener)?);
+
+    let log = logging::start().map_err(Failure::runtime)?;
+    warn_at_start(config, &budget);
+    let pool = Pool::start(config.pool.clone()).map_err(Failure::runtime)?;
+
+    let (handles, views) = start_loops(config, &budget, listeners, &pool, &make_service, &events).map_err(Failure::runtime)?;
+    drop(events);
+
+    let monitor = Arc::new(Monitor {
+        started_at: SystemTime::now(),
+        started: Instant::now(),
+        loops: views,
+        pool: pool.stats(),
+        log: log.stats(),
+        mistakes: config.mistakes.clone(),
+        descriptors_max: machine.descriptors_max,
+        connections_max: budget.connections_max,
+        draining: AtomicBool::new(false),
+    });
+    let _watchdog = Watchdog::start(Arc::clone(&monitor)).map_err(Failure::runtime)?;
+    let _admin = start_admin(admin_listener, pool.submitter(), Arc::clone(&monitor)).map_err(Failure::runtime)?;
+    print(&format!("listening http={} admin={} pid={}\n", addresses.0, addresses.1, std::process::id()));
+
+    let draining = shutdown::wait_and_drain(&ended, &handles, &monitor, config.shutdown_grace);
+    // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
+    let report = pool.shutdown(POOL_GRACE.min(config.shutdown_grace));
+    log::info!("ended jobs_dropped={} worker_threads_left={}", report.jobs_dropped, report.threads_left);
+    drop(log);
+    draining.map_err(Failure::runtime)
+}
+
+/// For jobs whose clients have gone already.
+const POOL_GRACE: Duration = Duration::from_secs(1);
+
+fn warn_at_start(config: &Config, budget: &Budget) {
+    log::info!(
+        "limits connections_max={} descriptors={}/{} memory={}/{} ({})",
+        budget.connections_max,
+        budget.descriptors_sum(),
+        budget.machine.descriptors_max,
+        crate::budget::mebibytes(budget.memory_sum()),
+        crate::budget::mebibytes(budget.machine.memory_bytes_max),
+        budget.machine.memory_source,
+    );
+    if budget.cut {
+        log::warn!(
+            "fewer connections than usual fit under the descriptor limit (raise it: ulimit -n) connections_max={} descriptors_max={}",
+            budget.connections_max,
+            budget.machine.descriptors_max
+        );
+    }
+    for slug in &config.mistakes {
+        log::warn!("a deliberate mistake is on: this server fails on purpose mistake={slug}");
+    }
+}
+
+/// How the loops come to their connections.
+struct Listeners {
+    /// The first loop's socket.
+    first: TcpListener,
+    /// Those of the others, one for each; none when the first hands over.
+    others: Vec<TcpListener>,
+    wakes: ListenerWakes,
+    hand_off: bool,
+}
+
+fn bind(address: SocketAddr, loops: u32, sharing: ListenerSharing) -> Result<Listeners, Failure> {
+    let (wakes, hand_off) = match sharing {
+        ListenerSharing::ReusePort | ListenerSharing::WakeAll => (ListenerWakes::All, false),
+        ListenerSharing::Exclusive => (ListenerWakes::One, false),
+        ListenerSharing::HandOff => (ListenerWakes::All, true),
+    };
+    let reuse_port = sharing == ListenerSharing::ReusePort && loops > 1;
+    let sockets = || {
+        if reuse_port && address.port() != 0 {
+            // SO_REUSEPORT would let a second server of the same user in, and each would get a part of the clients. So the port is first
+            // taken for ourselves alone: who uses it is found out now.
+            drop(listen(address, ListenOptions::default())?);
+        }
+        let options = ListenOptions { reuse_port, ..ListenOptions::default() };
+        let first = listen(address, options)?;
+        // Port 0 was asked for once; the others take the port that it became.
+        let address = first.local_addr()?;
+        let another = |_| if reuse_port { listen(address, options) } else { first.try_clone() };
+        let others: io::Result<Vec<TcpListener>> = (1..loops).filter(|_| !hand_off).map(another).collect();
+        Ok((first, others?))
+    };
+    let (first, others) = sockets().map_err(|e: io::Error| Failure::runtime(e))?;
+    Ok(Listeners { first, others, wakes, hand_off })
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(Failure::runtime)
+}
+
+type Started = (Vec<Handle>, Vec<LoopView>);
+
+fn start_loops<S, M>(
+    config: &Config,
+    budget: &Budget,
+    listeners: Listeners,
+    pool: &Pool<RequestJob>,
+    make_service: &M,
+    events: &Sender<Event>,
+) -> io::Result<Started>
+where
+    S: Service + 'static,
+    M: Fn() -> S + Clone + Send + 'static,
+{
+    let Listeners { first, others, wakes, hand_off } = listeners;
+    let mut sockets: Vec<Option<TcpListener>> = std::iter::once(first).chain(others).map(Some).collect();
+    sockets.resize_with(config.loops as usize, || None);
+    let mut started = Vec::new();
+    let mut receivers = Vec::new();
+    // The last one first: the first one hands connections to all others, so they must be there.
+    for index in (0..config.loops).rev() {
+        let plan = Plan {
+            name: format!("loop-{index}"),
+            config: config.one_loop(budget.connections_of(index), budget.buffer_memory_of_one_loop()),
+            http: config.http.clone(),
+            listener: sockets.pop().flatten(),
+            wakes,
+            pool: pool.submitter(),
+            receivers: if index == 0 && hand_off { std::mem::take(&mut receivers) } else { Vec::new() },
+        };
+        let (handle, view, receiver) = start_loop(plan, make_service.clone(), Some(events.clone()))?;
+        started.push((handle, view));
+        receivers.push(receiver);
+    }
+    Ok(started.into_iter().rev().unzip())
+}
+
+/// What one loop needs to start.
+struct Plan {
+    name: String,
+    config: reactor::Config,
+    http: HttpSettings,
+    listener: Option<TcpListener>,
+    wakes: ListenerWakes,
+    pool: Submitter<RequestJob>,
+    /// The loops that it hands connections to.
+    receivers: Vec<Receiver<Mail>>,
+}
+
+impl Plan {
+    fn build<S: Service>(self, service: S, http_stats: Arc<HttpStats>) -> io::Result<EventLoop<HttpHandler<S>>> {
+        let handler = HttpHandler::new(service, self.http, self.pool, http_stats);
+        let mut event_loop = EventLoop::new(self.config, handler)?;
+        let mailer = event_loop.mailer();
+        event_loop.handler_mut().set_mailer(mailer);
+        if let Some(listener) = self.listener {
+            event_loop.listen_on(LinuxListener::new(listener)?, self.wakes)?;
+        }
+        event_loop.hand_off_to(self.receivers);
+        Ok(event_loop)
+    }
+}
+
+/// Starts a loop on a thread of its own. The loop is made there: what lives in it need not be `Send`.
+fn start_loop<S, M>(plan: Plan, make_service: M, events: Option<Sender<Event>>) -> io::Result<(Handle, LoopView, Receiver<Mail>)>
+where
+    S: Service + 'static,
+    M: FnOnce() -> S + Send + 'static,
+{
+    let name = plan.name.clone();
+    let http = Arc::new(HttpStats::default());
+    let (ready, started) = sync_channel(1);
+    let (thread_name, http_stats) = (name.clone(), Arc::clone(&http));
+    thread::Builder::new().name(name.clone()).spawn(move || {
+        let event_loop = match plan.build(make_service(), http_stats) {
+            Ok(event_loop) => event_loop,
+            Err(e) => return drop(ready.send(Err(io::Error::new(e.kind(), format!("{thread_name}: {e}"))))),
+        };
+        let tid = crate::process::this_thread();
+        let _ = ready.send(Ok((event_loop.handle(), event_loop.stats(), event_loop.receiver(), tid)));
+        let result = event_loop.run().map(drop);
+        if let Some(events) = events {
+            // Nobody listens any more only when the process is ending.
+            let _ = events.send(Event::LoopEnded { name: thread_name, result });
+        } else if let Err(e) = result {
+            log::error!("{thread_name} ended: {e}");
+        }
+    })?;
+    let (handle, stats, receiver, tid) = started.recv().map_err(|_| io::Error::other(format!("{name} ended before it began")))??;
+    Ok((handle, LoopView { name, tid, stats, http, watch: LoopWatch::default() }, receiver))
+}
+
+/// Stops the admin loop when it goes out of scope.
+struct AdminLoop(Handle);
+
+impl Drop for AdminLoop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<Monitor>) -> io::Result<AdminLoop> {
+    let plan = Plan {
+        name: "admin".to_owned(),
+        config: admin::reactor_config(),
+        http: admin::http_settings(),
+        listener: Some(listener),
+        wakes: ListenerWakes::All,
+        pool,
+        receivers: Vec::new(),
+    };
+    let (handle, ..) = start_loop(plan, move || AdminService::new(monitor), None)?;
+    Ok(AdminLoop(handle))
+}

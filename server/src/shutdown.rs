@@ -1,0 +1,112 @@
+//! How a server ends: on SIGTERM or SIGINT in order and within a grace time; on the second one at once.
+//!
+//! The order: `/readyz` fails; each loop accepts what the kernel has queued, stops listening, finishes what is in flight with
+//! `Connection: close` and ends; then the pool; the admin port last, so that the end can be watched. Read next: `run.rs`.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reactor::Handle;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::monitor::Monitor;
+use crate::units::Time;
+
+/// What can end a server.
+#[derive(Debug)]
+pub enum Event {
+    /// SIGTERM or SIGINT.
+    Signal(i32),
+    /// A loop has ended, asked or not.
+    LoopEnded {
+        /// Its thread's name.
+        name: String,
+        /// Why it could not go on.
+        result: io::Result<()>,
+    },
+}
+
+/// Beyond the grace time, at which a loop closes whatever is open: for its last turn.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Sends the first signal to `events`; the second ends the process with 128 + its number, from a thread that nothing else can hold up.
+///
+/// # Errors
+/// sigaction(2), or the thread cannot be started.
+pub fn listen_for_signals(events: Sender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut is_first = true;
+        for signal in signals.forever() {
+            if !is_first {
+                log::warn!("a second signal: ending at once signal={}", name(signal));
+                log::logger().flush();
+                std::process::exit(128 + signal);
+            }
+            is_first = false;
+            // Nobody listens any more only when the server is ending anyway.
+            let _ = events.send(Event::Signal(signal));
+        }
+    })?;
+    Ok(())
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        SIGTERM => "SIGTERM",
+        SIGINT => "SIGINT",
+        _ => "other",
+    }
+}
+
+/// Waits for a signal, or for a loop that ends unasked; then has all loops drain, and waits for them. Within `grace` and a second.
+///
+/// # Errors
+/// What went wrong: a loop that failed, or one that did not end in time.
+pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, grace: Duration) -> Result<(), String> {
+    let mut running = loops.len();
+    let mut complaint = match events.recv() {
+        Ok(Event::Signal(signal)) => {
+            log::info!("draining signal={} grace={}", name(signal), Time(grace));
+            None
+        }
+        Ok(Event::LoopEnded { name, result }) => {
+            running -= 1;
+            Some(ended_unasked(&name, &result))
+        }
+        Err(_) => Some("nobody is left to wait for".to_owned()),
+    };
+    monitor.draining.store(true, Ordering::Relaxed);
+    loops.iter().for_each(|handle| handle.drain(grace));
+
+    let until = Instant::now() + grace + MARGIN;
+    while running > 0 {
+        match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Event::LoopEnded { name, result }) => {
+                running -= 1;
+                if let Err(e) = result {
+                    complaint.get_or_insert(format!("{name}: {e}"));
+                }
+            }
+            // The signal thread ends the process by itself at the second one; the first may also come after a loop has failed.
+            Ok(Event::Signal(_)) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                loops.iter().for_each(Handle::stop);
+                complaint.get_or_insert(format!("{running} of {} loops did not end within the grace time of {}", loops.len(), Time(grace)));
+                break;
+            }
+        }
+    }
+    complaint.map_or(Ok(()), Err)
+}
+
+fn ended_unasked(name: &str, result: &io::Result<()>) -> String {
+    match result {
+        Ok(()) => format!("{name} ended without being asked"),
+        Err(e) => format!("{name}: {e}"),
+    }
+}

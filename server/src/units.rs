@@ -1,0 +1,133 @@
+//! Durations and sizes as people write them: `10s`, `250ms`, `64KiB`. A bare number is refused, since nobody knows what it counts.
+//!
+//! Read next: `args.rs`, which uses them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The longest time that a flag takes. More is a slip of the finger, and sums of times must not overflow the clock.
+pub const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+const TIME_UNITS: [(&str, u64); 5] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
+const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A [`Duration`] written with its unit: `us`, `ms`, `s`, `m` or `h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+/// Bytes written with their unit: `B`, `KiB`, `MiB` or `GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Time, String> {
+        let micros = with_unit(text, &TIME_UNITS, "a whole number and us, ms, s, m or h, for example 250ms or 10s")?;
+        let time = Duration::from_micros(micros);
+        if time > TIME_MAX { Err(format!("at most {} is allowed", Time(TIME_MAX))) } else { Ok(Time(time)) }
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        with_unit(text, &SIZE_UNITS, "a whole number and B, KiB, MiB or GiB, for example 64KiB").map(Size)
+    }
+}
+
+/// A time above zero: a timeout of nothing would close every connection.
+///
+/// # Errors
+/// A sentence with what is allowed.
+pub fn time_above_zero(text: &str) -> Result<Time, String> {
+    match text.parse()? {
+        Time(Duration::ZERO) => Err("it must be above zero".to_owned()),
+        time => Ok(time),
+    }
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)], allowed: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(format!("expected {allowed}"));
+    }
+    if unit.is_empty() {
+        return Err(format!("the unit is missing; expected {allowed}"));
+    }
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
+        return Err(format!("{unit:?} is no unit here; expected {allowed}"));
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor)).ok_or_else(|| "the number is too large".to_owned())
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Parts of a microsecond cannot be written, so they cannot have been asked for.
+        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
+        write_with_unit(f, micros, &TIME_UNITS, "s")
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_with_unit(f, self.0, &SIZE_UNITS, "B")
+    }
+}
+
+/// The largest unit that leaves a whole number.
+fn write_with_unit(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)], of_zero: &str) -> fmt::Result {
+    let fits = units.iter().rev().find(|(_, factor)| value > 0 && value.is_multiple_of(*factor));
+    let (unit, factor) = fits.copied().unwrap_or((of_zero, 1));
+    f.pad(&format!("{}{unit}", value / factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_printed_reads_as_the_same_value(micros in 0..TIME_MAX.as_micros() as u64, bytes in any::<u64>()) {
+            let time = Time(Duration::from_micros(micros));
+            prop_assert_eq!(time.to_string().parse(), Ok(time));
+            prop_assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in ".*") {
+            let _ = text.parse::<Time>();
+            let _ = text.parse::<Size>();
+        }
+    }
+
+    #[test]
+    fn each_unit_means_what_it_says() {
+        assert_eq!("250ms".parse(), Ok(Time(Duration::from_millis(250))));
+        assert_eq!("10s".parse(), Ok(Time(Duration::from_secs(10))));
+        assert_eq!("2m".parse(), Ok(Time(Duration::from_secs(120))));
+        assert_eq!("1h".parse(), Ok(Time(Duration::from_secs(3600))));
+        assert_eq!("64KiB".parse(), Ok(Size(65_536)));
+        assert_eq!("1GiB".parse(), Ok(Size(1 << 30)));
+        assert_eq!(Size(65_536).to_string(), "64KiB");
+        assert_eq!(Time(Duration::from_secs(90)).to_string(), "90s");
+        assert_eq!(Time(Duration::ZERO).to_string(), "0s");
+    }
+
+    #[test]
+    fn a_bare_number_and_a_wrong_unit_are_refused_with_what_is_allowed() {
+        for text in ["10", "", "s", "10 s", "-1s", "+1s", "1.5s", "10sec", "10S", "99999999999999999999s", "31m31", "721h"] {
+            let error = text.parse::<Time>().expect_err(text);
+            assert!(error.contains("expected") || error.contains("too large") || error.contains("at most"), "{text}: {error}");
+        }
+        for text in ["64", "64KB", "64k", "64kib", "KiB", "0x10B", "17179869184GiB"] {
+            let error = text.parse::<Size>().expect_err(text);
+            assert!(error.contains("expected") || error.contains("too large"), "{text}: {error}");
+        }
+        assert!(time_above_zero("0s").is_err());
+    }
+}
