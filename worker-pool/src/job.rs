@@ -12,7 +12,7 @@ use crate::sync::{AtomicBool, AtomicU8, Ordering};
 /// One piece of work: run on a worker thread, then told how it ended.
 ///
 /// A job must not wait for another job of the same pool: with every thread waiting, none is left to run
-/// the one they wait for (nodejs/node `libuv#2618`). Submit the second part from `complete` instead.
+/// the one they wait for (libuv/libuv#2618). Submit the second part from `complete` instead.
 pub trait Job: Send + 'static {
     /// What a run that reaches its end produces.
     type Output;

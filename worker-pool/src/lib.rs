@@ -4,6 +4,38 @@
 //! back with the reason. Each admitted job ends in exactly one [`Job::complete`], whatever happens to it.
 //! Under any offered load the pool works at its capacity, on jobs that somebody still waits for.
 //!
+//! The smallest use:
+//!
+//! ```
+//! use std::sync::mpsc::{Sender, channel};
+//! use std::time::{Duration, Instant};
+//! use worker_pool::{Checkpoint, Config, Job, Outcome, Pool, Terms};
+//!
+//! struct Sum { up_to: u64, tell: Sender<Option<u64>> }
+//!
+//! impl Job for Sum {
+//!     type Output = u64;
+//!     fn run(&mut self, checkpoint: &Checkpoint<'_>) -> u64 {
+//!         (0..self.up_to).take_while(|i| i % 4096 != 0 || !checkpoint.stop_requested()).sum()
+//!     }
+//!     fn complete(self, outcome: Outcome<u64>) {
+//!         let sum = match outcome { Outcome::Done(sum) => Some(sum), _ => None };
+//!         let _ = self.tell.send(sum); // Nobody may be left to hear it.
+//!     }
+//! }
+//!
+//! let pool = Pool::start(Config::default())?;
+//! let (tell, told) = channel();
+//! let now = Instant::now();
+//! let terms = Terms { deadline: Some(now + Duration::from_secs(10)), ..Terms::default() };
+//! if let Err(refused) = pool.submitter().try_submit(Sum { up_to: 1_000, tell }, terms, now) {
+//!     println!("try again in {:?}: {:?}", refused.retry_after, refused.reason);
+//! }
+//! assert_eq!(told.recv(), Ok(Some(499_500)));
+//! assert!(pool.shutdown(Duration::from_secs(10)).is_clean());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! Reading order: `job.rs` (what a job is), `submit.rs` (how it enters), `permits.rs` and `admission.rs`
 //! (whether it may), `waiting.rs` (which is next), `worker.rs` (how it runs), `completion.rs` (how it
 //! ends), `shutdown.rs` (how all ends). `limits.rs` and `policy.rs` hold what can be chosen, `rules.rs`

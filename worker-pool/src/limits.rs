@@ -30,7 +30,8 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Jobs that may wait while every thread works. A bound on memory: each costs the size of the job
-    /// plus about 100 bytes, allocated at start. The bound on time is `wait_max`. Default 1024.
+    /// plus about 70 bytes in the channel, allocated at start, and at most as much again in the workers' queue.
+    /// The bound on time is `wait_max`. Default 1024.
     /// Slow jobs may take half of it.
     pub queue_jobs_max: u32,
     /// A job is refused when it would have to wait longer than this, whatever its deadline: we do not
