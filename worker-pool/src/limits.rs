@@ -12,7 +12,7 @@ use crate::policy::Policy;
 /// Everything that can be chosen about a pool. The default is the correct one.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Worker threads, at least 2 (one of them must stay free of slow work). Default: max(2, cores −
+    /// Worker threads, at least 1; with 1 slow work delays fast work, since no thread is left to keep free of it. Default: max(2, cores −
     /// loops), with loops = max(1, cores / 2): more threads than cores only add context switches to CPU
     /// work, and the loops need theirs.
     pub threads: u32,
@@ -97,8 +97,8 @@ impl Config {
     /// # Errors
     /// `InvalidInput`, naming the value and the reason.
     pub fn check(&self) -> io::Result<()> {
-        let complaint = if self.threads < 2 {
-            format!("worker threads: {} is too few: one must stay free of slow work, so it takes 2", self.threads)
+        let complaint = if self.threads == 0 {
+            format!("worker threads: {} is too few: at least 1", self.threads)
         } else if self.threads > THREADS_MAX {
             format!("worker threads: {} is more than {THREADS_MAX}", self.threads)
         } else if self.limits.queue_jobs_max == 0 || self.limits.queue_jobs_max > QUEUE_JOBS_MAX {
@@ -127,7 +127,8 @@ mod tests {
     #[test]
     fn the_default_passes_its_own_check_and_nonsense_does_not() {
         Config::default().check().unwrap();
-        assert!(Config { threads: 1, ..Config::default() }.check().is_err());
+        assert!(Config { threads: 0, ..Config::default() }.check().is_err());
+        assert!(Config { threads: 1, ..Config::default() }.check().is_ok());
         assert!(Config { nice_increment: -1, ..Config::default() }.check().is_err());
         let limits = Limits { queue_jobs_max: 0, ..Limits::default() };
         assert!(Config { limits, ..Config::default() }.check().is_err());
