@@ -3,9 +3,12 @@
 //! Each number has one writer, the loop's thread. So adding is a load and a store, not a locked instruction, and costs as much as
 //! adding to a local number. Readers see each number whole, but not all of the same instant. Read next: `histogram.rs`.
 
+mod running;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::running::RunningCall;
 use crate::accept_error::AcceptError;
 use crate::callback::Callback;
 use crate::handler::CloseReason;
@@ -120,10 +123,8 @@ pub struct Stats {
     base: Instant,
     /// Nanoseconds from `base` at which the present turn began, plus 1; 0 while the loop sleeps in poll.
     turn_started: AtomicU64,
-    /// Odd while a callback runs: twice the number of callbacks that have ended, plus one.
-    sequence: AtomicU64,
-    /// Callback in the high 32 bits, slot in the low ones. Means something while `sequence` is odd.
-    running: AtomicU64,
+    /// Callback in the high 32 bits, slot in the low ones.
+    running: RunningCall,
 
     /// Turns of the loop: returns from poll.
     pub turns: Counter,
@@ -205,8 +206,7 @@ impl Stats {
         Stats {
             base,
             turn_started: AtomicU64::new(0),
-            sequence: AtomicU64::new(0),
-            running: AtomicU64::new(0),
+            running: RunningCall::new(),
             turns: Counter::new(),
             turns_without_progress: Counter::new(),
             events: Counter::new(),
@@ -266,24 +266,13 @@ impl Stats {
     /// The callback that is running now, if one is. See [`Stats`] for what a watchdog does with it.
     #[must_use]
     pub fn running(&self, now: Instant) -> Option<Running> {
-        // A sequence lock: the same odd number before and after means that `running` belongs to it. If the loop is so busy that it
-        // changes each time, no callback is slow, and there is nothing to tell.
-        for _ in 0..8 {
-            let sequence = self.sequence.load(Ordering::Acquire);
-            if sequence.is_multiple_of(2) {
-                return None;
-            }
-            let running = self.running.load(Ordering::Acquire);
-            if self.sequence.load(Ordering::Acquire) == sequence {
-                return Some(Running {
-                    callback: *Callback::ALL.get((running >> 32) as usize)?,
-                    slot: running as u32,
-                    sequence: sequence / 2 + 1,
-                    turn_age: self.turn_age(now).unwrap_or_default(),
-                });
-            }
-        }
-        None
+        let (sequence, call) = self.running.look()?;
+        Some(Running {
+            callback: *Callback::ALL.get((call >> 32) as usize)?,
+            slot: call as u32,
+            sequence,
+            turn_age: self.turn_age(now).unwrap_or_default(),
+        })
     }
 
     /// The loop has returned from poll.
@@ -302,16 +291,13 @@ impl Stats {
     /// A callback begins. Two stores and no clock: this is done for every message.
     #[inline]
     pub(crate) fn enter(&self, callback: Callback, slot: u32) {
-        // Release, so that who sees this value sees also that the callback before has ended. On x86 all stores are.
-        self.running.store((callback as u64) << 32 | u64::from(slot), Ordering::Release);
-        // Odd from any value: after a panic `leave` has not run.
-        self.sequence.store((self.sequence.load(Ordering::Relaxed) + 1) | 1, Ordering::Release);
+        self.running.enter((callback as u64) << 32 | u64::from(slot));
     }
 
     /// The callback has returned, or has panicked.
     #[inline]
     pub(crate) fn leave(&self) {
-        self.sequence.store((self.sequence.load(Ordering::Relaxed) | 1) + 1, Ordering::Release);
+        self.running.leave();
     }
 }
 

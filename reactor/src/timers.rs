@@ -130,12 +130,11 @@ impl Wheel {
         let now_tick = self.now_tick;
         for _ in 0..MOVES_PER_CALL_MAX {
             let Some(place) = self.first_bucket().filter(|place| place.start_tick(self.tick) <= now_tick) else {
-                // Nothing hangs before now. Buckets are counted from here on, so a long sleep costs no steps.
+                // Nothing hangs before now, so a long sleep costs no steps. The range of deadlines counts from here on.
                 self.tick = now_tick;
                 return None;
             };
-            // In the middle of a bucket its start lies behind us; the time does not go back.
-            self.tick = self.tick.max(place.start_tick(self.tick));
+            self.tick = place.start_tick(self.tick);
             let slot = self.heads[place.level()][place.bucket()] - 1;
             self.unhang(slot, place);
             let link = &mut self.links[slot as usize];
@@ -153,7 +152,7 @@ impl Wheel {
         None
     }
 
-    /// The bucket that comes first. Of two that begin together the coarser one: it may hold what belongs into the other.
+    /// The bucket that comes first.
     fn first_bucket(&self) -> Option<Place> {
         (0..LEVELS)
             .filter_map(|level| {
@@ -161,7 +160,7 @@ impl Wheel {
                 let from_here = self.occupied[level].rotate_right(here);
                 (from_here != 0).then(|| Place::new(level, (here + from_here.trailing_zeros()) as usize % BUCKETS))
             })
-            .min_by_key(|place| (place.start_tick(self.tick), LEVELS - place.level()))
+            .min_by_key(|place| place.start_tick(self.tick))
     }
 
     /// Hangs a slot at the end of the ring of the bucket where `due_tick` belongs.

@@ -6,8 +6,9 @@ pub(crate) use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 #[cfg(loom)]
 pub(crate) use model::{Receiver, Sender, TrySendError, bounded};
 
-/// A ring of places, each with a flag that says "mail lies here". Only that flag orders sender and receiver, by release and acquire;
-/// one lock around a queue would order much more than that, and hide a missing order in the mailbox itself.
+/// A ring of places. Only two flags of each place order sender and receiver, by release and acquire; one lock around a queue would
+/// order much more than that, and hide a missing order in the mailbox itself. Two and not one, because loom looks for other
+/// orders only of the last two accesses to an atomic: a sender's look at the flag that it then sets would hide the receiver's.
 #[cfg(loom)]
 mod model {
     use loom::sync::{
@@ -21,8 +22,14 @@ mod model {
         Disconnected(T),
     }
 
+    struct Place<T> {
+        is_free: AtomicBool,
+        is_full: AtomicBool,
+        mail: Mutex<Option<T>>,
+    }
+
     struct Ring<T> {
-        places: Vec<(AtomicBool, Mutex<Option<T>>)>,
+        places: Vec<Place<T>>,
         tail: AtomicUsize,
         disconnected: AtomicBool,
     }
@@ -36,7 +43,9 @@ mod model {
 
     pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         let ring = Arc::new(Ring {
-            places: (0..capacity).map(|_| (AtomicBool::new(false), Mutex::new(None))).collect(),
+            places: (0..capacity)
+                .map(|_| Place { is_free: AtomicBool::new(true), is_full: AtomicBool::new(false), mail: Mutex::new(None) })
+                .collect(),
             tail: AtomicUsize::new(0),
             disconnected: AtomicBool::new(false),
         });
@@ -49,24 +58,26 @@ mod model {
                 return Err(TrySendError::Disconnected(mail));
             }
             let tail = self.0.tail.fetch_add(1, Ordering::Relaxed);
-            let (is_here, place) = &self.0.places[tail % self.0.places.len()];
-            if is_here.load(Ordering::Acquire) {
+            let place = &self.0.places[tail % self.0.places.len()];
+            if !place.is_free.load(Ordering::Acquire) {
                 return Err(TrySendError::Full(mail));
             }
-            *place.lock().expect("no model panics while it holds a place") = Some(mail);
-            is_here.store(true, Ordering::Release);
+            place.is_free.store(false, Ordering::Relaxed);
+            *place.mail.lock().expect("no model panics while it holds a place") = Some(mail);
+            place.is_full.store(true, Ordering::Release);
             Ok(())
         }
     }
 
     impl<T> Receiver<T> {
         pub(crate) fn try_recv(&self) -> Result<T, ()> {
-            let (is_here, place) = &self.ring.places[self.head.get() % self.ring.places.len()];
-            if !is_here.load(Ordering::Acquire) {
+            let place = &self.ring.places[self.head.get() % self.ring.places.len()];
+            if !place.is_full.load(Ordering::Acquire) {
                 return Err(());
             }
-            let mail = place.lock().expect("no model panics while it holds a place").take();
-            is_here.store(false, Ordering::Release);
+            let mail = place.mail.lock().expect("no model panics while it holds a place").take();
+            place.is_full.store(false, Ordering::Relaxed);
+            place.is_free.store(true, Ordering::Release);
             self.head.set(self.head.get() + 1);
             mail.ok_or(())
         }

@@ -142,6 +142,7 @@ fn loom_finds_the_wakeup_that_draining_before_clearing_loses() {
 
 #[test]
 fn loom_room_is_never_exceeded_and_never_leaks() {
+    static ROOM_WAS_USED_TWICE: StdAtomicU32 = StdAtomicU32::new(0);
     model(|| {
         let sleep = Sleep::new();
         let (sender, mut inbox) = mailbox(1, sleep);
@@ -160,11 +161,13 @@ fn loom_room_is_never_exceeded_and_never_leaks() {
         let sent: usize = senders.into_iter().map(|sender| sender.join().expect("no sender panics")).sum();
         let left = std::iter::from_fn(|| inbox.take()).count();
         assert!(sent >= 1, "there was room for the first");
+        ROOM_WAS_USED_TWICE.fetch_add(u32::from(sent == 2), StdOrdering::Relaxed);
         assert_eq!(taken + left, sent);
         let room = sender.reserve();
         assert!(room.is_some(), "a room has leaked");
         assert!(sender.reserve().is_none(), "a room too many");
     });
+    assert!(ROOM_WAS_USED_TWICE.load(StdOrdering::Relaxed) > 0, "the model has not reached what it is there for");
 }
 
 #[test]
@@ -195,6 +198,7 @@ impl Drop for Guarded {
 
 #[test]
 fn loom_mail_sent_while_the_loop_ends_is_taken_given_back_or_dropped_but_exactly_once() {
+    static OUTCOMES: [StdAtomicU32; 3] = [const { StdAtomicU32::new(0) }; 3];
     model(|| {
         let drops = StdArc::new(StdAtomicU32::new(0));
         let sleep = Sleep::new();
@@ -215,5 +219,8 @@ fn loom_mail_sent_while_the_loop_ends_is_taken_given_back_or_dropped_but_exactly
         let given_back = sending.join().expect("the sender does not panic");
         assert!(!(taken && given_back == 1));
         assert_eq!(drops.load(StdOrdering::Relaxed), 1);
+        let outcome = if taken { 0 } else { 1 + given_back };
+        OUTCOMES[outcome].fetch_add(1, StdOrdering::Relaxed);
     });
+    assert!(OUTCOMES.iter().all(|reached| reached.load(StdOrdering::Relaxed) > 0), "the model reaches only {OUTCOMES:?}");
 }

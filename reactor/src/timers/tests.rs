@@ -227,6 +227,16 @@ fn a_deadline_beyond_the_range_runs_at_the_end_of_the_range() {
 }
 
 #[test]
+fn after_an_idle_month_the_range_counts_from_now() {
+    let mut pair = Pair::new(0);
+    pair.now = pair.at(40 * 86_400_000);
+    assert!(pair.expire(1));
+    pair.set(0, pair.at(60 * 86_400_000));
+    assert_eq!(pair.wheel.expire(pair.at(60 * 86_400_000 - 1)), None);
+    assert!(pair.wheel.expire(pair.at(60 * 86_400_000)).is_some());
+}
+
+#[test]
 fn after_a_sleep_of_years_in_the_middle_of_a_pass_nothing_is_lost() {
     let mut pair = Pair::new(0);
     for slot in 0..10 {

@@ -1,0 +1,84 @@
+//! Which call runs now: two stores for the loop that makes the calls, and a look that never mixes two of them for any other thread.
+//!
+//! Model-checked together with the mailbox: `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`. Read next: `stats.rs`.
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A sequence lock around one number that describes the call. One writer.
+#[derive(Debug)]
+pub(super) struct RunningCall {
+    /// Odd while a call runs: twice the number of calls before it, plus one.
+    sequence: AtomicU64,
+    /// Means something while `sequence` is odd.
+    call: AtomicU64,
+}
+
+impl RunningCall {
+    pub(super) fn new() -> RunningCall {
+        RunningCall { sequence: AtomicU64::new(0), call: AtomicU64::new(0) }
+    }
+
+    /// A call begins. No clock and no locked instruction: this is done for every message.
+    #[inline]
+    pub(super) fn enter(&self, call: u64) {
+        // Release, so that who sees this call sees also that the one before has ended. On x86 every store is.
+        self.call.store(call, Ordering::Release);
+        // Odd from any value: after a panic the end of the call before may be missing.
+        self.sequence.store((self.sequence.load(Ordering::Relaxed) + 1) | 1, Ordering::Release);
+    }
+
+    /// The call has ended.
+    #[inline]
+    pub(super) fn leave(&self) {
+        self.sequence.store((self.sequence.load(Ordering::Relaxed) | 1) + 1, Ordering::Release);
+    }
+
+    /// The number of the call that runs, from 1 up, and what `enter` was told of it.
+    pub(super) fn look(&self) -> Option<(u64, u64)> {
+        // If calls change faster than we look, none of them is slow, and there is nothing to tell.
+        for _ in 0..8 {
+            let sequence = self.sequence.load(Ordering::Acquire);
+            if sequence & 1 == 0 {
+                return None;
+            }
+            let call = self.call.load(Ordering::Acquire);
+            // The same odd number before and after: `call` belongs to it.
+            if self.sequence.load(Ordering::Relaxed) == sequence {
+                return Some((sequence / 2 + 1, call));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use loom::sync::Arc;
+
+    use super::RunningCall;
+
+    #[test]
+    fn loom_a_look_never_mixes_two_calls() {
+        static SEEN: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+        loom::model(|| {
+            let running = Arc::new(RunningCall::new());
+            let looked_at = running.clone();
+            let looking = loom::thread::spawn(move || looked_at.look());
+            for call in 1..3 {
+                running.enter(call);
+                running.leave();
+            }
+            let seen = looking.join().expect("a look does not panic");
+            if let Some((number, call)) = seen {
+                assert_eq!(number, call);
+            }
+            SEEN[seen.map_or(0, |(number, _)| number as usize)].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(SEEN.iter().all(|seen| seen.load(Ordering::Relaxed) > 0), "the model reaches only {SEEN:?}");
+    }
+}
