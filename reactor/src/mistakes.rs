@@ -4,6 +4,7 @@
 //! 'MISTAKE\('` lists them.
 
 use crate::limits::Config;
+use crate::listen::sharing::ListenerSharing;
 use crate::mailbox::DrainOrder;
 use crate::policy::{AcceptPressure, DrainPolicy, ReadyRule, ResumePolicy, TokenCheck, VisitPolicy};
 
@@ -18,5 +19,6 @@ pub const MISTAKES: &[Mistake] = &[
     ("hot-loop", |config| config.policy.ready_rule = ReadyRule::HasWork),
     ("stale-completion", |config| config.policy.token_check = TokenCheck::SlotOnly),
     ("lost-wakeup", |config| config.policy.drain_order = DrainOrder::DrainThenClear),
+    ("herd", |config| config.policy.sharing = ListenerSharing::WakeAll),
     ("fd-exhaustion", |config| config.policy.accept_pressure = AcceptPressure::NextEvent),
 ];

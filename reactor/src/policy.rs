@@ -91,6 +91,8 @@ pub struct Policy {
     pub token_check: TokenCheck,
     /// When the mailbox clears its flag.
     pub drain_order: crate::DrainOrder,
+    /// How loops share a port. For whoever makes the sockets; one loop alone has no use for it.
+    pub sharing: crate::listen::sharing::ListenerSharing,
     /// At the connection limit.
     pub at_connections_max: AtConnectionsMax,
     /// At the descriptor limit.

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::os::ListenerWakes;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
@@ -19,6 +20,19 @@ pub enum ListenerSharing {
     HandOff,
     /// One socket in every loop's epoll, all of them woken.
     WakeAll,
+}
+
+impl ListenerSharing {
+    /// Who is told of a new connection.
+    #[must_use]
+    pub fn wakes(self) -> ListenerWakes {
+        match self {
+            // Alone with its socket, or the only loop that accepts.
+            ListenerSharing::ReusePort | ListenerSharing::HandOff => ListenerWakes::All,
+            ListenerSharing::Exclusive => ListenerWakes::One,
+            ListenerSharing::WakeAll => ListenerWakes::All, // MISTAKE(herd): every loop that waits on the shared socket wakes for each connection, and all but one find nothing.
+        }
+    }
 }
 
 /// Connections that may wait in the kernel for accept(2). The kernel cuts it to `net.core.somaxconn`, 4096 since Linux 5.4; std and
