@@ -45,7 +45,8 @@ pub struct Limits {
     /// Connections closed in one turn: close(2) of a socket costs microseconds, and 10,000 peers can leave at once (failure mode S6).
     pub closes_per_turn_max: u32,
 
-    /// Places in the mailbox: mail admitted and not yet delivered.
+    /// Places in the mailbox: mail admitted and not yet delivered. Each takes its memory at once (the channel is an array), so no more than
+    /// the pool can have under way.
     pub mail_max: u32,
 
     /// A connection whose output makes no progress for this long is closed. HAProxy `timeout client` is of this order (30 s).
@@ -78,7 +79,7 @@ impl Default for Limits {
             mail_per_turn_max: 256,
             deadlines_per_turn_max: 256,
             closes_per_turn_max: 64,
-            mail_max: 1 << 16,
+            mail_max: 4096,
             write_stall_timeout: Duration::from_secs(20),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 16 << 20,
