@@ -152,6 +152,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
     fn go_on(&mut self) {
         if self.entry.control.flags.has(Flags::LINGERING) {
+            // Nothing is owed to a connection that has said its last word; a debt kept would keep it on the ready list (failure mode R4).
+            let beside = self.shared.slots.get_mut(self.token.slot);
+            (beside.evicted, beside.woken) = (false, false);
             self.discard();
             return;
         }
