@@ -11,7 +11,7 @@ use crate::connection::visit::Cause;
 use crate::context::{Connect, LoopContext};
 use crate::event_loop::EventLoop;
 use crate::handler::{CloseReason, Handler, Origin};
-use crate::os::Os;
+use crate::os::{Os, Ready};
 use crate::stats::Stats;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
@@ -49,8 +49,13 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     /// An event on a connecting socket: connected, failed, or neither yet.
-    pub(crate) fn connect_event(&mut self, slot: u32) {
+    pub(crate) fn connect_event(&mut self, slot: u32, ready: Ready) {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        if ready.has(Ready::READ_CLOSED.and(Ready::PRIORITY)) {
+            // The peer has accepted, spoken and ended before we looked, and this is the only event that says so: without it the first
+            // short read would pass for all there is, and the end would never be read.
+            entry.control.flags.set(Flags::READ_TO_THE_END);
+        }
         match self.os.take_error(&mut entry.stream) {
             Ok(None) if self.os.is_connected(&mut entry.stream) => self.connect_ended(slot, Ok(())),
             Ok(None) => {} // A hint that came early (failure mode R5).
@@ -79,7 +84,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    fn connect_failed(&mut self, tag: u64, error: io::Error) {
+    pub(crate) fn connect_failed(&mut self, tag: u64, error: io::Error) {
         self.shared.stats.connect_failures.add(1);
         self.shared.stats.enter(Callback::ConnectFailed, Stats::NO_SLOT);
         self.handler.connect_failed(tag, error, &mut LoopContext { shared: &mut self.shared });

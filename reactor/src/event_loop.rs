@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::connection::Entry;
+use crate::connection::flags::Flags;
 use crate::connection::output::OutputScratch;
 use crate::drain::Drain;
 use crate::handler::{CloseReason, Handler};
@@ -214,8 +215,17 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.stop_listening(index);
         }
         let slots: Vec<u32> = self.entries.iter().map(|(slot, _)| slot as u32).collect();
+        let loop_ended = || io::Error::other("the loop has ended");
         for slot in slots {
-            self.kill(slot, CloseReason::LoopEnded);
+            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.has(Flags::CONNECTING)) {
+                self.connect_ended(slot, Err(loop_ended()));
+            } else {
+                self.kill(slot, CloseReason::LoopEnded);
+            }
+        }
+        // Each attempt ends in exactly one way; those that a callback asks for only now are forgotten, or this would never end.
+        for connect in std::mem::take(&mut self.shared.connects) {
+            self.connect_failed(connect.tag, loop_ended());
         }
         while let Some(slot) = self.shared.closes.pop_front() {
             self.close(slot);

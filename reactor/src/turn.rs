@@ -72,7 +72,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return;
         }
         if flags.has(Flags::CONNECTING) {
-            return self.connect_event(slot);
+            return self.connect_event(slot, ready);
         }
         if ready.has(Ready::READABLE.and(Ready::READ_CLOSED).and(Ready::ERROR)) {
             flags.set(Flags::READABLE);
