@@ -5,6 +5,7 @@
 //! `sending.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use crate::callback::Callback;
 use crate::connection::Entry;
@@ -48,6 +49,8 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(super) write_left_bytes: usize,
     /// Output before the running callback: what a panic falls back to.
     pub(super) output_before: usize,
+    /// When the connection was due before the visit.
+    pub(super) due_before: Option<Instant>,
 }
 
 impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
@@ -63,7 +66,8 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     ) -> Self {
         let messages_left = shared.limits.visit_messages_max;
         let write_left_bytes = shared.limits.visit_written_bytes_max as usize;
-        Visit { os, handler, shared, scratch, output, entry, token, messages_left, write_left_bytes, output_before: 0 }
+        let due_before = entry.due();
+        Visit { due_before, os, handler, shared, scratch, output, entry, token, messages_left, write_left_bytes, output_before: 0 }
     }
 
     /// The whole visit.
@@ -138,6 +142,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     }
 
     fn press(&mut self, pressure: Pressure) {
+        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            return; // It goes already. A word after our FIN would be an error of ours and end in a reset.
+        }
         self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
         let reason = match pressure {
             Pressure::ConnectionsMax => CloseReason::Refused,
