@@ -55,7 +55,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             }
         }
         let listening = self.listeners.iter().any(|listener| listener.socket.is_some());
-        if (!listening && self.entries.is_empty()) || until <= self.shared.now {
+        if (!listening && self.entries.is_empty() && !self.mail_waits) || until <= self.shared.now {
             self.shared.stop = true;
         }
     }

@@ -195,6 +195,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             .flatten()
             .chain(paused)
             .min();
+        // A close in another loop makes room to hand over, and does not wake this one.
+        let at_the_door = !self.receivers.is_empty() && self.listeners.iter().any(|listener| listener.ready);
+        let look_again = at_the_door.then(|| self.shared.now + self.shared.limits.accept_pause);
+        // What a peak left behind must go back also when nothing follows it: at most two wake-ups.
+        let trim = (self.shared.buffers.held_bytes() > self.shared.buffers.leased_bytes()).then_some(self.trim_at);
+        let earliest = [earliest, look_again, trim].into_iter().flatten().min();
         let Some(earliest) = earliest else { return Ok(None) };
         // mio's own timeout is in whole milliseconds, rounded up, so the timer ends the wait. It is set only when the earliest time has moved
         // earlier: not once in most turns.

@@ -41,7 +41,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         listener.ready
             && listener.socket.is_some()
             && listener.paused_until.is_none_or(|until| until <= self.shared.now)
-            && self.entries.len() < open_max as usize
+            && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
 
     /// The accept stage of a turn.
@@ -117,6 +117,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn admit(&mut self, stream: O::Stream, origin: Origin, refuse: bool) {
         self.shared.progress = true;
         self.shared.stats.accepts.add(1);
+        let limits = &self.shared.limits;
+        if self.entries.len() >= (limits.connections_max + limits.refusals_max) as usize {
+            // No slot even for a refusal: a loop that was handed more than it can hold. Dropping the stream closes it.
+            return self.shared.stats.closes(CloseReason::Refused).add(1);
+        }
         // Writable until proved otherwise: the edge of an empty send buffer is consumed by the registration.
         let token = self.shared.slots.insert(&mut self.entries, Entry::new(stream, Flags::WRITABLE));
         self.shared.stats.connections_open.set(self.entries.len() as u64);

@@ -20,6 +20,8 @@ pub struct Receiver<M> {
     stats: Arc<Stats>,
     /// Sent and perhaps not yet arrived: without it a burst would all go to the same loop.
     handed: u64,
+    /// It has given a connection back, because it has ended.
+    gone: bool,
 }
 
 impl<M> Receiver<M> {
@@ -27,13 +29,17 @@ impl<M> Receiver<M> {
         let under_way = self.handed.saturating_sub(self.stats.adoptions.get());
         self.stats.connections_open.get() + under_way
     }
+
+    fn has_room(&self) -> bool {
+        !self.gone && self.load() < self.stats.connections_max.get()
+    }
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// This loop as a receiver, to be given to the loop that accepts.
     #[must_use]
     pub fn receiver(&self) -> Receiver<H::Mail> {
-        Receiver { mailer: self.mailer(), stats: self.stats(), handed: 0 }
+        Receiver { mailer: self.mailer(), stats: self.stats(), handed: 0, gone: false }
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`, fewest first.
@@ -41,21 +47,42 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.receivers = receivers;
     }
 
+    /// Whether some other loop can take a connection when this one cannot.
+    pub(crate) fn can_hand_off(&self) -> bool {
+        self.drain.is_none() && self.receivers.iter().any(Receiver::has_room)
+    }
+
     /// Keeps a new connection or hands it over.
     pub(crate) fn place(&mut self, stream: O::Stream, peer: SocketAddr, listener: usize, over: bool) {
-        let own_load = self.entries.len() as u64;
-        let fewest = self.receivers.iter_mut().min_by_key(|receiver| receiver.load()).filter(|receiver| receiver.load() < own_load);
-        let Some((receiver, room)) = fewest.and_then(|receiver| Some((&mut receiver.handed, receiver.mailer.reserve_room()?))) else {
-            return self.admit(stream, Origin::Accepted { peer, listener }, over);
+        let origin = Origin::Accepted { peer, listener };
+        if self.drain.is_some() {
+            // The others drain too, or have ended: whoever comes now is told by us.
+            return self.admit(stream, origin, over);
+        }
+        let own_load = if over { u64::MAX } else { self.entries.len() as u64 };
+        let fewest = (0..self.receivers.len())
+            .filter(|&index| self.receivers[index].has_room())
+            .min_by_key(|&index| self.receivers[index].load())
+            .filter(|&index| self.receivers[index].load() < own_load);
+        let Some((index, room)) = fewest.and_then(|index| Some((index, self.receivers[index].mailer.reserve_room()?))) else {
+            return self.admit(stream, origin, over);
         };
-        match self.os.release(stream) {
-            Ok(descriptor) => {
-                *receiver += 1;
-                self.shared.progress = true;
-                // Comes back only if that loop has ended; dropping it closes the connection.
-                drop(room.send(Envelope::Socket { descriptor, peer, listener }));
+        let descriptor = match self.os.release(stream) {
+            Ok(descriptor) => descriptor,
+            Err(e) => return log::warn!("cannot hand a connection over: {e}"),
+        };
+        self.shared.progress = true;
+        match room.send(Envelope::Socket { descriptor, peer, listener }) {
+            Ok(()) => self.receivers[index].handed += 1,
+            // That loop has ended. With nobody open it would look like the least loaded for ever.
+            Err(Envelope::Socket { descriptor, .. }) => {
+                self.receivers[index].gone = true;
+                match self.os.adopt(descriptor) {
+                    Ok(stream) => self.admit(stream, origin, over),
+                    Err(e) => log::warn!("cannot take a connection back: {e}"),
+                }
             }
-            Err(e) => log::warn!("cannot hand a connection over: {e}"),
+            Err(Envelope::Mail(..)) => unreachable!("what comes back is what was sent"),
         }
     }
 }

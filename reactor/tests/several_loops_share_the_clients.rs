@@ -1,0 +1,155 @@
+//! Several loops, one port: each way to share it serves every client, and the hand-off gives each connection to the loop with the fewest.
+
+mod support;
+
+use std::net::TcpStream;
+
+use reactor::listen::hand_off::Receiver;
+use reactor::listen::sharing::ListenOptions;
+use reactor::policy::AtConnectionsMax;
+use reactor::{Config, EventLoop, ListenerWakes};
+use support::lines::Lines;
+use support::{Prepared, Running, ask, connect, listener, listener_with, prepare, prepare_on, read_all, until};
+
+/// A loop without a listener.
+fn receiving(config: Config) -> (Running<Lines>, Receiver<support::lines::Mail>) {
+    let event_loop = EventLoop::new(config, Lines::silent()).unwrap();
+    let receiver = event_loop.receiver();
+    let address = "127.0.0.1:0".parse().unwrap();
+    (Prepared { event_loop, address }.run(), receiver)
+}
+
+#[test]
+fn the_hand_off_goes_to_the_loop_with_the_fewest() {
+    let (second, to_second) = receiving(Config::default());
+    let (third, to_third) = receiving(Config::default());
+    let mut first = prepare(Config::default(), Lines::silent());
+    first.event_loop.hand_off_to(vec![to_second, to_third]);
+    let first = first.run();
+    let open = |server: &Running<Lines>| server.stats.connections_open.get();
+    let mut clients: Vec<TcpStream> = (0..30).map(|_| first.connect()).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+    assert_eq!([open(&first), open(&second), open(&third)], [10, 10, 10]);
+    // Those of one loop leave; the next ones fill the gap and nothing else.
+    let gone: Vec<TcpStream> = clients.drain(..15).collect();
+    drop(gone);
+    until("they are closed", || open(&first) + open(&second) + open(&third) == 15);
+    let mut more: Vec<TcpStream> = Vec::new();
+    for _ in 0..15 {
+        more.push(first.connect());
+        ask(more.last_mut().unwrap(), "hello");
+    }
+    assert_eq!([open(&first), open(&second), open(&third)], [10, 10, 10]);
+    assert_eq!(first.stats.accepts.get() + second.stats.adoptions.get() + third.stats.adoptions.get(), 45);
+}
+
+#[test]
+fn a_loop_that_has_ended_is_handed_nobody() {
+    let (second, to_second) = receiving(Config::default());
+    let mut first = prepare(Config::default(), Lines::silent());
+    first.event_loop.hand_off_to(vec![to_second]);
+    let first = first.run();
+    second.stop();
+    let mut clients: Vec<TcpStream> = (0..10).map(|_| first.connect()).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+}
+
+#[test]
+fn the_drain_of_all_loops_loses_no_queued_client_whichever_loop_hears_of_it_first() {
+    let (second, to_second) = receiving(Config::default());
+    let mut lines = Lines::silent();
+    lines.goodbye = "draining\n";
+    let mut first = prepare(Config::default(), lines);
+    first.event_loop.hand_off_to(vec![to_second]);
+    let mut queued: Vec<TcpStream> = (0..50).map(|_| connect(first.address)).collect();
+    second.handle.drain(support::PATIENCE);
+    second.ended(); // It has nobody, so it ends at once.
+    first.event_loop.handle().drain(support::PATIENCE);
+    let first = first.run();
+    for client in &mut queued {
+        assert_eq!(read_all(client), b"draining\n");
+    }
+    drop(queued);
+    first.ended();
+}
+
+#[test]
+fn a_receiver_with_a_smaller_limit_is_not_handed_more_than_it_can_hold() {
+    let mut small = Config::default();
+    small.limits.connections_max = 4;
+    small.limits.refusals_max = 1;
+    let (second, to_second) = receiving(small);
+    let mut first = prepare(Config::default(), Lines::silent());
+    first.event_loop.hand_off_to(vec![to_second]);
+    let first = first.run();
+    let mut clients: Vec<TcpStream> = (0..100).map(|_| first.connect()).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+    assert_eq!(second.stats.connections_open.get(), 4);
+    assert_eq!(first.stats.connections_open.get(), 96);
+}
+
+#[test]
+fn an_acceptor_that_is_full_still_hands_to_loops_with_room() {
+    let mut small = Config::default();
+    small.limits.connections_max = 4;
+    small.policy.at_connections_max = AtConnectionsMax::Wait;
+    let (second, to_second) = receiving(Config::default());
+    let mut first = prepare(small, Lines::silent());
+    first.event_loop.hand_off_to(vec![to_second]);
+    let first = first.run();
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| first.connect()).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+    assert_eq!(first.stats.connections_open.get(), 4);
+    assert_eq!(second.stats.connections_open.get(), 16);
+}
+
+#[test]
+fn loops_that_share_one_socket_exclusively_serve_everybody() {
+    let socket = listener();
+    let servers: Vec<Running<Lines>> =
+        (0..3).map(|_| prepare_on(socket.try_clone().unwrap(), ListenerWakes::One, Config::default(), Lines::silent()).run()).collect();
+    let mut clients: Vec<TcpStream> = (0..200).map(|_| connect(servers[0].address)).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+    assert_eq!(servers.iter().map(|server| server.stats.accepts.get()).sum::<u64>(), 200);
+}
+
+#[test]
+fn loops_with_a_socket_each_on_one_port_serve_everybody() {
+    let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+    let first = listener_with(options);
+    let address = first.local_addr().unwrap();
+    let second = reactor::listen::sharing::listen(address, options).unwrap();
+    let servers = [first, second].map(|socket| prepare_on(socket, ListenerWakes::All, Config::default(), Lines::silent()).run());
+    let mut clients: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+    let accepts = servers.each_ref().map(|server| server.stats.accepts.get());
+    assert_eq!(accepts.iter().sum::<u64>(), 200);
+    // By a hash of the ports: that one socket gets all 200 has a chance of 2^-199.
+    assert!(accepts.iter().all(|&accepts| accepts > 0), "{accepts:?}");
+}
+
+#[test]
+fn a_loop_that_stops_leaves_the_shared_port_to_the_others() {
+    let socket = listener();
+    let [first, second] =
+        [(); 2].map(|()| prepare_on(socket.try_clone().unwrap(), ListenerWakes::One, Config::default(), Lines::silent()).run());
+    drop(socket);
+    first.stop();
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| second.connect()).collect();
+    for client in &mut clients {
+        ask(client, "hello");
+    }
+    assert_eq!(second.stats.accepts.get(), 20);
+}
