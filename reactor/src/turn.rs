@@ -147,9 +147,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn run_deadlines(&mut self) {
         for _ in 0..self.shared.limits.deadlines_per_turn_max {
             let Some((slot, due)) = self.shared.wheel.expire(self.shared.now) else { break };
-            self.shared.stats.loop_lag.record(self.shared.now.saturating_duration_since(due));
-            self.shared.progress = true;
-            self.expire(slot);
+            if self.expire(slot) {
+                self.shared.stats.loop_lag.record(self.shared.now.saturating_duration_since(due));
+                self.shared.progress = true;
+            }
         }
         if let Some(at) = self.handler.next_wake().filter(|at| *at <= self.shared.now) {
             self.shared.stats.loop_lag.record(self.shared.now - at);
@@ -158,24 +159,29 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.shared.stats.leave();
         }
         if self.trim_at <= self.shared.now {
-            // In passing, never a reason to wake up.
             self.shared.buffers.trim();
             self.trim_at = self.shared.now + TRIM_EVERY;
         }
     }
 
-    fn expire(&mut self, slot: u32) {
+    /// A connection's time on the wheel has come. False if its deadline has moved later since it was hung up.
+    fn expire(&mut self, slot: u32) -> bool {
         let now = self.shared.now;
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
         if entry.stall_at.is_some_and(|at| at <= now) {
-            return self.kill(slot, CloseReason::WriteStalled);
+            self.kill(slot, CloseReason::WriteStalled);
+            return true;
         }
-        if entry.control.deadline.is_none_or(|at| at > now) {
-            // Moved later since it was hung up.
-            let due = entry.due();
-            return self.shared.wheel.set(slot, due);
+        let is_due = entry.control.deadline.is_some_and(|at| at <= now);
+        if is_due {
+            entry.control.deadline = None;
         }
-        entry.control.deadline = None;
+        // It hangs nowhere now: what it still waits for goes back, before a visit that compares with it.
+        let due = entry.due();
+        self.shared.wheel.set(slot, due);
+        if !is_due {
+            return false;
+        }
         if entry.control.flags.has(Flags::CONNECTING) {
             self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
         } else if entry.control.flags.has(Flags::LINGERING) {
@@ -184,6 +190,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         } else {
             self.visit(slot, Cause::Deadline);
         }
+        true
     }
 
     pub(crate) fn close_dead(&mut self) {

@@ -61,7 +61,13 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): what it has left is already in the kernel or in our buffer, and no event will come for that.
             }
         }
-        self.shared.wheel.set(slot, self.entry.due());
+        // The wheel holds the connection at this time or an earlier one. A deadline that has moved later, as it does with every request, is
+        // looked at when the earlier time comes (`expire` in turn.rs), and costs nothing now.
+        if let Some(due) = self.entry.due()
+            && self.due_before.is_none_or(|before| due < before)
+        {
+            self.shared.wheel.set(slot, Some(due));
+        }
     }
 }
 
