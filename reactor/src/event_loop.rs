@@ -189,7 +189,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if carried {
             return Ok(Some(Duration::ZERO));
         }
-        let paused = self.listeners.iter().filter(|listener| listener.ready).filter_map(|listener| listener.paused_until);
+        let paused = (0..self.listeners.len()).filter_map(|index| self.pause_ends(index));
         let earliest = [self.shared.wheel.next(), self.handler.next_wake(), self.drain.as_ref().map(|drain| drain.until)]
             .into_iter()
             .flatten()

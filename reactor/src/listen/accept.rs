@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use crate::accept_error::AcceptError;
 use crate::connection::Entry;
@@ -32,6 +33,16 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Whether accept(2) may be called now. The queue of a listener at the connection limit is no carried work: it would keep the loop
     /// from sleeping, and a close ends it anyway.
     pub(crate) fn may_accept(&self, index: usize) -> bool {
+        self.may_accept_but_for_its_pause(index) && self.listeners[index].paused_until.is_none_or(|until| until <= self.shared.now)
+    }
+
+    /// When the pause of a listener ends, if its end lets accept(2) be called. At the connection limit it does not, and taken for a
+    /// time to wake up, a pause that is over would keep the loop from sleeping until a connection closes.
+    pub(crate) fn pause_ends(&self, index: usize) -> Option<Instant> {
+        self.listeners[index].paused_until.filter(|_| self.may_accept_but_for_its_pause(index))
+    }
+
+    fn may_accept_but_for_its_pause(&self, index: usize) -> bool {
         let listener = &self.listeners[index];
         let limits = &self.shared.limits;
         let open_max = match self.shared.policy.at_connections_max {
@@ -40,7 +51,6 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         };
         listener.ready
             && listener.socket.is_some()
-            && listener.paused_until.is_none_or(|until| until <= self.shared.now)
             && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
 
