@@ -1,0 +1,409 @@
+//! The clients of one generator thread, on the reactor: what happens on their connections becomes facts about requests.
+//!
+//! The loop's [`Handler::next_wake`] drives the schedule, to a fraction of a millisecond; connections only carry what is due. All times
+//! are the loop's own, read once a turn when poll returns: a first byte read is dated exactly, a byte written up to one turn early.
+//! Read next: `generator.rs`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use reactor::{CloseReason, Connect, Context, Handler, LoopContext, Origin, Token};
+
+use crate::errors::{Kind, Phase};
+use crate::histogram::Record;
+use crate::lane::{Exchange, Lane};
+use crate::plan::Plan;
+use crate::response::{ResponseReader, Step};
+use crate::series::Interval;
+use crate::start::StartGate;
+use crate::sys;
+
+/// How often a thread that is ready looks whether the others are. The start is set a little ahead, so that all of them see it in time.
+const START_POLL: Duration = Duration::from_millis(1);
+/// How often the time series gets a value.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    lane: usize,
+    token: Token,
+    exchange: Option<Exchange>,
+    reader: ResponseReader,
+    /// Nothing more is to be sent: it closes at the end of the turn.
+    closing: bool,
+}
+
+/// All clients of one thread: the reactor's handler.
+#[derive(Debug)]
+pub struct Client {
+    /// The classes that run on this thread.
+    pub lanes: Vec<Lane>,
+    /// The part of a core that this thread used while the schedule ran; known at the end.
+    pub cpu_share: Option<f64>,
+    to: std::net::SocketAddr,
+    gate: Arc<StartGate>,
+    at_gate: bool,
+    started: Option<Instant>,
+    length: Duration,
+    drain: Duration,
+    /// Connections on their way, by tag: their lane and when they began.
+    connecting: HashMap<u64, (usize, Instant)>,
+    next_tag: u64,
+    next_interval: Option<Instant>,
+    /// Given up at the end: the main thread waits until nobody has one.
+    intervals: Option<Sender<Interval>>,
+    cpu_at_start: Option<Duration>,
+    /// Something changed that [`Client::woke`] has to look at: it is called at once.
+    attention: bool,
+    now: Instant,
+}
+
+impl Client {
+    /// The clients of thread `thread` of the plan's threads.
+    #[must_use]
+    pub fn new(plan: &Plan, thread: u32, gate: Arc<StartGate>, intervals: Sender<Interval>, now: Instant) -> Client {
+        let lanes = plan.classes.iter().enumerate().filter_map(|(index, class)| {
+            let shares = class.shares(plan.threads);
+            // Classes of one connection do not all go to the first thread.
+            let share = (thread + index as u32) % plan.threads;
+            (share < shares).then(|| Lane::new(plan, index, share, shares))
+        });
+        Client {
+            lanes: lanes.collect(),
+            cpu_share: None,
+            to: plan.to,
+            gate,
+            at_gate: false,
+            started: None,
+            length: plan.length(),
+            drain: plan.drain,
+            connecting: HashMap::new(),
+            next_tag: 0,
+            next_interval: None,
+            intervals: Some(intervals),
+            cpu_at_start: None,
+            attention: true,
+            now,
+        }
+    }
+
+    /// Descriptors that this thread's connections may need.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.connections_max).sum()
+    }
+
+    /// Requests that have no answer yet are entered as unfinished, and the last interval is reported. After the loop has ended.
+    pub fn end(&mut self, now: Instant) {
+        for lane in &mut self.lanes {
+            lane.end(now);
+        }
+        self.report_interval();
+        self.intervals = None;
+        if let (Some(started), None) = (self.started, self.cpu_share) {
+            self.cpu_share = self.cpu_since_start(now.saturating_duration_since(started));
+        }
+    }
+
+    /// Adds what this thread recorded to the records of the plan's classes.
+    pub fn merge_into(&self, records: &mut [Record]) {
+        for lane in &self.lanes {
+            records[lane.index].merge(&lane.record);
+        }
+    }
+
+    /// Begins when all threads have their connections, so that no one measures while another still connects.
+    fn start(&mut self, now: Instant) -> bool {
+        if self.started.is_some() {
+            return true;
+        }
+        let settled = self.lanes.iter().all(|lane| lane.to_open(now) == 0) && self.connecting.is_empty();
+        if settled && !self.at_gate {
+            self.at_gate = true;
+            self.gate.arrive(now);
+        }
+        let Some(start) = self.gate.open_at().filter(|at| *at <= now) else { return false };
+        self.started = Some(start);
+        self.next_interval = Some(start + INTERVAL);
+        self.cpu_at_start = sys::thread_cpu().ok();
+        for lane in &mut self.lanes {
+            lane.start(start);
+        }
+        true
+    }
+
+    /// Wakes an idle connection for each arrival that waits, and opens connections where there are none.
+    fn supply(&mut self, cx: &mut LoopContext<'_>) {
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let mut wanted = lane.wanted(self.now);
+            while wanted > 0
+                && let Some(token) = lane.pool.summon()
+            {
+                cx.wake(token);
+                wanted -= 1;
+            }
+            // Before the start each connection is tried once: a server that refuses all must not keep the run from beginning.
+            let to_open = if self.at_gate && self.started.is_none() { 0 } else { lane.to_open(self.now) };
+            for _ in 0..to_open {
+                self.next_tag += 1;
+                self.connecting.insert(self.next_tag, (index, self.now));
+                lane.connecting += 1;
+                let Lane { class, .. } = &*lane;
+                cx.connect(Connect { to: self.to, from: class.from, tag: self.next_tag, timeout: class.connect_timeout });
+            }
+        }
+    }
+
+    /// Reports the seconds that have passed.
+    fn report(&mut self) {
+        while let Some(at) = self.next_interval.filter(|at| *at <= self.now) {
+            self.report_interval();
+            self.next_interval = Some(at + INTERVAL);
+        }
+    }
+
+    fn report_interval(&mut self) {
+        if let Some(intervals) = &self.intervals {
+            for lane in &mut self.lanes {
+                let _ = intervals.send(lane.next_interval()); // The main thread may have given up already.
+            }
+        }
+    }
+
+    fn cpu_since_start(&self, elapsed: Duration) -> Option<f64> {
+        let used = sys::thread_cpu().ok()?.saturating_sub(self.cpu_at_start?);
+        (!elapsed.is_zero()).then(|| used.as_secs_f64() / elapsed.as_secs_f64())
+    }
+
+    /// Whether the run is over for this thread.
+    fn is_over(&mut self) -> bool {
+        let Some(started) = self.started else { return false };
+        let now = self.now;
+        if now >= started + self.length && self.cpu_share.is_none() {
+            self.cpu_share = self.cpu_since_start(now - started);
+        }
+        now >= started + self.length + self.drain || self.lanes.iter().all(|lane| lane.is_settled(now))
+    }
+
+    /// The connection is free: the next request, or rest.
+    fn next_request(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let lane = &mut self.lanes[conn.lane];
+        match lane.take(self.now) {
+            Some(arrival) => {
+                cx.deadline(Some(arrival.due + lane.class.timeout));
+                let exchange = Exchange { arrival, sent: self.now, written_bytes: 0, first_byte: None };
+                lane.sent(&exchange);
+                conn.exchange = Some(exchange);
+                self.write(conn, cx);
+            }
+            None => {
+                cx.deadline(None);
+                lane.pool.rest(conn.token);
+                self.attention = true; // The last answer may be the end of the run.
+            }
+        }
+    }
+
+    /// Writes what fits of the current request.
+    fn write(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let lane = &mut self.lanes[conn.lane];
+        let Some(exchange) = &mut conn.exchange else { return };
+        let written = cx.write(&lane.class.request[exchange.written_bytes..]);
+        exchange.written_bytes += written;
+        let exchange = *exchange;
+        lane.moved(&exchange, 0, written);
+        if exchange.written_bytes < lane.class.request.len() {
+            cx.want_room();
+        }
+    }
+
+    /// The connection is of no more use; who waits gets another.
+    fn retire(&mut self, conn: &mut Conn) {
+        conn.closing = true;
+        self.lanes[conn.lane].pool.closed(conn.token);
+        self.attention = true;
+    }
+
+    /// The request on the connection has failed, if there is one; else it is a failure of the connection.
+    fn fail(&mut self, conn: &mut Conn, kind: Kind) {
+        let lane = &mut self.lanes[conn.lane];
+        match conn.exchange.take() {
+            Some(exchange) => {
+                let phase = if conn.reader.in_body() {
+                    Phase::Body
+                } else if exchange.written_bytes < lane.class.request.len() {
+                    Phase::Write
+                } else {
+                    Phase::FirstByte
+                };
+                let kind = if kind == Kind::Closed && phase == Phase::Body { Kind::ShortBody } else { kind };
+                lane.failed(&exchange, phase, kind, self.now);
+            }
+            None => lane.note(Phase::Idle, kind, self.now),
+        }
+        self.retire(conn);
+    }
+}
+
+impl Handler for Client {
+    type Conn = Conn;
+    /// No other thread has anything to say to a connection.
+    type Mail = Infallible;
+
+    fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) -> Conn {
+        self.now = cx.now();
+        self.attention = true;
+        let Origin::Connected { tag } = origin else { unreachable!("a client listens to nobody") };
+        let begun = self.connecting.remove(&tag);
+        let (lane, since) = begun.unwrap_or_else(|| unreachable!("the loop ends each connect once"));
+        self.lanes[lane].connecting -= 1;
+        self.lanes[lane].connected(self.now.saturating_duration_since(since));
+        self.lanes[lane].pool.opened(cx.token());
+        let mut conn = Conn { lane, token: cx.token(), exchange: None, reader: ResponseReader::default(), closing: false };
+        self.next_request(&mut conn, cx);
+        conn
+    }
+
+    fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
+        self.now = cx.now();
+        let Some(exchange) = &mut conn.exchange else {
+            if !conn.closing {
+                self.fail(conn, Kind::NotHttp("bytes that nobody asked for"));
+                cx.abort();
+            }
+            return input.len();
+        };
+        exchange.first_byte.get_or_insert(self.now);
+        let exchange = *exchange;
+        let lane = &mut self.lanes[conn.lane];
+        let (taken, step) = conn.reader.read(input, &lane.class.expect);
+        lane.moved(&exchange, taken, 0);
+        match step {
+            Step::NeedBytes => return taken,
+            Step::Broken(why) => {
+                self.fail(conn, Kind::NotHttp(why));
+                cx.abort();
+            }
+            Step::Done(response) => {
+                lane.answered(&exchange, &response, self.now);
+                conn.exchange = None;
+                let unfinished_request = exchange.written_bytes < lane.class.request.len();
+                if taken < input.len() {
+                    // Whatever follows would be taken for the answer to the next request.
+                    self.fail(conn, Kind::NotHttp("bytes that nobody asked for"));
+                    cx.abort();
+                } else if response.keep_alive && !unfinished_request {
+                    self.next_request(conn, cx);
+                } else {
+                    self.retire(conn);
+                    cx.close();
+                }
+            }
+        }
+        input.len()
+    }
+
+    fn ended(&mut self, conn: &mut Conn, _rest_bytes: usize, cx: &mut Context<'_>) {
+        self.now = cx.now();
+        let lane = &mut self.lanes[conn.lane];
+        match (conn.exchange, conn.reader.end(&lane.class.expect)) {
+            (Some(exchange), Some(response)) => {
+                lane.answered(&exchange, &response, self.now);
+                conn.exchange = None;
+                self.retire(conn);
+            }
+            (Some(_), None) => self.fail(conn, Kind::Closed),
+            // A server may close a connection at rest (RFC 9112 section 9.5): no failure.
+            (None, _) => self.retire(conn),
+        }
+        cx.close();
+    }
+
+    fn room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        self.now = cx.now();
+        if conn.closing {
+            return;
+        }
+        if conn.exchange.is_some() {
+            self.write(conn, cx);
+        } else {
+            self.lanes[conn.lane].pool.answered(conn.token);
+            self.next_request(conn, cx);
+        }
+    }
+
+    fn mail(&mut self, _conn: &mut Conn, mail: Infallible, _cx: &mut Context<'_>) {
+        match mail {}
+    }
+
+    fn deadline(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        self.now = cx.now();
+        if conn.exchange.is_some() {
+            self.fail(conn, Kind::Timeout);
+            cx.abort();
+        }
+    }
+
+    fn closed(&mut self, mut conn: Conn, reason: CloseReason) {
+        if reason == CloseReason::LoopEnded {
+            if let Some(exchange) = conn.exchange.take() {
+                self.lanes[conn.lane].unfinished(exchange.arrival, Some(exchange.sent), self.now);
+            }
+        } else if conn.exchange.is_some() || (reason == CloseReason::Reset && !conn.closing) {
+            let kind = match reason {
+                CloseReason::Reset => Kind::Errno(libc::ECONNRESET),
+                CloseReason::WriteStalled => Kind::Timeout,
+                CloseReason::MessageTooLong => Kind::NotHttp("a head over 64 KiB"),
+                CloseReason::Evicted => Kind::Errno(libc::ENOBUFS),
+                _ => Kind::Closed,
+            };
+            self.fail(&mut conn, kind);
+        }
+        self.retire(&mut conn);
+    }
+
+    fn connect_failed(&mut self, tag: u64, error: io::Error, cx: &mut LoopContext<'_>) {
+        self.now = cx.now();
+        self.attention = true;
+        if let Some((lane, _)) = self.connecting.remove(&tag) {
+            let lane = &mut self.lanes[lane];
+            lane.connecting -= 1;
+            if self.started.is_none() {
+                lane.connections = lane.connections.saturating_sub(1); // Tried once; needed again when an arrival finds none.
+            }
+            lane.connect_failed(Kind::of(&error), self.now);
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        if self.attention {
+            return Some(self.now);
+        }
+        let Some(started) = self.started else { return Some(self.now + START_POLL) };
+        let over = started + self.length;
+        let boundary = if self.now < over { over } else { over + self.drain };
+        let events = self.lanes.iter().filter_map(Lane::next_event);
+        events.chain(self.next_interval).chain([boundary]).min()
+    }
+
+    fn woke(&mut self, cx: &mut LoopContext<'_>) {
+        self.now = cx.now();
+        self.attention = false;
+        if self.start(self.now) {
+            self.report();
+            for lane in &mut self.lanes {
+                lane.handle_due(self.now);
+                lane.expire_waiting(self.now);
+            }
+        }
+        self.supply(cx);
+        if self.is_over() {
+            cx.stop();
+        }
+    }
+}

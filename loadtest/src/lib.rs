@@ -1,0 +1,96 @@
+//! An open-loop load generator, and the scenarios that reproduce every failure of an event-loop server.
+//!
+//! Reading order:
+//! 1. [`args`], [`run`]: the command line; from arguments to an exit code;
+//! 2. [`plan`], [`schedule`]: what to send, and when each request must leave;
+//! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and what comes back;
+//! 4. [`generator`], [`histogram`], [`verdict`]: threads, three clocks, and whether to believe them;
+//! 5. [`report`], [`json`], [`progress`]: what is said of it;
+//! 6. [`scenario`], [`contrast`], [`scenarios`], [`child`]: the same load twice, once against a mistake.
+
+pub mod args;
+pub mod child;
+pub mod client;
+pub mod condition;
+pub mod contrast;
+pub mod errors;
+pub mod exit;
+pub mod figures;
+pub mod generator;
+pub mod histogram;
+pub mod host;
+pub mod interrupt;
+pub mod json;
+pub mod lane;
+pub mod mistakes;
+pub mod plan;
+pub mod pool;
+pub mod progress;
+pub mod report;
+pub mod response;
+pub mod run;
+pub mod scenario;
+pub mod scenarios;
+pub mod schedule;
+pub mod series;
+pub mod show;
+pub mod start;
+pub mod sys;
+pub mod target;
+pub mod units;
+pub mod verdict;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command};
+
+/// The whole program: arguments in (the program's name first), exit code out.
+pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|word| word == "serve") {
+        // Hidden: the server under test, a process of its own. Its arguments are the server's, its name stays ours.
+        args.remove(1);
+        return server::run::cli(args);
+    }
+    let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).try_init(); // A caller may have its own.
+    if args.get(1).is_some_and(|word| word.to_string_lossy().contains("://")) {
+        args.insert(1, "run".into());
+    }
+    let command: Vec<String> = args.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let parsed = match Cli::try_parse_from(&args) {
+        Ok(parsed) => parsed,
+        Err(e) => return refuse(&e),
+    };
+    let ended = match &parsed.command {
+        None => show::all(&command),
+        Some(Command::Run(args)) => run::run(args, &command).map_err(|e| (exit::FAILURE, e)),
+        Some(Command::Scenario { command: wanted }) => show::command(wanted, &command),
+    };
+    match ended {
+        Ok(code) => code.into(),
+        Err((code, sentence)) => {
+            eprintln!("loadtest: {sentence}");
+            code.into()
+        }
+    }
+}
+
+/// Says what is wrong with the arguments: one line for a wrong value, clap's own words (with its suggestions) for the rest.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            eprintln!("loadtest: {}", line.strip_prefix("error: ").unwrap_or(line));
+            exit::USAGE.into()
+        }
+        _ => {
+            let _ = error.print(); // Nobody to tell if that fails.
+            u8::try_from(error.exit_code()).unwrap_or(exit::USAGE).into()
+        }
+    }
+}

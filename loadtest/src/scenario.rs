@@ -1,0 +1,290 @@
+//! A failure, reproduced: the same load against the server with one mistake, then without, and a judgement of the difference.
+//!
+//! A [`Scenario`] is data and one function, `drive`, that does the same to either side through the small toolkit [`Side`]. Everything
+//! else happens here: a fresh process and a fresh source address for each side, the same seed, the predicates. To add one, copy
+//! `scenarios/loop_stall.rs`. Read next: `contrast.rs`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::child::{READY_TIMEOUT, STOP_GRACE, Server, this_program_as_server};
+use crate::condition::Condition;
+use crate::contrast::{Contrast, judge};
+use crate::figures::{self, Figure};
+use crate::generator::{self, Outcome};
+use crate::mistakes;
+use crate::plan::{Class, Plan};
+use crate::progress::Progress;
+use crate::verdict::Verdict;
+
+/// Where the server listens in every scenario: ports of the system's choice.
+const SERVER_ADDRESSES: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
+/// Whose mistake a scenario shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MistakeIn {
+    /// The server's: it is started with `--mistake SLUG`.
+    Server,
+    /// The client's: [`Side::run`] applies the entry of `mistakes.rs` to the plan.
+    Client,
+}
+
+/// The file that holds a mistake, so that its line can be named.
+#[derive(Clone, Copy, Debug)]
+pub struct Code {
+    /// Its path in the repository.
+    pub file: &'static str,
+    /// Its content (`include_str!`), in which the marker is looked for.
+    pub source: &'static str,
+}
+
+impl Code {
+    /// `server/src/dispatch.rs:88`: the line marked for `slug`.
+    #[must_use]
+    pub fn location(&self, slug: &str) -> String {
+        let marker = format!("MISTAKE({slug})");
+        match self.source.lines().position(|line| line.contains(&marker)) {
+            Some(index) => format!("{}:{}", self.file, index + 1),
+            None => self.file.to_owned(),
+        }
+    }
+}
+
+/// One failure and how to show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Joins the mistake, the marked line, the test and the page `docs/failures/<slug>.md`.
+    pub slug: &'static str,
+    /// A title of a few words.
+    pub title: &'static str,
+    /// One sentence: what is wrong, and why it hurts.
+    pub cause: &'static str,
+    /// One sentence: what is sent.
+    pub load: &'static str,
+    /// Whose mistake it is.
+    pub mistake_in: MistakeIn,
+    /// Server arguments of both sides, beside the addresses.
+    pub server_args: &'static [&'static str],
+    /// Applies the load to one side and returns what was measured.
+    pub drive: fn(&mut Side<'_>) -> Result<Measured, String>,
+    /// Figures to show, the headline first.
+    pub rows: &'static [&'static str],
+    /// What must be true; see `condition.rs`. Figures of a side are named `broken.…` and `correct.…`.
+    pub expect: &'static [&'static str],
+    /// One sentence: what happened, with the figures measured.
+    pub happened: fn(&Contrast) -> String,
+    /// Commands that show it from outside, each with what to look for.
+    pub look: &'static [&'static str],
+    /// Where the marked line is.
+    pub code: Code,
+}
+
+impl Scenario {
+    /// The page that explains it.
+    #[must_use]
+    pub fn page(&self) -> String {
+        format!("docs/failures/{}.md", self.slug)
+    }
+}
+
+/// How scenarios are run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// The seed of both sides.
+    pub seed: u64,
+    /// Long enough for graphs, rather than just long enough to judge.
+    pub long: bool,
+    /// Whether to show progress.
+    pub progress: bool,
+    /// Set by Ctrl-C.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// One load that was run against a side.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// What was planned.
+    pub plan: Plan,
+    /// What was found.
+    pub outcome: Outcome,
+    /// Whether it can be trusted.
+    pub verdict: Verdict,
+}
+
+/// What was measured of one side: loads, and figures of any other kind by name.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The loads, in order. The first one's classes are figures by name.
+    pub loads: Vec<Load>,
+    /// Other figures: descriptors, memory, context switches, connections that hang.
+    pub figures: BTreeMap<String, Figure>,
+}
+
+impl Measured {
+    /// Adds a figure that the scenario has measured itself.
+    #[must_use]
+    pub fn with(mut self, name: &str, figure: Figure) -> Measured {
+        self.figures.insert(name.to_owned(), figure);
+        self
+    }
+
+    /// The figure of that name: one of the scenario's own, or `FIGURE` of the first class, or `CLASS.FIGURE`.
+    #[must_use]
+    pub fn figure(&self, name: &str) -> Option<Figure> {
+        if let Some(figure) = self.figures.get(name) {
+            return Some(*figure);
+        }
+        let Load { plan, outcome, .. } = self.loads.first()?;
+        let of = |index: usize, name| figures::of(&outcome.records[index], outcome.measured, name);
+        of(0, name).or_else(|| {
+            let (class, name) = name.split_once('.')?;
+            of(plan.classes.iter().position(|known| known.name == class)?, name)
+        })
+    }
+}
+
+impl From<Load> for Measured {
+    fn from(load: Load) -> Measured {
+        Measured { loads: vec![load], figures: BTreeMap::new() }
+    }
+}
+
+/// One side of a contrast while it is driven: the toolkit of a scenario.
+#[derive(Debug)]
+pub struct Side<'a> {
+    /// Where the server serves.
+    pub http: SocketAddr,
+    /// Where it tells about itself.
+    pub admin: SocketAddr,
+    /// Its process, for `/proc`.
+    pub pid: u32,
+    /// A source address that no other side or run has used lately: no TIME_WAIT of theirs is in the way.
+    pub from: IpAddr,
+    /// Whether this is the side with the mistake.
+    pub broken: bool,
+    scenario: &'a Scenario,
+    settings: &'a Settings<'a>,
+}
+
+impl Side<'_> {
+    /// Whether to run long enough for graphs.
+    #[must_use]
+    pub fn long(&self) -> bool {
+        self.settings.long
+    }
+
+    /// The `Host` of requests.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.http.to_string()
+    }
+
+    /// A plan against this side: one generator thread, since two cores have a server to run too.
+    #[must_use]
+    pub fn plan(&self, warmup: Duration, duration: Duration, classes: Vec<Class>) -> Plan {
+        let classes = classes.into_iter().map(|class| Class { from: Some(class.from.unwrap_or(self.from)), ..class }).collect();
+        Plan { to: self.http, classes, threads: 1, warmup, duration, drain: Duration::from_secs(2), seed: self.settings.seed }
+    }
+
+    /// Runs a plan; on the broken side of a client's mistake, with the mistake.
+    ///
+    /// # Errors
+    /// As [`generator::run`].
+    pub fn run(&mut self, mut plan: Plan) -> Result<Load, String> {
+        if self.broken && self.scenario.mistake_in == MistakeIn::Client && !mistakes::apply(self.scenario.slug, &mut plan) {
+            return Err(format!("there is no client's mistake '{}'", self.scenario.slug));
+        }
+        let name = format!("{} {}", self.scenario.slug, if self.broken { "broken" } else { "correct" });
+        let mut progress = Progress::new(&name, plan.length(), self.settings.progress);
+        let outcome = generator::run(&plan, &mut progress, self.settings.interrupted)?;
+        let verdict = Verdict::of(&plan, &outcome);
+        Ok(Load { plan, outcome, verdict })
+    }
+}
+
+/// Runs both sides and judges.
+///
+/// # Errors
+/// A sentence, when a side could not be measured: the server did not start, or died.
+pub fn run(scenario: &'static Scenario, settings: &Settings<'_>) -> Result<Contrast, String> {
+    let expect: Vec<Condition> = scenario.expect.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let broken = run_side(scenario, settings, true)?;
+    let correct = run_side(scenario, settings, false)?;
+    judge(scenario, broken, correct, &expect)
+}
+
+fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) -> Result<Measured, String> {
+    let mistake: &[&str] = if broken && scenario.mistake_in == MistakeIn::Server { &["--mistake", scenario.slug] } else { &[] };
+    let args = SERVER_ADDRESSES.iter().chain(scenario.server_args).chain(mistake);
+    let mut server = Server::start(this_program_as_server(args.copied())?, READY_TIMEOUT)?;
+    let mut side = Side {
+        http: server.http,
+        admin: server.admin,
+        pid: server.pid,
+        from: source_address(std::process::id(), broken),
+        broken,
+        scenario,
+        settings,
+    };
+    let measured = (scenario.drive)(&mut side);
+    if !server.is_alive() {
+        return Err(format!("the server under test died; it wrote: {}", server.last_words().trim_end()));
+    }
+    let measured = measured?;
+    let ended = server.stop(STOP_GRACE);
+    if ended.killed {
+        log::warn!("the server under test did not end within {STOP_GRACE:?} of SIGTERM and was killed");
+    }
+    Ok(measured)
+}
+
+/// An address of 127.64.0.0/10, different for each process and side: any of 127.0.0.0/8 can be bound without privilege.
+fn source_address(process: u32, broken: bool) -> IpAddr {
+    let [_, high, middle, low] = (process * 2 + u32::from(broken)).to_be_bytes();
+    Ipv4Addr::new(127, 64 | high & 63, middle, low).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::SCENARIOS;
+
+    #[test]
+    fn every_scenario_is_complete_and_its_predicates_are_conditions() {
+        for scenario in SCENARIOS {
+            let Scenario { slug, title, cause, load, rows, expect, look, code, .. } = scenario;
+            assert!(slug.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{slug}");
+            assert!(cause.ends_with('.') && load.ends_with('.') && !title.ends_with('.'), "{slug}: sentences and titles");
+            assert!(!rows.is_empty() && !expect.is_empty() && !look.is_empty(), "{slug}");
+            for text in *expect {
+                let condition: Condition = text.parse().unwrap();
+                assert!(condition.left.starts_with("broken.") || condition.left.starts_with("correct."), "{slug}: {text}");
+            }
+            assert!(code.location(slug).contains(".rs:"), "{slug}: no MISTAKE({slug}) in {}", code.file);
+        }
+    }
+
+    #[test]
+    fn slugs_are_unique() {
+        let mut slugs: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.slug).collect();
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn the_marked_line_is_named_by_its_number() {
+        let code = Code { file: "a.rs", source: "one\n  two // MISTAKE(x-y): why\n" };
+        assert_eq!((code.location("x-y"), code.location("other")), ("a.rs:2".to_owned(), "a.rs".to_owned()));
+    }
+
+    #[test]
+    fn the_sides_of_a_run_have_source_addresses_of_their_own() {
+        for process in [1, 127, 128, 65_535, 4_194_304] {
+            let (a, b) = (source_address(process, true), source_address(process, false));
+            assert!(a != b && a.is_loopback() && b.is_loopback(), "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Every failure that can be shown, one file each. To add one: copy a file, name it in [`SCENARIOS`].
+
+use crate::scenario::Scenario;
+
+mod loop_stall;
+
+/// All of them, in the order in which they are best read.
+pub static SCENARIOS: &[Scenario] = &[loop_stall::SCENARIO];
+
+/// The scenario of that slug.
+#[must_use]
+pub fn find(slug: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.slug == slug)
+}
+
+/// The slugs, for messages.
+#[must_use]
+pub fn slugs() -> String {
+    SCENARIOS.iter().map(|scenario| scenario.slug).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,97 @@
+//! The system calls that the standard library has no safe door to. The only `unsafe` code of the crate.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// CPU time that the calling thread has used, in user mode and in the kernel (`RUSAGE_THREAD`, getrusage(2)).
+///
+/// # Errors
+/// getrusage(2).
+pub fn thread_cpu() -> io::Result<Duration> {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: getrusage(2) writes one rusage to the pointer, which is valid for that; it keeps no reference.
+    if unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: getrusage(2) has succeeded, so all of it is written.
+    let usage = unsafe { usage.assume_init() };
+    Ok(duration(usage.ru_utime) + duration(usage.ru_stime))
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_usec).unwrap_or(0) * 1000)
+}
+
+/// Has the child killed when the thread that spawns it ends (`PR_SET_PDEATHSIG`, prctl(2)): a generator that is killed leaves no
+/// server behind. Spawn from a thread that outlives the child.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only async-signal-safe functions may run (fork(2), signal-safety(7)); prctl(2), getppid(2) and
+    // _exit(2) are system calls without state in libc, and the closure allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the call: then no signal would ever come.
+            if libc::getppid().cast_unsigned() != parent {
+                libc::_exit(1);
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Sends a signal to a child that has not been waited for, so that its number cannot be another process's.
+///
+/// # Errors
+/// kill(2).
+pub fn signal(child: &std::process::Child, signal: i32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(child.id()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Raises the soft limit of open descriptors to the hard one and returns it: connections are what a load generator is made of.
+///
+/// # Errors
+/// getrlimit(2), setrlimit(2).
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: getrlimit(2) writes one rlimit to the pointer, which is valid for that.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: getrlimit(2) has succeeded, so all of it is written.
+    let mut limit = unsafe { limit.assume_init() };
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: setrlimit(2) reads one rlimit from the pointer.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_works_uses_cpu_time() {
+        let before = thread_cpu().unwrap();
+        let mut sum = 0u64;
+        while thread_cpu().unwrap() < before + Duration::from_millis(2) {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(sum > 0);
+    }
+
+    #[test]
+    fn the_descriptor_limit_is_raised_to_the_hard_one() {
+        assert_eq!(raise_descriptor_limit().unwrap(), raise_descriptor_limit().unwrap());
+    }
+}

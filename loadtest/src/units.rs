@@ -1,0 +1,173 @@
+//! Durations, rates and sizes as people write and read them: always with a unit, never guessed.
+//!
+//! A bare `10` is refused: in wrk it is seconds, in hey milliseconds of something else. Read next: `args.rs`.
+
+use std::time::Duration;
+
+/// The longest time that an argument may name.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads a duration: a number and `us`, `ms`, `s`, `m` or `h`.
+///
+/// # Errors
+/// A sentence that says what is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const ALLOWED: &str = "allowed are a number and a unit (us, ms, s, m, h), such as 250ms, 10s or 1.5m, up to 24h";
+    let text = text.trim();
+    let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_len);
+    let unit_seconds = match unit {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "" if number == "0" => 1.0,
+        "" => return Err(format!("the unit is missing; {ALLOWED}")),
+        _ => return Err(ALLOWED.to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| ALLOWED.to_owned())?;
+    Duration::try_from_secs_f64(number * unit_seconds).ok().filter(|duration| *duration <= DURATION_MAX).ok_or_else(|| ALLOWED.to_owned())
+}
+
+/// Reads a duration that must be longer than zero.
+///
+/// # Errors
+/// As [`duration`].
+pub fn duration_above_zero(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than zero, such as 250ms or 10s".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads a rate in requests per second: `2000`, `0.5`, `2k`, also `2000/s`.
+///
+/// # Errors
+/// A sentence that says what is allowed.
+pub fn rate(text: &str) -> Result<f64, String> {
+    const ALLOWED: &str = "allowed are requests per second above 0 and up to 10000000, such as 2000, 0.5, 2k or 2000/s";
+    let number = text.trim();
+    let number = number.strip_suffix("/s").unwrap_or(number);
+    let (number, factor) = match number.strip_suffix('k') {
+        Some(number) => (number, 1000.0),
+        None => (number, 1.0),
+    };
+    // `f64` would read "inf" and "NaN" too.
+    if !number.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err(ALLOWED.to_owned());
+    }
+    let rate: f64 = number.parse::<f64>().map_err(|_| ALLOWED.to_owned())? * factor;
+    if rate > 0.0 && rate <= 1e7 { Ok(rate) } else { Err(ALLOWED.to_owned()) }
+}
+
+/// Prints a number of microseconds with three digits or fewer: `80µs`, `2.9ms`, `212ms`, `1.25s`, `17.3s`.
+#[must_use]
+pub fn microseconds(us: u64) -> String {
+    // Each limit is where rounding would give one digit more.
+    match us {
+        0..1_000 => format!("{us}µs"),
+        1_000..9_950 => format!("{:.1}ms", us as f64 / 1e3),
+        9_950..999_500 => format!("{:.0}ms", us as f64 / 1e3),
+        999_500..9_995_000 => format!("{:.2}s", us as f64 / 1e6),
+        _ => format!("{:.1}s", us as f64 / 1e6),
+    }
+}
+
+/// Prints a duration as an argument would have it: `10s`, `1.5s`, `250ms`.
+#[must_use]
+pub fn plain(duration: Duration) -> String {
+    let us = duration.as_micros();
+    if us >= 1_000_000 || us == 0 {
+        format!("{}s", us as f64 / 1e6)
+    } else if us >= 1_000 {
+        format!("{}ms", us as f64 / 1e3)
+    } else {
+        format!("{us}us")
+    }
+}
+
+/// Prints a rate or a count without needless digits: `2000`, `0.5`, `998.3`.
+#[must_use]
+pub fn number(value: f64) -> String {
+    if value.fract() == 0.0 || value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{:.1}", (value * 10.0).round() / 10.0) }
+}
+
+/// A duration in whole microseconds, as the histograms have it.
+#[must_use]
+pub fn as_us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        for (text, us) in [
+            ("10s", 10_000_000),
+            ("250ms", 250_000),
+            ("80us", 80),
+            ("80µs", 80),
+            ("1.5s", 1_500_000),
+            ("2m", 120_000_000),
+            ("1h", 3_600_000_000),
+            ("0", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_micros(us)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_told_what_is() {
+        for text in ["", "10", "s", "ten s", "10 parsecs", "-1s", "1e3s", "1..5s", "25h", "99999999999999999999h", "10ss"] {
+            let refusal = duration(text).unwrap_err();
+            assert!(refusal.contains("ms, s, m, h"), "{text}: {refusal}");
+        }
+        assert!(duration_above_zero("0s").unwrap_err().contains("longer than zero"));
+    }
+
+    #[test]
+    fn rates_are_read_and_nonsense_is_refused() {
+        for (text, expected) in [("2000", 2000.0), ("0.5", 0.5), ("2k", 2000.0), ("2000/s", 2000.0), ("1.5k/s", 1500.0)] {
+            assert_eq!(rate(text), Ok(expected), "{text}");
+        }
+        for text in ["", "0", "-1", "inf", "NaN", "1e3", "many", "k", "10000001", "."] {
+            assert!(rate(text).unwrap_err().contains("requests per second"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_printed_short() {
+        for (us, text) in [
+            (0, "0µs"),
+            (80, "80µs"),
+            (999, "999µs"),
+            (1_000, "1.0ms"),
+            (2_949, "2.9ms"),
+            (9_949, "9.9ms"),
+            (9_950, "10ms"),
+            (212_400, "212ms"),
+            (999_499, "999ms"),
+            (999_500, "1.00s"),
+            (1_250_000, "1.25s"),
+            (17_300_000, "17.3s"),
+        ] {
+            assert_eq!(microseconds(us), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text in "\\PC{0,12}") {
+            let _ = (duration(&text), rate(&text));
+        }
+
+        #[test]
+        fn what_plain_prints_reads_back(us in 0u64..86_400_000_000) {
+            prop_assert_eq!(duration(&plain(Duration::from_micros(us))), Ok(Duration::from_micros(us)));
+        }
+    }
+}
