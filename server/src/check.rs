@@ -39,7 +39,7 @@ fn process(config: &Config) -> Rows {
         ("listen", config.listen.to_string(), "the service; --listen"),
         ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
         ("loops", config.loops.to_string(), "threads that serve connections: half of the cores; --loops"),
-        ("listener sharing", format!("{:?}", config.sharing), "how they share the port; --listener-sharing"),
+        ("listener sharing", format!("{:?}", config.reactor.policy.sharing), "how they share the port; --listener-sharing"),
         ("shutdown grace", time(config.shutdown_grace), "SIGTERM waits so long for requests in flight; --shutdown-grace"),
     ];
     for slug in &config.mistakes {
@@ -67,7 +67,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
         ("mail per turn", limits.mail_per_turn_max.to_string(), "results of jobs"),
         ("deadlines per turn", limits.deadlines_per_turn_max.to_string(), "thousands may expire together"),
         ("closes per turn", limits.closes_per_turn_max.to_string(), "close(2) costs microseconds"),
-        ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 4096"),
+        ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 1024"),
         ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is closed; --write-stall-timeout"),
         ("linger", time(limits.linger_timeout), "input discarded after the last response, so that it is not lost"),
         ("linger bytes", bytes(limits.linger_bytes_max), "and at most so many"),

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use reactor::listen::sharing::ListenerSharing;
-
 use crate::args::Args;
 use crate::connection::HttpSettings;
 
@@ -23,8 +21,6 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Event loops.
     pub loops: u32,
-    /// How they share the port.
-    pub sharing: ListenerSharing,
     /// Open connections of all loops together; without a number, as many as fit, up to [`CONNECTIONS_MAX`].
     pub connections_max: Option<u32>,
     /// Bytes of unfinished input and unsent output of all loops together.
@@ -52,8 +48,9 @@ pub const CONNECTIONS_MAX: u32 = 10_000;
 /// "Response Times: The 3 Important Limits"), since the answer must still travel.
 pub const JOB_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Mail that is no completion of a job: connections handed over by another loop, streams woken.
-const MAIL_BESIDE_JOBS: u32 = 4096;
+/// Places for mail that is no completion of a job: connections handed over by another loop. Without a place the loop that accepted one
+/// keeps it, so this bounds a burst and nothing fails. Each place takes its memory at once.
+const MAIL_BESIDE_JOBS: u32 = 1024;
 
 /// max(1, cores / 2): the other half is the workers'.
 #[must_use]
@@ -61,7 +58,7 @@ pub fn default_loops() -> u32 {
     (cores() / 2).max(1)
 }
 
-/// max(2, cores − loops): one worker must stay free of slow work, so it takes two.
+/// max(2, cores − loops): of two, one stays free of slow work.
 #[must_use]
 pub fn default_workers() -> u32 {
     cores().saturating_sub(default_loops()).max(2)
@@ -78,7 +75,6 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             loops: default_loops(),
-            sharing: ListenerSharing::default(),
             connections_max: None,
             buffer_memory_bytes_max: 64 << 20,
             reactor: reactor::Config::default(),
@@ -103,7 +99,6 @@ impl Config {
             listen: args.listen,
             admin: args.admin,
             loops: args.loops,
-            sharing: args.listener_sharing.into(),
             connections_max: args.connections_max,
             buffer_memory_bytes_max: args.buffer_memory_max.0,
             shutdown_grace: args.shutdown_grace.0,
@@ -114,6 +109,7 @@ impl Config {
         // A head is parsed in one piece, and one piece is at most one buffer.
         let head_bytes_max = in_range("--header-bytes-max", args.header_bytes_max, 64, buffer_bytes_max)?;
 
+        config.reactor.policy.sharing = args.listener_sharing.into();
         let limits = &mut config.reactor.limits;
         limits.buffer_bytes_max = buffer_bytes_max;
         limits.output_high_water_bytes = limits.output_high_water_bytes.min(buffer_bytes_max);

@@ -328,7 +328,7 @@ impl Family<'_> {
     }
 
     fn counter(&mut self, labels: Labels<'_>, value: u64) -> fmt::Result {
-        self.0.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        self.line(labels, |line| line.encode_counter::<NoLabelSet, _, u64>(&value, None))
     }
 
     fn counter_seconds(&mut self, value: Duration) -> fmt::Result {
@@ -336,17 +336,22 @@ impl Family<'_> {
     }
 
     fn gauge(&mut self, labels: Labels<'_>, value: u64) -> fmt::Result {
-        self.0.encode_family(&labels)?.encode_gauge(&value)
+        self.line(labels, |line| line.encode_gauge(&value))
     }
 
     fn seconds(&mut self, labels: Labels<'_>, value: Duration) -> fmt::Result {
-        self.0.encode_family(&labels)?.encode_gauge(&value.as_secs_f64())
+        self.line(labels, |line| line.encode_gauge(&value.as_secs_f64()))
     }
 
     fn histogram(&mut self, labels: Labels<'_>, sum: Duration, buckets: &[(f64, u64)]) -> fmt::Result {
         // The count is that of the buckets, so that the page agrees with itself while the loop goes on counting.
         let count = buckets.iter().map(|(_, count)| count).sum();
-        self.0.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, buckets, None)
+        self.line(labels, |line| line.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, buckets, None))
+    }
+
+    fn line(&mut self, labels: Labels<'_>, write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result) -> fmt::Result {
+        // An empty set would be written as `{}`, which some readers of the format do not take.
+        if labels.is_empty() { write(&mut self.0) } else { write(&mut self.0.encode_family(&labels)?) }
     }
 }
 

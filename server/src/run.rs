@@ -119,7 +119,7 @@ where
     let (events, ended) = channel();
     // Before the ports are bound: who sees the first line on stdout may send a signal at once.
     shutdown::listen_for_signals(events.clone()).map_err(Failure::runtime)?;
-    let listeners = bind(config.listen, config.loops, config.sharing)?;
+    let listeners = bind(config.listen, config.loops, config.reactor.policy.sharing)?;
     let admin_listener = listen(config.admin, ListenOptions::default()).map_err(Failure::runtime)?;
     let addresses = (address_of(&listeners.first)?, address_of(&admin_listener)?);
 
@@ -143,7 +143,9 @@ where
     });
     let _watchdog = Watchdog::start(Arc::clone(&monitor)).map_err(Failure::runtime)?;
     let _admin = start_admin(admin_listener, pool.submitter(), Arc::clone(&monitor)).map_err(Failure::runtime)?;
-    print(&format!("listening http={} admin={} pid={}\n", addresses.0, addresses.1, std::process::id()));
+    let listening = format!("listening http={} admin={} pid={}", addresses.0, addresses.1, std::process::id());
+    log::info!("{listening}");
+    print(&format!("{listening}\n"));
 
     let draining = shutdown::wait_and_drain(&ended, &handles, &monitor, config.shutdown_grace);
     // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
@@ -189,11 +191,7 @@ struct Listeners {
 }
 
 fn bind(address: SocketAddr, loops: u32, sharing: ListenerSharing) -> Result<Listeners, Failure> {
-    let (wakes, hand_off) = match sharing {
-        ListenerSharing::ReusePort | ListenerSharing::WakeAll => (ListenerWakes::All, false),
-        ListenerSharing::Exclusive => (ListenerWakes::One, false),
-        ListenerSharing::HandOff => (ListenerWakes::All, true),
-    };
+    let hand_off = sharing == ListenerSharing::HandOff;
     let reuse_port = sharing == ListenerSharing::ReusePort && loops > 1;
     let sockets = || {
         if reuse_port && address.port() != 0 {
@@ -210,7 +208,7 @@ fn bind(address: SocketAddr, loops: u32, sharing: ListenerSharing) -> Result<Lis
         Ok((first, others?))
     };
     let (first, others) = sockets().map_err(|e: io::Error| Failure::runtime(e))?;
-    Ok(Listeners { first, others, wakes, hand_off })
+    Ok(Listeners { first, others, wakes: sharing.wakes(), hand_off })
 }
 
 fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {

@@ -1,0 +1,225 @@
+//! The command line: a wrong value is named with what is allowed, in one line; a right one takes effect.
+
+mod process;
+
+use std::process::{Command, Output, Stdio};
+
+use process::{Server, command, get, run};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// One line on stderr that holds all of these, nothing on stdout, this exit code.
+#[track_caller]
+fn assert_complains(output: &Output, code: i32, needles: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.contains(" INFO ")).collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    assert!(lines[0].starts_with("server: "), "{stderr}");
+    for needle in needles {
+        assert!(lines[0].contains(needle), "{needle:?} is not in {stderr}");
+    }
+    for word in ["panicked", "RUST_BACKTRACE", "unwrap"] {
+        assert!(!stderr.contains(word), "{stderr}");
+    }
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_what_is_allowed() {
+    let table: &[(&[&str], &[&str])] = &[
+        (&["--header-timeout", "10"], &["--header-timeout", "'10'", "unit", "10s"]),
+        (&["--idle-timeout", "0s"], &["--idle-timeout", "'0s'", "above zero"]),
+        (&["--body-bytes-max", "64KB"], &["--body-bytes-max", "'64KB'", "KiB"]),
+        (&["--buffer-bytes-max", "1KiB"], &["--buffer-bytes-max", "1KiB", "4KiB", "16MiB"]),
+        (&["--header-bytes-max", "128KiB"], &["--header-bytes-max", "128KiB", "64KiB"]),
+        (&["--buffer-memory-max", "64KiB"], &["--buffer-memory-max", "64KiB", "at least"]),
+        (&["--loops", "0"], &["--loops", "'0'", "1..=1024"]),
+        (&["--workers", "0"], &["--workers", "'0'", "1..=4096"]),
+        (&["--queue-jobs-max", "many"], &["--queue-jobs-max", "'many'"]),
+        (&["--loops", "4", "--connections-max", "3"], &["--connections-max", "3", "4 loops"]),
+        (&["--connections-max", "4000000000"], &["--connections-max", "4000000000", "ulimit -n"]),
+        (&["--buffer-memory-max", "1048576GiB"], &["memory", "--buffer-memory-max"]),
+        (&["--listener-sharing", "fair"], &["--listener-sharing", "'fair'", "reuse-port, exclusive, hand-off"]),
+        (&["--files-root", "/no/such/directory"], &["--files-root", "/no/such/directory", "directory"]),
+        (&["--no-such-flag"], &["--no-such-flag"]),
+        (&["stray"], &["stray"]),
+    ];
+    for (flags, needles) in table {
+        assert_complains(&run(command().args(*flags)), 2, needles);
+    }
+    let own_address = Command::new(env!("CARGO_BIN_EXE_server")).args(["--listen", "localhost:http"]).output().expect("it runs");
+    assert_complains(&own_address, 2, &["--listen", "'localhost:http'", "127.0.0.1:8080"]);
+}
+
+#[cfg(feature = "mistakes")]
+#[test]
+fn an_unknown_mistake_is_named_with_the_known_ones() {
+    let allowed = server::mistakes::PUBLIC.join(", ");
+    assert_complains(&run(command().args(["--mistake", "no-such"])), 2, &["--mistake", "'no-such'", &allowed]);
+    // In a table, but without its scenario and page: not to be had.
+    for (slug, _) in server::mistakes::all().filter(|(slug, _)| !server::mistakes::PUBLIC.contains(slug)) {
+        assert_complains(&run(command().args(["--mistake", slug])), 2, &[slug, &allowed]);
+    }
+}
+
+#[cfg(feature = "mistakes")]
+#[test]
+fn the_list_of_mistakes_has_a_line_for_each_with_its_file() {
+    let output = run(command().arg("--list-mistakes"));
+    assert_eq!(output.status.code(), Some(0));
+    let list = text(&output.stdout);
+    assert_eq!(list.lines().count(), server::mistakes::PUBLIC.len());
+    for description in server::mistakes::DESCRIPTIONS {
+        let line = list.lines().find(|line| line.starts_with(description.slug)).expect("each has its line");
+        assert!(line.contains(description.file) && line.contains(description.sentence), "{line}");
+    }
+}
+
+#[cfg(not(feature = "mistakes"))]
+#[test]
+fn without_the_feature_there_is_no_flag() {
+    assert_complains(&run(command().args(["--mistake", "loop-stall"])), 2, &["--mistake"]);
+    assert_complains(&run(command().arg("--list-mistakes")), 2, &["--list-mistakes"]);
+}
+
+#[test]
+fn the_environment_sets_what_no_flag_does_and_a_flag_goes_first() {
+    let mut wrong = command();
+    assert_complains(&run(wrong.env("SERVER_IDLE_TIMEOUT", "5")), 2, &["--idle-timeout", "'5'"]);
+    let check = |command: &mut Command| text(&run(command.arg("--check")).stdout);
+    let from_environment = check(command().env("SERVER_IDLE_TIMEOUT", "7s"));
+    assert!(from_environment.contains(" 7s  between requests"), "{from_environment}");
+    let from_flag = check(command().env("SERVER_IDLE_TIMEOUT", "7s").args(["--idle-timeout", "9s"]));
+    assert!(from_flag.contains(" 9s  between requests"), "{from_flag}");
+}
+
+#[test]
+fn the_first_line_has_the_real_ports_and_the_process_id_and_nothing_follows() {
+    let mut server = Server::start(&[]);
+    assert_eq!(server.first_line, format!("listening http={} admin={} pid={}\n", server.http, server.admin, server.pid()));
+    assert!(server.http.port() != 0 && server.admin.port() != 0);
+    assert_eq!(get(server.http, "/").body, "Hello, World!");
+    server.signal("TERM");
+    assert_eq!(server.rest_of_stdout(), "");
+}
+
+#[test]
+fn a_closed_stdout_or_stderr_does_not_end_the_server() {
+    let program = env!("CARGO_BIN_EXE_server");
+    let flags = "--listen 127.0.0.1:0 --admin 127.0.0.1:0";
+    for redirection in [
+        // stdout closed: the ports are then known from the log, which says the same words; grep drops the lines before them, and goes on reading.
+        format!("exec 3>&1; {program} {flags} 2>&1 >&- | grep --line-buffered -o 'listening .*' >&3"),
+        format!("exec {program} {flags} 2>&-"),
+    ] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &redirection]).stderr(Stdio::null());
+        let server = Server::spawn(&mut shell);
+        assert_eq!(get(server.http, "/").status, 200, "{redirection}");
+        assert_eq!(get(server.admin, "/healthz").status, 200, "{redirection}");
+        // The shell is our child, not the server: the server's own line names it.
+        let pid = server.first_line.split("pid=").nth(1).expect("it is there").trim().to_owned();
+        let status = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().expect("there is a shell");
+        assert!(status.success());
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_exit_code_1() {
+    let server = Server::start(&[]);
+    let (http, admin) = (server.http.to_string(), server.admin.to_string());
+    for flags in [
+        &["--loops", "1"][..],
+        &["--loops", "2"],
+        &["--loops", "2", "--listener-sharing", "exclusive"],
+        &["--loops", "2", "--listener-sharing", "hand-off"],
+    ] {
+        let program = || Command::new(env!("CARGO_BIN_EXE_server"));
+        assert_complains(&run(program().args(["--listen", &http, "--admin", "127.0.0.1:0"]).args(flags)), 1, &[&http, "in use"]);
+        assert_complains(&run(program().args(["--listen", "127.0.0.1:0", "--admin", &admin]).args(flags)), 1, &[&admin, "in use"]);
+    }
+    assert_eq!(get(server.http, "/").status, 200, "and the one that has the port goes on");
+}
+
+#[test]
+fn two_servers_of_several_loops_do_not_share_a_port_by_accident() {
+    let server = Server::start(&["--loops", "2"]);
+    let http = server.http.to_string();
+    let mut second = Command::new(env!("CARGO_BIN_EXE_server"));
+    assert_complains(&run(second.args(["--listen", &http, "--admin", "127.0.0.1:0", "--loops", "2"])), 1, &[&http, "in use"]);
+}
+
+#[test]
+fn several_loops_serve_however_they_share_the_port() {
+    for sharing in ["reuse-port", "exclusive", "hand-off"] {
+        let server = Server::start(&["--loops", "3", "--listener-sharing", sharing]);
+        for _ in 0..50 {
+            assert_eq!(get(server.http, "/").body, "Hello, World!", "{sharing}");
+        }
+        assert_eq!(process::sample(server.admin, "http_requests_total{code_class=\"2xx\"}"), 50.0, "{sharing}");
+    }
+}
+
+#[test]
+fn check_prints_every_limit_with_its_reason_and_the_sums() {
+    let output = run(command().arg("--check"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report = text(&output.stdout);
+    for flag in [
+        "--listen",
+        "--admin",
+        "--loops",
+        "--workers",
+        "--queue-jobs-max",
+        "--connections-max",
+        "--buffer-memory-max",
+        "--buffer-bytes-max",
+        "--header-timeout",
+        "--idle-timeout",
+        "--request-timeout",
+        "--write-stall-timeout",
+        "--job-deadline",
+        "--header-bytes-max",
+        "--body-bytes-max",
+        "--accept-pause",
+        "--shutdown-grace",
+        "--listener-sharing",
+    ] {
+        assert!(report.contains(flag), "{flag} is not in {report}");
+    }
+    for needle in ["RLIMIT_NOFILE", "epoll, timer, waker, spare, listener", "reserve", "mailboxes", "\n  = "] {
+        assert!(report.contains(needle), "{needle} is not in {report}");
+    }
+}
+
+#[test]
+fn under_a_low_descriptor_limit_the_connections_are_cut_and_too_many_are_refused() {
+    let under = |limit: u32, flags: &str| {
+        let script = format!("ulimit -n {limit}; exec {} --check {flags}", env!("CARGO_BIN_EXE_server"));
+        run(Command::new("sh").args(["-c", &script]))
+    };
+    let cut = under(512, "");
+    assert_eq!(cut.status.code(), Some(0), "{}", text(&cut.stderr));
+    assert!(text(&cut.stdout).contains("= 512 of 512"), "{}", text(&cut.stdout));
+    for refused in [under(512, "--connections-max 512"), under(64, "")] {
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(text(&refused.stdout).contains("does not fit"));
+        assert!(text(&refused.stderr).contains("ulimit -n"));
+    }
+    // And what is refused by --check does not start either.
+    let script = format!("ulimit -n 64; exec {} --listen 127.0.0.1:0 --admin 127.0.0.1:0", env!("CARGO_BIN_EXE_server"));
+    assert_complains(&run(Command::new("sh").args(["-c", &script])), 2, &["64", "ulimit -n"]);
+}
+
+#[test]
+fn help_and_version_end_well() {
+    for flag in ["--help", "--version"] {
+        let output = run(command().arg(flag));
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("server"), "{}", text(&output.stdout));
+    }
+    assert!(text(&run(command().arg("--help")).stdout).contains("SERVER_HEADER_TIMEOUT"));
+}

@@ -1,0 +1,116 @@
+//! The end of a server: in order on the first signal, at once on the second.
+
+mod process;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use process::{PATIENCE, Server, get, receive, sample, send, wait_for};
+
+fn wait_until_in_flight(server: &Server, requests: f64) {
+    wait_for("the requests", || (sample(server.admin, "http_requests_in_flight") == requests).then_some(()));
+}
+
+#[test]
+fn with_nothing_to_do_it_ends_with_0_on_either_signal() {
+    for name in ["TERM", "INT"] {
+        for sharing in ["reuse-port", "exclusive", "hand-off"] {
+            let mut server = Server::start(&["--loops", "2", "--listener-sharing", sharing, "--shutdown-grace", "60s"]);
+            server.signal(name);
+            assert_eq!(server.wait().code(), Some(0), "{name} {sharing}");
+            assert!(TcpStream::connect(server.http).is_err(), "nobody listens any more");
+        }
+    }
+}
+
+#[test]
+fn readiness_fails_first_and_a_request_in_flight_is_served_to_its_end() {
+    let mut server = Server::start(&["--shutdown-grace", "60s"]);
+    // It lasts until its body is complete, so this test decides when.
+    let mut echo = TcpStream::connect(server.http).expect("it accepts");
+    echo.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    echo.write_all(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfirst").expect("it reads");
+    wait_until_in_flight(&server, 1.0);
+    assert_eq!(get(server.admin, "/readyz").status, 200);
+    server.signal("TERM");
+    wait_for("readiness to fail", || (get(server.admin, "/readyz").status == 503).then_some(()));
+    assert_eq!(get(server.admin, "/healthz").status, 200, "alive, but not to be sent new clients");
+    assert_eq!(sample(server.admin, "server_draining"), 1.0);
+    echo.write_all(b" last").expect("it still reads");
+    let answer = receive(echo).expect("it is answered, and the connection closed");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("first") && answer.body.contains("last"), "{}", answer.body);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn an_answer_that_is_due_later_says_that_the_connection_closes() {
+    let mut server = Server::start(&["--shutdown-grace", "60s"]);
+    let mut sleeping = TcpStream::connect(server.http).expect("it accepts");
+    sleeping.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    sleeping.write_all(b"GET /sleep?ms=3000 HTTP/1.1\r\nHost: test\r\n\r\n").expect("it reads");
+    wait_until_in_flight(&server, 1.0);
+    server.signal("TERM");
+    let answer = receive(sleeping).expect("it is answered, and the connection closed");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "slept 3000 ms\n"));
+    assert_eq!(answer.header("Connection"), Some("close"));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_job_in_flight_is_answered() {
+    let mut server = Server::start(&["--shutdown-grace", "60s"]);
+    let spinning = send(server.http, "GET", "/spin?ms=1500").expect("it accepts");
+    wait_until_in_flight(&server, 1.0);
+    server.signal("TERM");
+    assert_eq!(receive(spinning).expect("it is answered").body, "spun 1500 ms\n");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn an_idle_connection_does_not_keep_it_and_its_last_request_is_answered() {
+    let mut server = Server::start(&["--shutdown-grace", "60s"]);
+    let mut idle = TcpStream::connect(server.http).expect("it accepts");
+    idle.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it reads");
+    let mut first = [0; 512];
+    assert!(idle.read(&mut first).expect("it answers") > 0);
+    server.signal("TERM");
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).expect("it is closed in order");
+    assert_eq!(rest, b"");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn the_grace_time_ends_what_does_not_end_by_itself() {
+    let mut server = Server::start(&["--shutdown-grace", "100ms"]);
+    let sleeping = send(server.http, "GET", "/sleep?ms=60000").expect("it accepts");
+    wait_until_in_flight(&server, 1.0);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(receive(sleeping).is_err(), "cut off, and not passed off as an answer");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let mut server = Server::start(&["--shutdown-grace", "60s"]);
+        let _sleeping = send(server.http, "GET", "/sleep?ms=60000").expect("it accepts");
+        wait_until_in_flight(&server, 1.0);
+        server.signal(name);
+        wait_for("draining", || (get(server.admin, "/readyz").status == 503).then_some(()));
+        server.signal(name);
+        assert_eq!(server.wait().code(), Some(code));
+    }
+}
+
+#[cfg(feature = "mistakes")]
+#[test]
+fn a_loop_that_does_not_end_in_time_is_a_failure_and_not_waited_for() {
+    let mut server = Server::start(&["--loops", "1", "--mistake", "loop-stall", "--shutdown-grace", "10ms"]);
+    let _stalling = send(server.http, "GET", "/spin?ms=10000").expect("it accepts");
+    wait_for("the stall", || (sample(server.admin, "loop_stalls_total{loop=\"loop-0\"}") == 1.0).then_some(()));
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(1));
+}
