@@ -36,6 +36,8 @@ impl Flags {
     pub(crate) const DEAD: Flags = Flags(1 << 12);
     /// connect(2) is under way; no handler state yet.
     pub(crate) const CONNECTING: Flags = Flags(1 << 13);
+    /// The handler took nothing of its input and asked for room: nothing is read or offered before there is some.
+    pub(crate) const INPUT_WAITS: Flags = Flags(1 << 14);
 
     /// No more input is wanted, for good: closing or gone.
     pub(crate) const NO_MORE_MESSAGES: Flags = Flags(Self::CLOSE.0 | Self::ABORT.0 | Self::LINGERING.0 | Self::DEAD.0 | Self::CONNECTING.0);

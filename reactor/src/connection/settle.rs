@@ -95,9 +95,10 @@ pub(crate) fn can_progress(flags: Flags, beside: &Beside) -> bool {
     if flags.has(Flags::HELD) {
         return false;
     }
-    let unread = flags.has(Flags::READABLE) && !flags.has(Flags::INPUT_ENDED);
-    let end_untold = flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD);
     // Input that waits for room is offered again after `room`.
-    let unparsed = flags.has(Flags::UNPARSED) && !flags.has(Flags::WANTS_ROOM);
+    let waits = flags.has(Flags::INPUT_WAITS);
+    let unread = flags.has(Flags::READABLE) && !flags.has(Flags::INPUT_ENDED) && !waits;
+    let end_untold = flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD);
+    let unparsed = flags.has(Flags::UNPARSED) && !waits;
     unread || unparsed || (end_untold && !flags.has(Flags::UNPARSED))
 }

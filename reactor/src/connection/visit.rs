@@ -224,7 +224,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
     fn read(&mut self, kept_bytes: usize) -> usize {
         let flags = &mut self.entry.control.flags;
-        if !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED)) {
+        if !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS)) {
             return kept_bytes;
         }
         let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
@@ -267,6 +267,10 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
                     return taken;
                 }
                 self.messages_left -= 1;
+                let flags = &mut self.entry.control.flags;
+                // Who asks for room in this very call waits with its input; who asked before waits with its output only.
+                let wanted_room = flags.has(Flags::WANTS_ROOM);
+                flags.clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
                 self.output_before = self.output.len();
                 self.shared.stats.enter(Callback::Input, self.token.slot);
                 let mut cx = Context {
@@ -280,9 +284,17 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
                 self.shared.stats.leave();
                 assert!(used <= filled - taken, "a handler took {used} bytes of {}", filled - taken);
                 taken += used;
+                let flags = &mut self.entry.control.flags;
+                let asked_for_room = flags.has(Flags::WANTS_ROOM);
+                if wanted_room {
+                    flags.set(Flags::WANTS_ROOM);
+                }
                 if used == 0 {
-                    let flags = &mut self.entry.control.flags;
-                    if flags.has(Flags::PAUSED.or(Flags::WANTS_ROOM).or(Flags::NO_MORE_MESSAGES)) {
+                    if asked_for_room {
+                        flags.set(Flags::INPUT_WAITS);
+                        return taken;
+                    }
+                    if flags.has(Flags::PAUSED.or(Flags::NO_MORE_MESSAGES)) {
                         return taken;
                     }
                     flags.clear(Flags::UNPARSED);
@@ -308,7 +320,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
     fn may_offer_more(&self, taken: usize, filled: usize) -> bool {
         let flags = self.entry.control.flags;
-        taken < filled && self.messages_left > 0 && flags.has(Flags::UNPARSED) && !flags.has(Flags::HELD.or(Flags::WANTS_ROOM))
+        taken < filled && self.messages_left > 0 && flags.has(Flags::UNPARSED) && !flags.has(Flags::HELD.or(Flags::INPUT_WAITS))
     }
 
     /// Calls `room` if it is wanted and everything said so far is in the kernel's hands. False when there is nothing to do.
@@ -318,7 +330,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         if !flags.has(Flags::WANTS_ROOM) || !self.has_room() || self.write_left_bytes == 0 {
             return false;
         }
-        self.flags().clear(Flags::WANTS_ROOM);
+        self.flags().clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
         self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         if self.output.len() == 0 {
             // All the room there is was not enough: asking again would spin. The handler has to wait for something else.
