@@ -11,8 +11,6 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX};
-use crate::config::JOB_DEADLINE;
-use crate::connection::HttpSettings;
 use crate::http::{Method, Request, Response};
 use crate::metrics::{CONTENT_TYPE, Metrics};
 use crate::monitor::{LoopView, Monitor};
@@ -73,12 +71,6 @@ pub fn reactor_config() -> reactor::Config {
         ..Limits::default()
     };
     reactor::Config { limits, policy: Policy::default() }
-}
-
-/// HTTP on the admin port: the defaults.
-#[must_use]
-pub fn http_settings() -> HttpSettings {
-    HttpSettings { job_deadline: JOB_DEADLINE, ..HttpSettings::default() }
 }
 
 fn state(monitor: &Monitor) -> Value {

@@ -33,7 +33,7 @@ pub struct Args {
     pub loops: u32,
 
     /// Worker threads for jobs. Default: the cores that the loops leave, at least two.
-    #[arg(long, env = "SERVER_WORKERS", value_name = "N", default_value_t = default_workers(), value_parser = clap::value_parser!(u32).range(2..=4096))]
+    #[arg(long, env = "SERVER_WORKERS", value_name = "N", default_value_t = default_workers(), value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: u32,
 
     /// Jobs that may wait for a worker. One more is answered 503 with Retry-After.

@@ -6,7 +6,7 @@
 use reactor::listen::descriptors::{DESCRIPTORS_RESERVED, fit_connections, raise_descriptor_limit};
 
 use crate::config::{CONNECTIONS_MAX, Config};
-use crate::connection::HttpHandler;
+use crate::connection::{Conn, HttpHandler};
 use crate::process;
 use crate::routes::Routes;
 use crate::units::Size;
@@ -70,17 +70,17 @@ pub const ADMIN_REFUSALS_MAX: u32 = 8;
 const DESCRIPTORS_PER_LOOP: u64 = 5;
 /// A file that a job reads, or the two sockets of a resolver (UDP, then TCP when the answer is long).
 const DESCRIPTORS_PER_WORKER: u64 = 2;
-/// Slot, protocol state and timer links of one connection: DESIGN's promise, which the reactor asserts when it is compiled.
-const CONNECTION_BYTES: u64 = 256;
+/// Slot, protocol state and timer link of one connection; `connection.rs` asserts that they are at most 192 bytes.
+const CONNECTION_BYTES: u64 = reactor::state_bytes::<Conn>() as u64;
 /// What a channel adds to each message: its stamp and padding.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
-/// What a waiting job costs: a boxed closure and its way back (worker-pool `Limits::queue_jobs_max`: the job and about 100 bytes).
+/// Allowed for a waiting job: a boxed closure, its way back, and what the pool adds (worker-pool `Limits::queue_jobs_max`: about 100 bytes).
 const JOB_BYTES: u64 = 512;
-/// Of a thread's stack of 2 MiB, what is ever touched.
+/// Allowed for what a thread touches of its 2 MiB of stack.
 const STACK_BYTES: u64 = 128 << 10;
 /// main, admin, watchdog, log, signals.
 const OTHER_THREADS: u64 = 5;
-/// The program itself, its tables and its log queue; measured with `--connections-max 16` at rest: under 8 MiB.
+/// Allowed for the program itself, its tables and its log queue. At rest all of it together is resident with under 8 MiB.
 const PROGRAM_BYTES: u64 = 16 << 20;
 
 impl Budget {
@@ -184,7 +184,7 @@ fn memory(config: &Config, connections_max: u32) -> Vec<Item> {
             loops * 3 * u64::from(limits.buffer_bytes_max),
             "each loop: one to read into, one to write from, one lease in hand",
         ),
-        item("connections", slots * CONNECTION_BYTES, "slot, protocol state and timer links: at most 256 bytes each"),
+        item("connections", slots * CONNECTION_BYTES, "slot, protocol state and timer link: at most 192 bytes each"),
         item("mailboxes", loops * u64::from(limits.mail_max) * mail_bytes, "room for the result of every job in flight, in each loop"),
         item("job queue", u64::from(config.pool.limits.queue_jobs_max) * JOB_BYTES, "waiting jobs; --queue-jobs-max"),
         item("admin port", 4 * (64 << 10) + (1 << 20), "its buffers and one page of metrics"),

@@ -53,7 +53,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
     let connections = budget.map_or_else(|| "-".to_owned(), |budget| budget.connections_of(0).to_string());
     let buffer_memory = config.buffer_memory_bytes_max / u64::from(config.loops);
     vec![
-        ("connections", connections, "its share of --connections-max; one descriptor and 256 bytes each"),
+        ("connections", connections, "its share of --connections-max; one descriptor and at most 192 bytes each"),
         ("refusals", limits.refusals_max.to_string(), "beyond that: accepted, told 503, closed"),
         ("buffer memory", Size(buffer_memory).to_string(), "its share of --buffer-memory-max; the oldest unfinished request gives way"),
         ("buffer", bytes(limits.buffer_bytes_max), "scratch and largest lease; --buffer-bytes-max"),

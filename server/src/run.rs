@@ -55,10 +55,22 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// One line on stderr. A closed stderr is no reason to panic.
+/// One line on stderr. Neither a closed stderr nor a full one keeps a process that is ending: it is written by a thread that is waited
+/// for only so long.
 pub(crate) fn complain(complaint: &str) {
-    let _ = writeln!(io::stderr(), "server: {complaint}");
+    let line = format!("server: {complaint}\n");
+    let (written, done) = sync_channel(1);
+    let write = move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = written.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = done.recv_timeout(COMPLAINT_MAX);
+    }
 }
+
+/// How long a complaint may take. Only a pipe that nobody reads needs more than a moment.
+const COMPLAINT_MAX: Duration = Duration::from_secs(1);
 
 /// Why a server did not start, or ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,7 +332,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
     let plan = Plan {
         name: "admin".to_owned(),
         config: admin::reactor_config(),
-        http: admin::http_settings(),
+        http: HttpSettings::default(),
         listener: Some(listener),
         wakes: ListenerWakes::All,
         pool,
