@@ -58,6 +58,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn accept_waiting(&mut self) {
         let mut budget = self.shared.limits.accepts_per_turn_max;
         for index in 0..self.listeners.len() {
+            if self.listeners[index].paused_until.is_some_and(|until| until <= self.shared.now) {
+                self.listeners[index].paused_until = None;
+                // Another thread may have had the spare, and have given it back since.
+                self.os.hold_spare();
+            }
             while budget > 0 && self.may_accept(index) {
                 budget -= 1;
                 self.accept_one(index);
@@ -107,9 +112,19 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         // One descriptor was kept for this: use it to tell one client, whose close brings it back and lets the next be told. Another
         // thread may snatch it in between; then the pause alone must do.
         if self.os.release_spare() {
-            let Some(socket) = self.listeners[index].socket.as_mut() else { return };
-            if let Ok((stream, peer)) = self.os.accept(socket) {
-                self.admit(stream, Origin::Accepted { peer, listener: index }, true);
+            let listener = &mut self.listeners[index];
+            let Some(socket) = listener.socket.as_mut() else { return };
+            match self.os.accept(socket) {
+                Ok((stream, peer)) => self.admit(stream, Origin::Accepted { peer, listener: index }, true),
+                Err(e) => {
+                    if e.kind() == io::ErrorKind::WouldBlock {
+                        // accept(2) wants a descriptor before it looks into the queue: EMFILE does not say that somebody waits.
+                        listener.ready = false;
+                        listener.paused_until = None;
+                    }
+                    // Not kept, it would serve the next client, and all after that one would wait in silence.
+                    self.os.hold_spare();
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! The test binary runs itself again, with one test's name and [`ROLE`] set; that test then plays the server. The server's first line on
 //! stdout is its address; it ends when its stdin does, so it cannot outlive the test.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -43,6 +43,16 @@ impl Server {
     /// The next thing that the server says, of the kind `what value`.
     pub fn hear(&mut self, what: &str) -> String {
         word_after(&mut self.stdout, what)
+    }
+
+    /// Gives the server an order: a line on its stdin.
+    pub fn say(&mut self, order: &str) {
+        writeln!(self.stdin.as_mut().expect("the server's stdin is open"), "{order}").expect("the server reads its stdin");
+    }
+
+    /// Tells the server to end; what it says then can still be heard.
+    pub fn close_stdin(&mut self) {
+        self.stdin.take();
     }
 
     /// The server's process.
