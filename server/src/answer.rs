@@ -14,9 +14,9 @@ pub enum Answer {
     Now(Response),
     /// This response at that time, or at the request timeout if that is earlier. No thread waits for it.
     At(Instant, Response),
-    /// What a worker finds out. A refused job becomes 503 with Retry-After.
+    /// What a worker finds out. A refused job becomes 503 with Retry-After, one that panics 500, and one whose deadline passes 504.
     Job(Work<Answer>),
-    /// The body first, then what the sink says.
+    /// The body first, then what the sink says. Where there is none, or it has been read already, the sink is asked at once.
     Read(Box<dyn BodySink>),
     /// A response that is made while it is sent, pulled when there is room.
     Stream {
@@ -29,10 +29,11 @@ pub enum Answer {
 
 /// Takes a request body, piece by piece as it arrives.
 pub trait BodySink: Send {
-    /// Takes from the front of `piece` and returns how many bytes. All of the pieces together are at most `body_bytes_max`.
+    /// Takes a piece and returns how many bytes of it. All of the pieces together are at most `body_bytes_max`. Less than the whole piece
+    /// means: enough. Then [`BodySink::end`] follows at once, and the connection closes after its answer.
     fn take(&mut self, piece: &[u8]) -> usize;
 
-    /// The body is complete.
+    /// The body is complete, or it was enough, or there was none.
     fn end(self: Box<Self>) -> Answer;
 }
 
@@ -42,14 +43,28 @@ pub trait StreamSource: Send {
     /// rare, and that is the backpressure.
     fn pull(&mut self, room: &mut [u8], now: Instant) -> (usize, Pulled);
 
-    /// A piece of the request's body, while the response is already streaming. Returns how many bytes were taken from its front; after
-    /// less than all, no more comes before the next [`StreamSource::pull`]. By default the body is read and forgotten.
+    /// The pool did not take the job of a [`Pulled::Job`], and has dropped it; it expects room after `retry_after`. What is next? By default
+    /// the stream breaks: its head has gone out, and it is too late for 503.
+    fn job_refused(&mut self, retry_after: Duration, now: Instant) -> Pulled {
+        let _ = (retry_after, now);
+        Pulled::Broken
+    }
+
+    /// Whether the request's body goes to [`StreamSource::body`], while the response is already streaming. If not, it is read and dropped
+    /// before the response when it is small, and given up when it is not. Asked once, at the beginning.
+    fn wants_body(&self) -> bool {
+        false
+    }
+
+    /// A piece of the request's body. Returns how many bytes were taken from its front. Called only when there is room for at least one;
+    /// a last piece may be empty.
     fn body(&mut self, piece: &[u8], last: bool) -> usize {
         let _ = last;
         piece.len()
     }
 
-    /// How many bytes of body [`StreamSource::body`] would take now.
+    /// How many bytes of body [`StreamSource::body`] would take now. At 0 the body stays in the kernel until a [`StreamSource::pull`] has
+    /// made room.
     fn body_room_bytes(&self) -> usize {
         usize::MAX
     }
@@ -59,7 +74,7 @@ pub trait StreamSource: Send {
 pub enum Pulled {
     /// There is more: pull again when there is room.
     More,
-    /// These bytes come next, from a worker; then pull again.
+    /// These bytes come next, from a worker; then pull again. See [`StreamSource::job_refused`].
     Job(Work<Vec<u8>>),
     /// Pull again at that time.
     At(Instant),
@@ -67,7 +82,8 @@ pub enum Pulled {
     Wait,
     /// That was all.
     End,
-    /// There should be more and will not be. The connection closes short, so that the peer can tell.
+    /// There should be more and will not be. The connection closes short: the peer can tell by the length or by the last chunk that is
+    /// missing. (An HTTP/1.0 peer that was promised no length cannot.)
     Broken,
 }
 

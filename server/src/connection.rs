@@ -10,8 +10,8 @@ use reactor::{CloseReason, Context, Handler, Mailer, Origin, Pressure};
 use worker_pool::Submitter;
 
 use crate::dispatch::{Dispatcher, Mail, Placement, RequestJob};
-use crate::exchange::{Exchange, State};
-use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Response, Step};
+use crate::exchange::Exchange;
+use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Refusal, Response, Step};
 use crate::http_stats::HttpStats;
 use crate::service::Service;
 
@@ -41,7 +41,7 @@ impl Default for Timeouts {
 }
 
 /// All choices and limits of the HTTP side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Sizes.
     pub limits: HttpLimits,
@@ -52,6 +52,23 @@ pub struct HttpSettings {
     /// Where jobs run.
     pub placement: Placement,
 }
+
+impl Default for HttpSettings {
+    fn default() -> HttpSettings {
+        HttpSettings {
+            limits: HttpLimits::default(),
+            timeouts: Timeouts::default(),
+            job_deadline: JOB_DEADLINE_DEFAULT,
+            placement: Placement::default(),
+        }
+    }
+}
+
+/// Far longer than the pool lets a job wait, shorter than the patience of most clients (curl has none, browsers minutes, proxies 30 to 60 s).
+const JOB_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A refusal fits this: about 150 bytes of head, and its reason.
+const REFUSAL_BYTES_MAX: usize = 512;
 
 /// HTTP on one loop: a service and everything that its connections share.
 pub struct HttpHandler<S> {
@@ -73,8 +90,10 @@ pub struct Conn {
     pub(crate) machine: Machine,
     /// A head has begun and its deadline runs.
     in_head: bool,
-    /// Counts the exchanges: a result that names another one is late.
-    pub(crate) serial: u32,
+    /// Counted in [`HttpStats::in_flight`]: whatever ends the exchange, a panic included, counts it out once.
+    pub(crate) in_flight: bool,
+    /// Counts the jobs: the result of any but the last one is late.
+    pub(crate) job_serial: u32,
     pub(crate) exchange: Option<Box<Exchange>>,
 }
 
@@ -107,26 +126,33 @@ impl<S: Service> HttpHandler<S> {
     #[inline]
     pub(crate) fn rest(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         conn.in_head = false;
-        let idle = if self.draining { self.settings.timeouts.drain_idle } else { self.idle_spread[cx.token().slot() as usize % 8] };
-        cx.deadline(Some(cx.now() + idle));
+        cx.deadline(Some(cx.now() + self.idle_spread[cx.token().slot() as usize % 8]));
     }
 
-    fn refuse(&mut self, conn: &mut Conn, refusal: crate::http::Refusal, cx: &mut Context<'_>) {
+    /// Answers what the machine refuses. False if there is no room for that yet: the machine will refuse again.
+    #[cold]
+    fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, cx: &mut Context<'_>) -> bool {
+        if cx.room() < REFUSAL_BYTES_MAX {
+            cx.want_room();
+            return false;
+        }
         self.stats.refusals(refusal).add(1);
         log::debug!("refused reason={} status={}", refusal.label(), refusal.status());
-        if conn.exchange.take().is_some_and(|exchange| exchange.has_begun_to_answer()) {
-            // The body turned out to be broken while its answer was already on the way: the answer must not look complete.
-            self.stats.broken_streams.add(1);
-            self.stats.in_flight.sub(1);
-            return cx.abort();
-        }
-        self.say_and_close(conn, Response::text(refusal.label()).status(refusal.status()), cx);
+        self.fail(conn, Response::text(refusal.label()).status(refusal.status()), cx);
+        true
     }
 
-    /// A last response, outside of any exchange.
-    pub(crate) fn say_and_close(&mut self, conn: &mut Conn, response: Response, cx: &mut Context<'_>) {
-        if conn.exchange.take().is_some() {
-            self.stats.in_flight.sub(1);
+    /// Ends the connection with a last response, outside of any exchange. Where an answer has begun already, nothing more can be said:
+    /// the connection closes short, so that what was sent does not look complete.
+    pub(crate) fn fail(&mut self, conn: &mut Conn, response: Response, cx: &mut Context<'_>) {
+        let exchange = conn.exchange.take();
+        self.count_out(conn);
+        if let Some(exchange) = exchange {
+            exchange.call_off();
+            if exchange.has_begun_to_answer() {
+                self.stats.broken_streams.add(1);
+                return cx.abort();
+            }
         }
         conn.machine.close_after_response();
         let response = response.close();
@@ -151,7 +177,7 @@ impl<S: Service> Handler for HttpHandler<S> {
     fn opened(&mut self, _origin: Origin, cx: &mut Context<'_>) -> Conn {
         // Absolute from the start: a client that connects and says nothing is as slow as one that dribbles.
         cx.deadline(Some(cx.now() + cx.spread(self.settings.timeouts.header)));
-        Conn { machine: Machine::new(), in_head: true, serial: 0, exchange: None }
+        Conn { machine: Machine::new(), in_head: true, in_flight: false, job_serial: 0, exchange: None }
     }
 
     #[inline]
@@ -160,12 +186,19 @@ impl<S: Service> Handler for HttpHandler<S> {
         match step {
             Step::Request(request) => {
                 conn.in_head = false;
+                if self.draining {
+                    conn.machine.close_after_response();
+                }
                 let answer = self.service.call(&request, cx.now());
-                self.begin(conn, answer, request.body, request.expect_continue, cx);
+                self.begin(conn, answer, request.body, used == input.len(), cx);
                 used
             }
             Step::NeedBytes => {
-                self.need_bytes(conn, used < input.len(), cx);
+                if used < input.len() && conn.exchange.is_none() && !conn.in_head {
+                    // A head has begun, and from here on its deadline is absolute.
+                    conn.in_head = true;
+                    cx.deadline(Some(cx.now() + self.settings.timeouts.header));
+                }
                 used
             }
             Step::Body { piece, last } => used + self.body(conn, piece, last, cx),
@@ -174,8 +207,11 @@ impl<S: Service> Handler for HttpHandler<S> {
                 used
             }
             Step::Refuse(refusal) => {
-                self.refuse(conn, refusal, cx);
-                used
+                if self.refuse(conn, refusal, cx) {
+                    used
+                } else {
+                    0
+                }
             }
         }
     }
@@ -185,18 +221,8 @@ impl<S: Service> Handler for HttpHandler<S> {
             AtEnd::Clean | AtEnd::Closed => cx.close(),
             // Half-closed: it still reads, and its answer is under way.
             AtEnd::Answering => conn.machine.close_after_response(),
-            AtEnd::InsideHead => self.say_and_close(conn, Response::text("incomplete request\n").status(400), cx),
-            AtEnd::InsideBody => match conn.exchange.take() {
-                Some(exchange) if exchange.has_begun_to_answer() => {
-                    self.stats.in_flight.sub(1);
-                    self.stats.broken_streams.add(1);
-                    cx.abort();
-                }
-                exchange => {
-                    conn.exchange = exchange;
-                    self.say_and_close(conn, Response::text("incomplete body\n").status(400), cx);
-                }
-            },
+            AtEnd::InsideHead => self.fail(conn, Response::text("incomplete request\n").status(400), cx),
+            AtEnd::InsideBody => self.fail(conn, Response::text("incomplete body\n").status(400), cx),
         }
     }
 
@@ -205,7 +231,8 @@ impl<S: Service> Handler for HttpHandler<S> {
     }
 
     fn mail(&mut self, conn: &mut Conn, mail: Mail, cx: &mut Context<'_>) {
-        if conn.serial == mail.exchange && conn.exchange.is_some() {
+        let expected = conn.exchange.as_ref().is_some_and(|exchange| exchange.waits_for_job());
+        if expected && conn.job_serial == mail.serial {
             self.job_ended(conn, mail.outcome, cx);
         } else {
             self.stats.late_results.add(1);
@@ -225,7 +252,7 @@ impl<S: Service> Handler for HttpHandler<S> {
                 // It never said anything: there is nothing to answer.
                 cx.close();
             } else {
-                self.say_and_close(conn, Response::text("request head too slow\n").status(408), cx);
+                self.fail(conn, Response::text("request head too slow\n").status(408), cx);
             }
         } else {
             self.stats.idle_timeouts.add(1);
@@ -237,14 +264,20 @@ impl<S: Service> Handler for HttpHandler<S> {
         match pressure {
             Pressure::ConnectionsMax => {
                 let busy = Response::text("too many connections\n").status(503).with_header("Retry-After", "1");
-                self.say_and_close(conn, busy, cx);
+                self.fail(conn, busy, cx);
             }
-            Pressure::BufferMemory => self.say_and_close(conn, Response::text("request too slow\n").status(408), cx),
+            // The oldest unfinished input: a request that dribbles in, or requests that wait behind the one that is being answered.
+            Pressure::BufferMemory if conn.exchange.as_ref().is_some_and(|exchange| !exchange.is_reading()) => {
+                self.fail(conn, Response::text("out of memory\n").status(503).with_header("Retry-After", "1"), cx);
+            }
+            Pressure::BufferMemory => self.fail(conn, Response::text("request too slow\n").status(408), cx),
             Pressure::Draining => {
+                // Whatever is answered from now on says so.
                 self.draining = true;
-                // Whatever is answered from now on says so. An idle connection is served for a little longer: its request may be under way.
                 conn.machine.close_after_response();
-                if conn.exchange.is_none() && !conn.in_head {
+                if conn.exchange.is_none() && conn.machine.ended() == AtEnd::Clean {
+                    // Served for a little longer: its request may be on the way already.
+                    conn.in_head = false;
                     cx.deadline(Some(cx.now() + self.settings.timeouts.drain_idle));
                 }
             }
@@ -252,38 +285,13 @@ impl<S: Service> Handler for HttpHandler<S> {
     }
 
     fn panicked(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let begun = conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer());
-        if begun {
-            cx.abort();
-        } else {
-            self.say_and_close(conn, Response::text("internal error\n").status(500), cx);
-        }
+        self.fail(conn, Response::text("internal error\n").status(500), cx);
     }
 
     fn closed(&mut self, mut conn: Conn, _reason: CloseReason) {
+        self.count_out(&mut conn);
         if let Some(exchange) = conn.exchange.take() {
-            self.stats.in_flight.sub(1);
             exchange.call_off();
-        }
-    }
-}
-
-impl<S: Service> HttpHandler<S> {
-    #[inline]
-    fn need_bytes(&mut self, conn: &mut Conn, head_begun: bool, cx: &mut Context<'_>) {
-        match &conn.exchange {
-            None => {
-                if head_begun && !conn.in_head {
-                    conn.in_head = true;
-                    cx.deadline(Some(cx.now() + self.settings.timeouts.header));
-                }
-            }
-            Some(exchange) => {
-                // The service wants the body and the peer waits to be asked for it (RFC 9110 section 10.1.1).
-                if matches!(exchange.state, State::Reading(_) | State::Streaming(_)) && conn.machine.take_continue() {
-                    cx.write(crate::http::CONTINUE);
-                }
-            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Loop or pool? Where a job runs, and how its result finds the way back.
 //!
 //! Room in the mailbox is reserved before the job is offered, so that its completion can neither block nor be lost. The result names
-//! the exchange it is for: a connection's second request must never get the first one's answer. Read next: `exchange.rs`.
+//! the job of the connection that it comes from: a connection's second request must never get the first one's answer. Read next:
+//! `exchange.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,8 @@ pub enum Placement {
 
 /// What comes back to a connection.
 pub struct Mail {
-    /// Which exchange of the connection asked.
-    pub exchange: u32,
+    /// Which of the connection's jobs this is from, counted from 1.
+    pub serial: u32,
     /// What became of the job.
     pub outcome: Outcome<JobOutput>,
 }
@@ -40,7 +41,7 @@ pub enum JobOutput {
 pub struct RequestJob {
     work: Option<Run<JobOutput>>,
     reply: Reserved<Mail>,
-    exchange: u32,
+    serial: u32,
 }
 
 impl Job for RequestJob {
@@ -53,18 +54,26 @@ impl Job for RequestJob {
 
     fn complete(self, outcome: Outcome<JobOutput>) {
         // Given back only if the loop has ended, and then nobody is left to answer.
-        drop(self.reply.send(Mail { exchange: self.exchange, outcome }));
+        drop(self.reply.send(Mail { serial: self.serial, outcome }));
     }
 }
 
 /// What became of an offer.
 pub(crate) enum Dispatched {
-    /// A worker will run it; the flag calls it off.
-    Admitted(CancelFlag),
+    /// A worker will run it.
+    Admitted(Admitted),
     /// It has run here.
     Ran(JobOutput),
     /// The server is full. Asking again makes sense after this time.
     Refused(Duration),
+}
+
+/// A job that somebody waits for.
+pub(crate) struct Admitted {
+    /// Calls it off.
+    pub(crate) cancel: CancelFlag,
+    /// When its result is of no use any more.
+    pub(crate) deadline: Instant,
 }
 
 /// The way from one loop to the pool.
@@ -77,12 +86,13 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// Finds a place for a job. Never waits.
-    pub(crate) fn dispatch<T>(&self, work: Work<T>, into: fn(T) -> JobOutput, to: Token, exchange: u32, now: Instant) -> Dispatched
+    pub(crate) fn dispatch<T>(&self, work: Work<T>, into: fn(T) -> JobOutput, to: Token, serial: u32, now: Instant) -> Dispatched
     where
         T: 'static,
     {
         let Work { class, deadline, run } = work;
-        let terms = Terms { class, deadline: Some(now + deadline.unwrap_or(self.job_deadline)), cancel: CancelFlag::new() };
+        let deadline = now + deadline.unwrap_or(self.job_deadline);
+        let terms = Terms { class, deadline: Some(deadline), cancel: CancelFlag::new() };
         match self.placement {
             Placement::Pool => {}
             Placement::Loop => return Dispatched::Ran(into(run(&Checkpoint::detached(&terms)))), // MISTAKE(loop-stall): while the job runs here, no other connection of this loop is read, answered or timed out.
@@ -92,8 +102,8 @@ impl Dispatcher {
         };
         let cancel = terms.cancel.clone();
         let work: Run<JobOutput> = Box::new(move |checkpoint| into(run(checkpoint)));
-        match self.pool.try_submit(RequestJob { work: Some(work), reply, exchange }, terms, now) {
-            Ok(()) => Dispatched::Admitted(cancel),
+        match self.pool.try_submit(RequestJob { work: Some(work), reply, serial }, terms, now) {
+            Ok(()) => Dispatched::Admitted(Admitted { cancel, deadline }),
             // The job is dropped here, and with it the room for its completion is given back.
             Err(rejected) => Dispatched::Refused(rejected.retry_after),
         }

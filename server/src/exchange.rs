@@ -1,26 +1,36 @@
 //! One request and its answer, from the head to the last byte: what is kept while it is under way, and every step of it.
 //!
-//! An answer that fits the room never gets here: it is written at once. Read next: `streaming.rs`, the answers made while they are sent.
+//! An answer that is there at once and fits the room never gets here. Read next: `sending.rs`, the whole responses; `streaming.rs`, those
+//! made while they are sent.
 
 use std::time::{Duration, Instant};
 
 use reactor::Context;
-use worker_pool::{CancelFlag, Outcome};
+use worker_pool::Outcome;
 
 use crate::answer::{Answer, BodySink};
 use crate::connection::{Conn, HttpHandler};
-use crate::dispatch::{Dispatched, JobOutput};
-use crate::http::{BodyKind, Response};
+use crate::dispatch::{Admitted, Dispatched, JobOutput};
+use crate::http::{BodyKind, CONTINUE, Response};
+use crate::sending::Sending;
 use crate::service::Service;
 use crate::streaming::Streaming;
 
 /// An answer under way.
 pub(crate) struct Exchange {
+    pub(crate) times: Times,
+    pub(crate) state: State,
+}
+
+/// What holds for an exchange from its first state to its last.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
     /// When the head was read.
     pub(crate) started: Instant,
     /// When it must be over: absolute, whatever progress it makes.
     pub(crate) request_by: Instant,
-    pub(crate) state: State,
+    /// The peer holds the body back until it gets 100 Continue, which is not written yet.
+    pub(crate) continue_due: bool,
 }
 
 /// What it waits for.
@@ -28,20 +38,13 @@ pub(crate) enum State {
     /// A time.
     Later(Instant, Response),
     /// A worker.
-    Working(CancelFlag),
+    Working(Admitted),
     /// The request's body.
     Reading(Box<dyn BodySink>),
     /// Room for a whole response.
     Sending(Sending),
     /// Room, or whatever the source waits for.
     Streaming(Streaming),
-}
-
-/// A whole response of which a part is sent.
-pub(crate) struct Sending {
-    response: Response,
-    head_sent: bool,
-    sent_bytes: usize,
 }
 
 /// Body that an answer does not need is read and dropped if it is at most this long; beyond, the connection closes after the answer.
@@ -66,15 +69,29 @@ impl Exchange {
     pub(crate) fn has_begun_to_answer(&self) -> bool {
         match &self.state {
             State::Later(..) | State::Working(_) | State::Reading(_) => false,
-            State::Sending(sending) => sending.head_sent,
+            State::Sending(sending) => sending.has_begun(),
             State::Streaming(streaming) => streaming.has_begun(),
         }
+    }
+
+    /// Whether the result of a job is due.
+    pub(crate) fn waits_for_job(&self) -> bool {
+        match &self.state {
+            State::Working(_) => true,
+            State::Streaming(streaming) => streaming.waits_for_job(),
+            State::Later(..) | State::Reading(_) | State::Sending(_) => false,
+        }
+    }
+
+    /// Whether the request's body is what it waits for.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.state, State::Reading(_))
     }
 
     /// Nobody waits for it any more.
     pub(crate) fn call_off(&self) {
         match &self.state {
-            State::Working(cancel) => cancel.cancel(),
+            State::Working(job) => job.cancel.cancel(),
             State::Streaming(streaming) => streaming.call_off(),
             State::Later(..) | State::Reading(_) | State::Sending(_) => {}
         }
@@ -82,172 +99,111 @@ impl Exchange {
 }
 
 impl<S: Service> HttpHandler<S> {
-    /// The service has answered a head.
+    /// The service has answered a head. `nothing_follows`: of the body, nothing has arrived yet.
     #[inline]
-    pub(crate) fn begin(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, expect_continue: bool, cx: &mut Context<'_>) {
-        self.stats.in_flight.add(1);
+    pub(crate) fn begin(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
         if body == BodyKind::None
             && let Answer::Now(response) = answer
         {
             // The common case: nothing to keep, nothing to allocate.
             return self.respond(conn, response, cx.now(), cx);
         }
-        self.begin_exchange(conn, answer, body, expect_continue, cx);
+        self.begin_exchange(conn, answer, body, nothing_follows, cx);
     }
 
-    fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, expect_continue: bool, cx: &mut Context<'_>) {
+    fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
+        self.count_in(conn);
         let started = cx.now();
-        conn.serial = conn.serial.wrapping_add(1);
-        let request_by = started + self.settings.timeouts.request;
-        cx.deadline(Some(request_by));
-        let answer = match answer {
-            answer @ (Answer::Read(_) | Answer::Stream { .. }) => answer,
-            answer => match body {
-                BodyKind::None => answer,
-                BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !expect_continue => {
-                    Answer::Read(Box::new(Unwanted(Some(answer))))
-                }
-                BodyKind::Length(_) | BodyKind::Chunked => {
-                    conn.machine.give_up_body();
-                    answer
-                }
-            },
+        let mut times = Times { started, request_by: started + self.settings.timeouts.request, continue_due: false };
+        cx.deadline(Some(times.request_by));
+        // RFC 9110 section 10.1.1: only a peer that has sent nothing of the body yet waits to be asked for it.
+        let waits = nothing_follows && conn.machine.take_continue();
+        let wanted = match &answer {
+            Answer::Read(_) => true,
+            Answer::Stream { source, .. } => source.wants_body(),
+            Answer::Now(_) | Answer::At(..) | Answer::Job(_) => false,
         };
-        self.carry_out(conn, answer, started, request_by, cx);
+        let answer = match body {
+            BodyKind::None => answer,
+            BodyKind::Length(_) | BodyKind::Chunked if wanted => {
+                times.continue_due = waits;
+                answer
+            }
+            BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !waits => Answer::Read(Box::new(Unwanted(Some(answer)))),
+            BodyKind::Length(_) | BodyKind::Chunked => {
+                conn.machine.give_up_body();
+                answer
+            }
+        };
+        self.carry_out(conn, answer, times, cx);
     }
 
     /// Any answer, of a service, of a job or at the end of a body.
-    fn carry_out(&mut self, conn: &mut Conn, answer: Answer, started: Instant, request_by: Instant, cx: &mut Context<'_>) {
+    fn carry_out(&mut self, conn: &mut Conn, answer: Answer, times: Times, cx: &mut Context<'_>) {
         let state = match answer {
-            Answer::Now(response) => return self.respond(conn, response, started, cx),
+            Answer::Now(response) => return self.respond(conn, response, times.started, cx),
             Answer::At(at, response) => {
                 cx.pause();
-                cx.deadline(Some(at.min(request_by)));
+                cx.deadline(Some(at.min(times.request_by)));
                 State::Later(at, response)
             }
+            // There is none, or it has been read: waiting for it would be waiting for ever.
+            Answer::Read(sink) if !conn.machine.is_in_body() => return self.carry_out(conn, sink.end(), times, cx),
             Answer::Read(sink) => State::Reading(sink),
             Answer::Job(work) => {
                 cx.pause();
-                match self.dispatcher.dispatch(work, JobOutput::Answer, cx.token(), conn.serial, cx.now()) {
-                    Dispatched::Admitted(cancel) => State::Working(cancel),
-                    Dispatched::Ran(JobOutput::Answer(answer)) => return self.carry_out(conn, answer, started, request_by, cx),
+                conn.job_serial = conn.job_serial.wrapping_add(1);
+                match self.dispatcher.dispatch(work, JobOutput::Answer, cx.token(), conn.job_serial, cx.now()) {
+                    Dispatched::Admitted(job) => {
+                        cx.deadline(Some(job.deadline.min(times.request_by)));
+                        State::Working(job)
+                    }
+                    Dispatched::Ran(JobOutput::Answer(answer)) => return self.carry_out(conn, answer, times, cx),
                     Dispatched::Ran(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
                     Dispatched::Refused(retry_after) => {
                         let response = self.busy(retry_after);
-                        return self.respond(conn, response, started, cx);
+                        return self.respond(conn, response, times.started, cx);
                     }
                 }
             }
             Answer::Stream { head, source } => State::Streaming(Streaming::new(head, source)),
         };
-        let streams = matches!(state, State::Streaming(_));
-        conn.exchange = Some(Box::new(Exchange { started, request_by, state }));
-        if streams {
-            self.pump(conn, cx);
-        }
+        conn.exchange = Some(Box::new(Exchange { times, state }));
+        self.go_on(conn, cx);
     }
 
-    /// 503, with a time to come back that differs from client to client: those refused together must not return together.
-    fn busy(&mut self, retry_after: Duration) -> Response {
-        self.stats.jobs_refused.add(1);
-        // xorshift32 (Marsaglia 2003): jitter, not secrecy.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        let seconds = retry_after.as_secs() + 1 + u64::from(self.random % 3);
-        let response = Response::text("busy\n").status(503);
-        response.header("Retry-After", seconds.to_string()).unwrap_or_else(|_| Response::empty(503))
-    }
-
-    /// Writes a whole response: at once if it fits, in pieces as there is room if not.
-    #[inline]
-    fn respond(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
-        if response.closes() {
-            conn.machine.close_after_response();
-        }
-        let plan = conn.machine.response_plan();
-        let date = self.date.bytes(cx.now());
-        let mut output = cx.output();
-        if let Some(n) = response.encode_head(&plan, date, output.spare_mut()) {
-            let body = response.body_to_send(&plan);
-            if n + body.len() <= output.room() {
-                output.advance(n);
-                output.write(body);
-                return self.complete(conn, response.status_code(), started, cx);
-            }
-        }
-        self.respond_in_pieces(conn, response, started, cx);
-    }
-
-    #[cold]
-    fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
-        cx.pause();
-        let request_by = conn.exchange.as_ref().map_or(started + self.settings.timeouts.request, |exchange| exchange.request_by);
-        cx.deadline(Some(request_by));
-        let state = State::Sending(Sending { response, head_sent: false, sent_bytes: 0 });
-        conn.exchange = Some(Box::new(Exchange { started, request_by, state }));
-        self.send_more(conn, cx);
-    }
-
-    fn send_more(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let plan = conn.machine.response_plan();
-        let Some(exchange) = conn.exchange.as_mut() else { return };
-        let started = exchange.started;
-        let State::Sending(sending) = &mut exchange.state else { return };
-        let mut output = cx.output();
-        if !sending.head_sent {
-            match sending.response.encode_head(&plan, self.date.bytes(started), output.spare_mut()) {
-                Some(n) => output.advance(n),
-                None => return cx.want_room(),
-            }
-            sending.head_sent = true;
-        }
-        let body = sending.response.body_to_send(&plan);
-        sending.sent_bytes += output.write(&body[sending.sent_bytes..]);
-        if sending.sent_bytes < body.len() {
-            return cx.want_room();
-        }
-        let status = sending.response.status_code();
-        self.complete(conn, status, started, cx);
-    }
-
-    /// The last byte of the response is written; the request was read whole or given up.
-    #[inline]
-    pub(crate) fn complete(&mut self, conn: &mut Conn, status: u16, started: Instant, cx: &mut Context<'_>) {
-        conn.exchange = None;
-        self.stats.in_flight.sub(1);
-        self.stats.responded(status);
-        self.stats.duration.record(cx.now().saturating_duration_since(started));
-        conn.machine.answered();
-        if conn.machine.persists() {
-            cx.resume();
-            self.rest(conn, cx);
-        } else {
-            cx.deadline(None);
-            cx.close();
-        }
-    }
-
-    /// There is room, or somebody woke the connection.
+    /// There is room, or somebody woke the connection, or the exchange has just begun.
     pub(crate) fn go_on(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        match conn.exchange.as_ref().map(|exchange| &exchange.state) {
-            Some(State::Sending(_)) => self.send_more(conn, cx),
-            Some(State::Streaming(_)) => self.pump(conn, cx),
-            _ => {}
+        let Some(exchange) = conn.exchange.as_mut() else { return };
+        if exchange.times.continue_due {
+            if cx.room() < CONTINUE.len() {
+                return cx.want_room();
+            }
+            exchange.times.continue_due = false;
+            cx.write(CONTINUE);
+            // A stream begins with the first piece of the body that was asked for: until then an error can still be answered.
+            return;
+        }
+        match exchange.state {
+            State::Sending(_) => self.send_more(conn, cx),
+            State::Streaming(_) => self.pump(conn, cx),
+            State::Later(..) | State::Working(_) | State::Reading(_) => {}
         }
     }
 
     /// A piece of the request's body. Returns how much of it was taken.
     pub(crate) fn body(&mut self, conn: &mut Conn, piece: &[u8], last: bool, cx: &mut Context<'_>) -> usize {
         let Some(exchange) = conn.exchange.as_mut() else { unreachable!("a body belongs to an exchange") };
+        exchange.times.continue_due = false;
         match &mut exchange.state {
             State::Reading(sink) => {
                 let taken = sink.take(piece).min(piece.len());
                 conn.machine.took(taken);
-                if last && taken == piece.len() {
+                if taken < piece.len() {
+                    conn.machine.give_up_body();
+                }
+                if taken < piece.len() || last {
                     self.body_ended(conn, cx);
-                } else if taken == 0 {
-                    cx.pause();
                 }
                 taken
             }
@@ -258,10 +214,10 @@ impl<S: Service> HttpHandler<S> {
 
     fn body_ended(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.take() else { return };
-        let Exchange { started, request_by, state } = *exchange;
+        let Exchange { times, state } = *exchange;
         if let State::Reading(sink) = state {
             let answer = sink.end();
-            self.carry_out(conn, answer, started, request_by, cx);
+            self.carry_out(conn, answer, times, cx);
         }
     }
 
@@ -271,49 +227,56 @@ impl<S: Service> HttpHandler<S> {
         if matches!(exchange.state, State::Streaming(_)) {
             return self.stream_job_ended(conn, outcome, cx);
         }
-        let (started, request_by) = (exchange.started, exchange.request_by);
+        let times = exchange.times;
         let response = match outcome {
             Outcome::Done(JobOutput::Answer(answer)) => {
                 conn.exchange = None;
-                return self.carry_out(conn, answer, started, request_by, cx);
+                cx.deadline(Some(times.request_by));
+                return self.carry_out(conn, answer, times, cx);
             }
             Outcome::Done(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
             Outcome::Panicked => Response::text("internal error\n").status(500),
-            Outcome::Expired => Response::text("deadline passed\n").status(504),
+            Outcome::Expired => deadline_passed(),
             Outcome::Shed | Outcome::Dropped => self.busy(Duration::ZERO),
             // Only we cancel, and then nobody is left to answer.
             Outcome::Cancelled => return cx.abort(),
         };
-        self.respond(conn, response, started, cx);
+        self.respond(conn, response, times.started, cx);
     }
 
     /// The one deadline of an exchange: the time it waited for, or its end.
     pub(crate) fn exchange_deadline(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let now = cx.now();
         let Some(exchange) = conn.exchange.as_mut() else { return };
-        let (started, request_by) = (exchange.started, exchange.request_by);
-        if now < request_by || matches!(exchange.state, State::Later(at, _) if at <= now) {
-            cx.deadline(Some(request_by));
-            if matches!(exchange.state, State::Later(..)) {
+        let Times { started, request_by, .. } = exchange.times;
+        match &exchange.state {
+            State::Later(at, _) if *at <= now => {
                 let Some(exchange) = conn.exchange.take() else { return };
                 if let State::Later(_, response) = exchange.state {
                     self.respond(conn, response, started, cx);
                 }
-            } else {
+            }
+            // The pool drops it, or the job ends at its next checkpoint; a call that cannot be interrupted (getaddrinfo) goes on, and its
+            // result comes too late. The client need not wait for that.
+            State::Working(job) if job.deadline <= now => self.respond(conn, deadline_passed(), started, cx),
+            _ if now < request_by => {
+                cx.deadline(Some(request_by));
                 self.go_on(conn, cx);
             }
-            return;
-        }
-        self.stats.request_timeouts.add(1);
-        exchange.call_off();
-        match exchange.state {
-            State::Reading(_) => self.say_and_close(conn, Response::text("request body too slow\n").status(408), cx),
-            State::Working(_) | State::Later(..) => {
-                self.say_and_close(conn, Response::text("request timeout\n").status(503), cx);
+            state => {
+                self.stats.request_timeouts.add(1);
+                let (status, text) = match state {
+                    State::Reading(_) => (408, "request body too slow\n"),
+                    _ => (503, "request timeout\n"),
+                };
+                self.fail(conn, Response::text(text).status(status), cx);
             }
-            State::Sending(_) | State::Streaming(_) => cx.abort(),
         }
     }
+}
+
+fn deadline_passed() -> Response {
+    Response::text("deadline passed\n").status(504)
 }
 
 impl std::fmt::Debug for Exchange {

@@ -15,9 +15,9 @@ pub struct HttpStats {
     refusals: [Counter; Refusal::ALL.len()],
     /// From the request head to the last byte of the response.
     pub duration: Histogram,
-    /// Requests that are being answered now.
+    /// Requests that are being answered now. What is answered within the callback that reads it is never seen here.
     pub in_flight: Gauge,
-    /// Jobs that the pool did not take: 503.
+    /// Jobs that the pool did not take, or gave up: 503, or a piece of a stream to be asked for again.
     pub jobs_refused: Counter,
     /// Connections closed because no request came within the idle timeout.
     pub idle_timeouts: Counter,

@@ -1,7 +1,7 @@
 //! The service skeleton: strict HTTP/1.1 on the reactor and the worker pool.
 //!
 //! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eight small examples), [`connection`] and
-//! `exchange` (the way of a request), `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
+//! `exchange` (the way of a request), `sending`, `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
 
 pub mod admin;
 pub mod answer;
@@ -27,5 +27,6 @@ pub mod units;
 pub mod watchdog;
 
 mod exchange;
+mod sending;
 mod streaming;
 mod sys;

@@ -2,14 +2,17 @@
 //!
 //! Read next: `routes/bytes.rs` and `routes/echo.rs`, which use it.
 
-use reactor::Context;
-use worker_pool::{CancelFlag, Outcome};
+use std::time::Instant;
 
-use crate::answer::{Pulled, StreamSource};
+use reactor::Context;
+use worker_pool::Outcome;
+
+use crate::answer::{Pulled, StreamSource, Work};
 use crate::connection::{Conn, HttpHandler};
-use crate::dispatch::{Dispatched, JobOutput};
+use crate::dispatch::{Admitted, Dispatched, JobOutput};
 use crate::exchange::{Exchange, State};
 use crate::http::{CHUNK_END, CHUNK_HEADER_BYTES, LAST_CHUNK, StreamFraming, StreamHead, chunk_header};
+use crate::sending::RESPONSE_HEAD_BYTES_MAX;
 use crate::service::Service;
 
 /// A streamed response under way.
@@ -22,7 +25,7 @@ pub(crate) struct Streaming {
     brought: Vec<u8>,
     brought_sent: usize,
     /// A worker has been asked.
-    job: Option<CancelFlag>,
+    job: Option<Admitted>,
     /// The source has said End.
     ended: bool,
 }
@@ -39,9 +42,13 @@ impl Streaming {
         self.framing.is_some()
     }
 
+    pub(crate) fn waits_for_job(&self) -> bool {
+        self.job.is_some()
+    }
+
     pub(crate) fn call_off(&self) {
-        if let Some(cancel) = &self.job {
-            cancel.cancel();
+        if let Some(job) = &self.job {
+            job.cancel.cancel();
         }
     }
 }
@@ -50,9 +57,10 @@ impl Streaming {
 enum Pumped {
     Wait,
     WantRoom,
-    At(std::time::Instant),
+    At(Instant),
     Broken,
-    Complete,
+    /// With this status.
+    Complete(u16),
 }
 
 impl<S: Service> HttpHandler<S> {
@@ -65,7 +73,7 @@ impl<S: Service> HttpHandler<S> {
                 cx.want_room();
             }
             Pumped::At(at) => {
-                let request_by = conn.exchange.as_ref().map_or(at, |exchange| exchange.request_by);
+                let request_by = conn.exchange.as_ref().map_or(at, |exchange| exchange.times.request_by);
                 cx.deadline(Some(at.min(request_by)));
                 self.let_body_come(conn, cx);
             }
@@ -73,19 +81,14 @@ impl<S: Service> HttpHandler<S> {
                 self.stats.broken_streams.add(1);
                 cx.abort();
             }
-            Pumped::Complete => {
-                let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref() else { return };
-                let status = streaming.head.status_code();
-                let Some(started) = conn.exchange.as_ref().map(|exchange| exchange.started) else { return };
-                self.complete(conn, status, started, cx);
-            }
+            Pumped::Complete(status) => self.stream_complete(conn, status, cx),
         }
     }
 
-    /// Input goes on while the request's body is not read whole and the source takes it.
+    /// Input goes on while the request's body is not read whole and somebody takes it.
     fn let_body_come(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref() else { return };
-        if conn.machine.is_in_body() && streaming.source.body_room_bytes() > 0 {
+        if conn.machine.is_in_body() && (streaming.ended || streaming.source.body_room_bytes() > 0) {
             cx.resume();
         } else {
             cx.pause();
@@ -94,16 +97,16 @@ impl<S: Service> HttpHandler<S> {
 
     fn pump_once(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> Pumped {
         let plan = conn.machine.response_plan();
-        let serial = conn.serial;
         let Some(exchange) = conn.exchange.as_mut() else { return Pumped::Wait };
         let State::Streaming(streaming) = &mut exchange.state else { return Pumped::Wait };
         if streaming.framing.is_none() {
             if streaming.head.closes() {
                 conn.machine.close_after_response();
             }
-            let now = cx.now();
+            let date = self.date.bytes(cx.now());
             let mut output = cx.output();
-            let Some((n, framing)) = streaming.head.encode_head(&plan, self.date.bytes(now), output.spare_mut()) else {
+            let Some((n, framing)) = streaming.head.encode_head(&plan, date, output.spare_mut()) else {
+                assert!(output.room() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.room());
                 return Pumped::WantRoom;
             };
             output.advance(n);
@@ -129,34 +132,48 @@ impl<S: Service> HttpHandler<S> {
                 return Pumped::WantRoom;
             }
             let (bytes, pulled) = streaming.pull(cx);
+            let pulled = match pulled {
+                Pulled::Job(work) => match self.ask_worker(streaming, &mut conn.job_serial, work, cx) {
+                    None => continue,
+                    Some(instead) => instead,
+                },
+                pulled => pulled,
+            };
             match pulled {
                 Pulled::More if bytes == 0 => return Pumped::WantRoom,
                 Pulled::More => {}
                 Pulled::Wait => return Pumped::Wait,
                 Pulled::At(at) => return Pumped::At(at),
                 Pulled::End => streaming.ended = true,
-                Pulled::Broken => return Pumped::Broken,
-                Pulled::Job(work) => match self.dispatcher.dispatch(work, JobOutput::Bytes, cx.token(), serial, cx.now()) {
-                    Dispatched::Admitted(cancel) => streaming.job = Some(cancel),
-                    Dispatched::Ran(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
-                    Dispatched::Ran(JobOutput::Answer(_)) => unreachable!("asked for bytes"),
-                    // The head has gone out: too late for 503. Short, and seen to be short.
-                    Dispatched::Refused(_) => return Pumped::Broken,
-                },
+                Pulled::Broken | Pulled::Job(_) => return Pumped::Broken,
             }
         }
+    }
+
+    /// Asks for the next bytes, or tells the source that it cannot be, and says what that wants instead.
+    fn ask_worker(&self, streaming: &mut Streaming, serial: &mut u32, work: Work<Vec<u8>>, cx: &mut Context<'_>) -> Option<Pulled> {
+        *serial = serial.wrapping_add(1);
+        match self.dispatcher.dispatch(work, JobOutput::Bytes, cx.token(), *serial, cx.now()) {
+            Dispatched::Admitted(job) => streaming.job = Some(job),
+            Dispatched::Ran(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
+            Dispatched::Ran(JobOutput::Answer(_)) => unreachable!("asked for bytes"),
+            Dispatched::Refused(retry_after) => {
+                self.stats.jobs_refused.add(1);
+                return Some(streaming.source.job_refused(retry_after, cx.now()));
+            }
+        }
+        None
     }
 
     /// A piece of the request's body while the response is streaming.
     pub(crate) fn body_while_streaming(&mut self, conn: &mut Conn, piece: &[u8], last: bool, cx: &mut Context<'_>) -> usize {
         let Some(exchange) = conn.exchange.as_mut() else { return 0 };
         let State::Streaming(streaming) = &mut exchange.state else { return 0 };
-        let taken = streaming.source.body(piece, last).min(piece.len());
+        // What comes after the source's end is read and forgotten, so that the connection can go on.
+        let taken = if streaming.ended { piece.len() } else { streaming.source.body(piece, last).min(piece.len()) };
+        assert!(taken > 0 || piece.is_empty(), "a source that has room for a body took nothing of it");
         conn.machine.took(taken);
         self.pump(conn, cx);
-        if taken == 0 && !piece.is_empty() {
-            cx.pause();
-        }
         taken
     }
 
@@ -263,6 +280,6 @@ impl Streaming {
             _ => {}
         }
         // The response is whole; a body that is still coming is read to its end first, so that the connection can go on.
-        if in_body { Pumped::Wait } else { Pumped::Complete }
+        if in_body { Pumped::Wait } else { Pumped::Complete(self.head.status_code()) }
     }
 }

@@ -13,7 +13,7 @@ const BYTES_MAX: u64 = 1 << 40;
 const PATTERN: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
-    match number(request, "n", BYTES_MAX) {
+    match number(request, "n", 0..=BYTES_MAX) {
         Ok(n) => Answer::Stream { head: Response::bytes("").into_stream(Some(n)), source: Box::new(Bytes { sent: 0, n }) },
         Err(answer) => *answer,
     }

@@ -37,6 +37,10 @@ impl StreamSource for Echo {
         (bytes, if self.complete { Pulled::End } else { Pulled::Wait })
     }
 
+    fn wants_body(&self) -> bool {
+        true
+    }
+
     fn body(&mut self, piece: &[u8], last: bool) -> usize {
         let taken = piece.len().min(self.body_room_bytes());
         self.held.extend_from_slice(&piece[..taken]);

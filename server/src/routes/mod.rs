@@ -1,24 +1,40 @@
 //! The demonstration service: one file a route. Copy one to start your own, and delete the rest.
 //!
 //! A service sees a request and gives an answer; it never sees a socket. Read in this order: `root.rs`, `sleep.rs`, `spin.rs`,
-//! `bytes.rs`, `echo.rs`.
+//! `digest.rs`, `resolve.rs`, `bytes.rs`, `echo.rs`, `files.rs`.
 
 mod bytes;
+mod digest;
 mod echo;
+mod files;
 mod healthz;
+mod resolve;
 mod root;
 mod sleep;
 mod spin;
 
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::answer::Answer;
 use crate::http::{Method, Request, Response};
 use crate::service::Service;
 
-/// All demonstration routes.
-#[derive(Debug, Default)]
-pub struct Routes;
+/// All demonstration routes. By default without files.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    files_root: Option<Arc<Path>>,
+}
+
+impl Routes {
+    /// With the files beneath this directory at `/files/`, if one is given.
+    #[must_use]
+    pub fn new(files_root: Option<PathBuf>) -> Routes {
+        Routes { files_root: files_root.map(Arc::from) }
+    }
+}
 
 /// A route: the methods it takes, and what it answers.
 type Route = (&'static str, &'static [Method], fn(&Request<'_>, Instant) -> Answer);
@@ -35,7 +51,12 @@ const ROUTES: &[Route] = &[
     ("/sleep", GET, sleep::call),
     ("/bytes", GET, bytes::call),
     ("/echo", POST, echo::call),
+    ("/digest", POST, digest::call),
+    ("/resolve", GET, resolve::call),
 ];
+
+/// The one route that is a prefix.
+const FILES: &str = "/files/";
 
 impl Service for Routes {
     #[inline]
@@ -43,6 +64,16 @@ impl Service for Routes {
         match ROUTES.iter().find(|(path, ..)| *path == request.path) {
             Some((_, methods, call)) if methods.contains(&request.method) => call(request, now),
             Some((_, methods, _)) => not_allowed(request.method, methods),
+            None => self.elsewhere(request),
+        }
+    }
+}
+
+impl Routes {
+    fn elsewhere(&self, request: &Request<'_>) -> Answer {
+        match request.path.strip_prefix(FILES) {
+            Some(path) if GET.contains(&request.method) => files::call(self.files_root.as_ref(), path),
+            Some(_) => not_allowed(request.method, GET),
             None if request.path == "*" => options(Some(ALL)),
             None if matches!(request.method, Method::Other) => Answer::Now(Response::text("unknown method\n").status(501)),
             None => Answer::Now(Response::text("not found\n").status(404)),
@@ -68,11 +99,14 @@ fn options(allow: Option<&'static str>) -> Answer {
 }
 
 /// A number from the query: `?name=7`. A missing or wrong one is the client's mistake, and the answer says what is allowed.
-fn number(request: &Request<'_>, name: &'static str, max: u64) -> Result<u64, Box<Answer>> {
+fn number(request: &Request<'_>, name: &'static str, allowed: RangeInclusive<u64>) -> Result<u64, Box<Answer>> {
     let value = request.query_value(name).unwrap_or_default();
     // By digits: `parse` alone would take a sign.
     match value.parse::<u64>() {
-        Ok(number) if number <= max && value.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
-        _ => Err(Box::new(Answer::Now(Response::text(format!("?{name}=N with N from 0 to {max} is needed\n")).status(400)))),
+        Ok(number) if allowed.contains(&number) && value.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
+        _ => {
+            let needed = format!("?{name}=N with N from {} to {} is needed\n", allowed.start(), allowed.end());
+            Err(Box::new(Answer::Now(Response::text(needed).status(400))))
+        }
     }
 }

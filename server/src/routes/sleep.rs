@@ -10,7 +10,7 @@ use crate::http::{Request, Response};
 const SLEEP_MS_MAX: u64 = 60_000;
 
 pub(super) fn call(request: &Request<'_>, now: Instant) -> Answer {
-    match number(request, "ms", SLEEP_MS_MAX) {
+    match number(request, "ms", 0..=SLEEP_MS_MAX) {
         Ok(ms) => Answer::At(now + Duration::from_millis(ms), Response::text(format!("slept {ms} ms\n"))),
         Err(answer) => *answer,
     }

@@ -13,7 +13,7 @@ use crate::sys::thread_cpu_time;
 const SPIN_MS_MAX: u64 = 10_000;
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
-    match number(request, "ms", SPIN_MS_MAX) {
+    match number(request, "ms", 0..=SPIN_MS_MAX) {
         Ok(ms) => Answer::Job(Work::fast(move |checkpoint| spin(Duration::from_millis(ms), checkpoint))),
         Err(answer) => *answer,
     }

@@ -1,0 +1,147 @@
+//! `GET /files/PATH`: a file from beneath the root. Every call that touches the disk is a job: a loop that reads a file stalls with the
+//! disk (failure mode S2), and no readiness event tells when it would not.
+//!
+//! One piece is in flight for each client, no longer than there is room for: a slow reader makes the reads rare.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::answer::{Answer, Pulled, StreamSource, Work};
+use crate::http::{Response, percent_decode};
+use crate::sys::open_beneath;
+
+/// Before a piece is asked for again that the pool had no room for. With more downloads than the pool takes slow jobs, they take turns.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
+
+/// `path`: what follows `/files/`, percent-encoded.
+pub(super) fn call(root: Option<&Arc<Path>>, path: &str) -> Answer {
+    let Some(root) = root else {
+        return Answer::Now(Response::text("no files are served here\n").status(404));
+    };
+    let Ok(path) = percent_decode(path) else {
+        return Answer::Now(Response::text("broken percent-encoding\n").status(400));
+    };
+    let (root, path) = (Arc::clone(root), path.into_owned());
+    Answer::Job(Work::slow(move |_| match open(&root, &path) {
+        Ok((file, length_bytes)) => {
+            let head = Response::empty(200).content_type(content_type(&path)).with_header("X-Content-Type-Options", "nosniff");
+            let file = Arc::new(Opened { file, read_bytes: AtomicU64::new(0), is_broken: AtomicBool::new(false) });
+            Answer::Stream { head: head.into_stream(Some(length_bytes)), source: Box::new(Pieces { file, length_bytes }) }
+        }
+        Err(e) => Answer::Now(refusal(&e)),
+    }))
+}
+
+/// The root is opened anew each time, so that a deployment which swaps the directory is seen.
+fn open(root: &Path, path: &str) -> io::Result<(File, u64)> {
+    let file = open_beneath(&File::open(root)?, path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        // A directory, a device, a pipe: reading it would mean something else, or never end.
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    Ok((file, metadata.len()))
+}
+
+fn refusal(error: &io::Error) -> Response {
+    let (status, text) = match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename, _) => (404, "not found\n"),
+        // EXDEV: `..`, an absolute path or a symlink leads out. ELOOP: a magic link, or links in a circle. ENXIO: a socket. openat2(2).
+        (ErrorKind::PermissionDenied, _) | (_, Some(libc::EXDEV | libc::ELOOP | libc::ENXIO)) => (403, "forbidden\n"),
+        (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN)) => {
+            return Response::text("busy\n").status(503).with_header("Retry-After", "1");
+        }
+        _ => {
+            log::warn!("cannot open a file error={error:?}");
+            (500, "cannot open the file\n")
+        }
+    };
+    Response::text(text).status(status)
+}
+
+/// What workers share with the stream, which may close it on the loop: close(2) of a file that was only read writes nothing back. One job at a time has it: the numbers are atomic because the job runs on another thread, and its
+/// completion, which comes by mail, orders them.
+struct Opened {
+    file: File,
+    read_bytes: AtomicU64,
+    is_broken: AtomicBool,
+}
+
+struct Pieces {
+    file: Arc<Opened>,
+    length_bytes: u64,
+}
+
+impl StreamSource for Pieces {
+    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
+        let from = self.file.read_bytes.load(Ordering::Relaxed);
+        if self.file.is_broken.load(Ordering::Relaxed) {
+            return (0, Pulled::Broken);
+        }
+        let left_bytes = usize::try_from(self.length_bytes - from).unwrap_or(usize::MAX);
+        if left_bytes == 0 {
+            return (0, Pulled::End);
+        }
+        let file = Arc::clone(&self.file);
+        let piece_bytes = left_bytes.min(room.len());
+        (0, Pulled::Job(Work::slow(move |_| file.read(from, piece_bytes))))
+    }
+
+    fn job_refused(&mut self, retry_after: Duration, now: Instant) -> Pulled {
+        Pulled::At(now + retry_after.max(RETRY_AFTER_MIN))
+    }
+}
+
+impl Opened {
+    /// At most `piece_bytes` from there. Nothing, and the mark that it is broken, when the file has become shorter than was promised or
+    /// cannot be read: the response then ends short of its Content-Length, which is all that can still be said.
+    fn read(&self, from: u64, piece_bytes: usize) -> Vec<u8> {
+        let mut piece = vec![0; piece_bytes];
+        let result = loop {
+            match self.file.read_at(&mut piece, from) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        let bytes = result.unwrap_or_else(|e| {
+            log::warn!("cannot read a file error={e:?}");
+            0
+        });
+        piece.truncate(bytes);
+        self.read_bytes.store(from + bytes as u64, Ordering::Relaxed);
+        self.is_broken.store(bytes == 0, Ordering::Relaxed);
+        piece
+    }
+}
+
+/// By the ending of the name. What is not listed must not be guessed by the browser either: hence nosniff above.
+fn content_type(path: &str) -> &'static str {
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "txt" | "md" | "log" => "text/plain; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "csv" => "text/csv; charset=utf-8",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        "pdf" => "application/pdf",
+        "wasm" => "application/wasm",
+        "gz" => "application/gzip",
+        "zip" => "application/zip",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "ico" => "image/vnd.microsoft.icon",
+        "woff2" => "font/woff2",
+        "mp4" => "video/mp4",
+        _ => "application/octet-stream",
+    }
+}

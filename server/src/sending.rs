@@ -1,0 +1,139 @@
+//! Whole responses: written at once if they fit the room, in pieces as there is room if not; and the end of every exchange.
+//!
+//! Read next: `streaming.rs`.
+
+use std::time::{Duration, Instant};
+
+use reactor::Context;
+
+use crate::connection::{Conn, HttpHandler};
+use crate::exchange::{Exchange, State, Times};
+use crate::http::Response;
+use crate::service::Service;
+
+/// A whole response of which a part is sent.
+pub(crate) struct Sending {
+    response: Response,
+    head_sent: bool,
+    sent_bytes: usize,
+}
+
+/// A response head that does not fit so much room never will: more than any client would take.
+pub(crate) const RESPONSE_HEAD_BYTES_MAX: usize = 16 << 10;
+
+impl Sending {
+    pub(crate) fn has_begun(&self) -> bool {
+        self.head_sent
+    }
+}
+
+impl<S: Service> HttpHandler<S> {
+    /// 503, with a time to come back that differs from client to client: those refused together must not return together.
+    pub(crate) fn busy(&mut self, retry_after: Duration) -> Response {
+        self.stats.jobs_refused.add(1);
+        // xorshift32 (Marsaglia 2003): jitter, not secrecy.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        let seconds = retry_after.as_secs() + 1 + u64::from(self.random % 3);
+        let response = Response::text("busy\n").status(503);
+        response.header("Retry-After", seconds.to_string()).unwrap_or_else(|_| Response::empty(503))
+    }
+
+    /// Writes a whole response: at once if it fits, in pieces as there is room if not.
+    #[inline]
+    pub(crate) fn respond(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
+        if response.closes() {
+            conn.machine.close_after_response();
+        }
+        let plan = conn.machine.response_plan();
+        let date = self.date.bytes(cx.now());
+        let mut output = cx.output();
+        if let Some(n) = response.encode_head(&plan, date, output.spare_mut()) {
+            let body = response.body_to_send(&plan);
+            if n + body.len() <= output.room() {
+                output.advance(n);
+                output.write(body);
+                return self.complete(conn, response.status_code(), started, cx);
+            }
+        }
+        self.respond_in_pieces(conn, response, started, cx);
+    }
+
+    #[cold]
+    fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
+        self.count_in(conn);
+        cx.pause();
+        let request_by = conn.exchange.as_ref().map_or(started + self.settings.timeouts.request, |exchange| exchange.times.request_by);
+        cx.deadline(Some(request_by));
+        let times = Times { started, request_by, continue_due: false };
+        let state = State::Sending(Sending { response, head_sent: false, sent_bytes: 0 });
+        conn.exchange = Some(Box::new(Exchange { times, state }));
+        self.send_more(conn, cx);
+    }
+
+    pub(crate) fn send_more(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let plan = conn.machine.response_plan();
+        let Some(exchange) = conn.exchange.as_mut() else { return };
+        let started = exchange.times.started;
+        let State::Sending(sending) = &mut exchange.state else { return };
+        let date = self.date.bytes(cx.now());
+        let mut output = cx.output();
+        if !sending.head_sent {
+            match sending.response.encode_head(&plan, date, output.spare_mut()) {
+                Some(n) => output.advance(n),
+                None => {
+                    assert!(output.room() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.room());
+                    return cx.want_room();
+                }
+            }
+            sending.head_sent = true;
+        }
+        let body = sending.response.body_to_send(&plan);
+        sending.sent_bytes += output.write(&body[sending.sent_bytes..]);
+        if sending.sent_bytes < body.len() {
+            return cx.want_room();
+        }
+        let status = sending.response.status_code();
+        self.complete(conn, status, started, cx);
+    }
+
+    /// A streamed response is whole.
+    pub(crate) fn stream_complete(&mut self, conn: &mut Conn, status: u16, cx: &mut Context<'_>) {
+        let Some(started) = conn.exchange.as_ref().map(|exchange| exchange.times.started) else { return };
+        self.complete(conn, status, started, cx);
+    }
+
+    /// The last byte of the response is written; the request was read whole or given up.
+    #[inline]
+    fn complete(&mut self, conn: &mut Conn, status: u16, started: Instant, cx: &mut Context<'_>) {
+        if conn.in_flight {
+            conn.exchange = None;
+            self.count_out(conn);
+        }
+        self.stats.responded(status);
+        self.stats.duration.record(cx.now().saturating_duration_since(started));
+        conn.machine.answered();
+        if conn.machine.persists() {
+            cx.resume();
+            self.rest(conn, cx);
+        } else {
+            cx.deadline(None);
+            cx.close();
+        }
+    }
+
+    pub(crate) fn count_in(&mut self, conn: &mut Conn) {
+        if !conn.in_flight {
+            conn.in_flight = true;
+            self.stats.in_flight.add(1);
+        }
+    }
+
+    pub(crate) fn count_out(&mut self, conn: &mut Conn) {
+        if conn.in_flight {
+            conn.in_flight = false;
+            self.stats.in_flight.sub(1);
+        }
+    }
+}
