@@ -22,6 +22,7 @@ pub mod mail;
 pub mod mistakes;
 pub mod os;
 pub mod policy;
+pub mod sim;
 pub mod stats;
 pub mod token;
 

@@ -79,6 +79,8 @@ pub(crate) struct Socket {
     pub(crate) late_edges: u32,
     /// A fault was injected here: the peer's complaints do not count any more.
     pub(crate) faulted: bool,
+    /// It was closed when its time to linger was over.
+    pub(crate) lingered_out: bool,
     /// What the loop did with it, for the checks.
     pub(crate) log: SocketLog,
 }
@@ -100,6 +102,8 @@ pub(crate) struct SocketLog {
     pub(crate) ended_at: Option<Nanos>,
     /// The last byte was taken in the turn that began then.
     pub(crate) progress_at: Option<Nanos>,
+    /// The same by the clock: later than the turn's beginning by as much as callbacks have cost.
+    pub(crate) progress_clock: Nanos,
     /// Since when output waits for the peer.
     pub(crate) blocked_since: Option<Nanos>,
     /// Turns in a row on the loop's ready list without getting anywhere.
@@ -135,6 +139,7 @@ impl Socket {
             on_ready_list: false,
             late_edges: 0,
             faulted: false,
+            lingered_out: false,
             log: SocketLog::default(),
         }
     }

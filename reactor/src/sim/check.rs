@@ -1,0 +1,210 @@
+//! What must hold after every turn, and when all is over. Each rule is one paragraph here; a new one goes beside them.
+//!
+//! The rules about the loop's own state are asked from inside; those about what it did, from the kernel's and the service's notes; and
+//! those about the peers, in `peer.rs`, where they read. Read next: `run.rs`.
+
+use std::fmt::Write as _;
+
+use super::os::{SimOs, Slot};
+use super::service::Service;
+use super::socket::{LastRead, Socket};
+use super::world::World;
+use crate::EventLoop;
+use crate::connection::flags::Flags;
+use crate::connection::settle::can_progress;
+
+/// Turns that a connection may spend on the ready list without getting anywhere: a spurious event costs one, an interrupted call another.
+const FRUITLESS_TURNS_MAX: u32 = 4;
+
+/// After a turn. `idle_turns` counts those in a row that did nothing and did not wait.
+pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World, idle_turns: &mut u32) {
+    for (slot, entry) in &event_loop.entries {
+        let flags = entry.control.flags;
+        if !flags.has(Flags::DEAD) {
+            let id = entry.stream.id;
+            check_connection(event_loop, world, slot as u32, flags, id);
+        }
+    }
+    check_listeners(event_loop, world);
+    check_budgets(event_loop, world);
+
+    // A loop that has nothing to do waits. (A drain goes through the slots in steps, free ones among them.)
+    let idle = world.turn_log.idle_poll && !world.turn_log.progress && !event_loop.drain_can_progress();
+    *idle_turns = if idle { *idle_turns + 1 } else { 0 };
+    if *idle_turns > FRUITLESS_TURNS_MAX {
+        world.violated(format!("{idle_turns} turns in a row did not wait, and nothing happened in them"));
+    }
+    world.check_patience();
+}
+
+fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, slot: u32, flags: Flags, id: u32) {
+    let beside = event_loop.shared.slots.get(slot);
+    let token = event_loop.shared.slots.token(slot);
+    let name = |world: &World| format!("slot {} = {}", Slot(token), world.name(id));
+
+    // Epoll knows the connection by its own token.
+    if world.kernel.socket(id).registered.is_some_and(|registered| registered != token) {
+        let text = format!("{} is registered under another token", name(world));
+        world.violated(text);
+    }
+
+    // What can be read will be: the loop knows of it, or an edge is on its way.
+    let socket: &Socket = &world.kernel.sockets[id as usize];
+    let connecting = flags.has(Flags::CONNECTING);
+    if !connecting && !flags.has(Flags::READABLE.or(Flags::INPUT_ENDED)) && socket.is_readable() && !socket.edge_is_coming() {
+        let bytes = socket.received.len();
+        let text =
+            format!("{bytes} bytes (or the end) of {} wait in the kernel, the loop does not know, and no edge will come", name(world));
+        world.violated(text);
+    }
+
+    // What can be written will be.
+    let socket: &Socket = &world.kernel.sockets[id as usize];
+    let wants_to_write = beside.output.is_some() || flags.has(Flags::WANTS_ROOM);
+    if !connecting && wants_to_write && !flags.has(Flags::WRITABLE) && !socket.wants_space && !socket.edge_is_coming() {
+        let text = format!("{} has output and waits for an edge that will not come", name(world));
+        world.violated(text);
+    }
+
+    // Who can go on is on the ready list, whatever the policy says.
+    if can_progress(flags, beside) && !beside.queued {
+        let text = format!("{} can go on and is not on the ready list ({flags:?})", name(world));
+        world.violated(text);
+    }
+
+    // Who is on it gets somewhere. (A second visit in the turn, for mail or a deadline, may leave one there that cannot go on any more; the
+    // next turn takes it off.)
+    let turn = world.kernel.turn;
+    let called = world.conns.iter().any(|conn| conn.socket == id && conn.called_in_turn == turn);
+    let log = &mut world.kernel.socket(id).log;
+    if beside.queued && !called && !(log.turn == turn && log.moved) {
+        log.fruitless_turns += 1;
+    } else {
+        log.fruitless_turns = 0;
+    }
+    if log.fruitless_turns > FRUITLESS_TURNS_MAX {
+        let turns = log.fruitless_turns;
+        let text = format!("{} was on the ready list for {turns} turns and got nowhere", name(world));
+        world.violated(text);
+    }
+}
+
+/// Who waits in a listener's queue will be accepted: the loop knows, or an edge is on its way.
+fn check_listeners(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
+    for (index, listener) in event_loop.listeners.iter().enumerate() {
+        let queue = &world.kernel.listeners[index];
+        let edge_is_coming = queue.on_ready_list || queue.late_edges > 0;
+        if listener.socket.is_some() && !listener.ready && !queue.queue.is_empty() && !edge_is_coming {
+            let waiting = queue.queue.len();
+            world.violated(format!("{waiting} connections wait at listener {index}, the loop does not know, and no edge will come"));
+        }
+    }
+}
+
+/// Nothing beyond a limit.
+fn check_budgets(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
+    let limits = world.limits.clone();
+    let log = world.turn_log;
+    let open = event_loop.entries.len() as u64;
+    let counted = [
+        // At EMFILE each may be followed by one that uses the spare descriptor.
+        ("calls of accept", u64::from(log.accepts), 2 * u64::from(limits.accepts_per_turn_max)),
+        ("pieces of mail", u64::from(log.mail), u64::from(limits.mail_per_turn_max)),
+        ("deadlines", u64::from(log.deadlines), u64::from(limits.deadlines_per_turn_max)),
+        ("closes", u64::from(log.closes), u64::from(limits.closes_per_turn_max)),
+        ("connections", open, u64::from(limits.connections_max + limits.refusals_max)),
+        ("bytes leased", event_loop.shared.buffers.held_bytes() as u64, limits.buffer_memory_bytes_max as u64),
+    ];
+    for (what, number, max) in counted {
+        if number > max {
+            world.violated(format!("{number} {what}, and {max} are allowed"));
+        }
+    }
+    let scratch = limits.buffer_bytes_max as usize;
+    let written_max = limits.visit_written_bytes_max as usize + 3 * limits.output_high_water_bytes as usize;
+    for id in 0..world.kernel.sockets.len() {
+        let socket = &world.kernel.sockets[id];
+        let log = socket.log;
+        if log.turn != world.kernel.turn {
+            continue;
+        }
+        // One visit reads in a turn; while lingering, its few reads may each fill the scratch.
+        let bytes_max = if log.ended_at.is_some() { 4 * scratch } else { scratch };
+        let visits = 3 + world.turn_log.mail as usize;
+        let exceeded = [
+            ("reads", log.reads as usize, limits.visit_reads_max as usize),
+            ("bytes read", log.bytes_read, bytes_max),
+            ("bytes written", log.bytes_written, visits * written_max),
+        ];
+        for (what, number, max) in exceeded {
+            if number > max {
+                let text = format!("{number} {what} on {} in one turn, and {max} are allowed", world.name(id as u32));
+                world.violated(text);
+            }
+        }
+    }
+}
+
+/// Writes what the turn left behind into the trace.
+pub(crate) fn trace_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
+    for (slot, entry) in &event_loop.entries {
+        let log = world.kernel.socket(entry.stream.id).log;
+        let flags = entry.control.flags;
+        if let Some(last) = log.last_read.filter(|_| log.turn == world.kernel.turn) {
+            let exit = match last {
+                LastRead::WouldBlock => "Empty",
+                LastRead::End => "PeerClosed",
+                LastRead::Failed => "an error, or an interrupted call",
+                LastRead::Short if !flags.has(Flags::READABLE) => "Empty (a short read)",
+                LastRead::Short => "BudgetSpent",
+                LastRead::Full => "BufferFull or BudgetSpent",
+            };
+            world.note(|line, world| {
+                let _ = write!(line, "  slot {slot} = {}: {} bytes read, stopped by {exit}", world.name(entry.stream.id), log.bytes_read);
+            });
+        }
+        if let Some(output) = &event_loop.shared.slots.get(slot as u32).output {
+            world.note(|line, world| {
+                let _ = write!(line, "  slot {slot} = {}: {} bytes of output kept", world.name(entry.stream.id), output.len());
+            });
+        }
+    }
+    let queued: Vec<String> = event_loop
+        .entries
+        .iter()
+        .filter(|(slot, _)| event_loop.shared.slots.get(*slot as u32).queued)
+        .map(|(slot, entry)| format!("slot {slot} = {}", world.name(entry.stream.id)))
+        .collect();
+    if !queued.is_empty() {
+        world.note(|line, _| {
+            let _ = write!(line, "  ready list: {}", queued.join(", "));
+        });
+    }
+}
+
+/// When the loop has ended and been taken apart: everything is returned, everybody was told.
+pub(crate) fn at_the_end(world: &mut World, ended_by_itself: bool) {
+    let descriptors = world.kernel.descriptors - world.descriptors_elsewhere;
+    if descriptors != 0 {
+        world.violated(format!("{descriptors} descriptors are still open at the end"));
+    }
+    if let Some(open) = world.conns.iter().position(|conn| conn.open) {
+        world.violated(format!("connection {open} was opened and never closed"));
+    }
+    if world.mail_sent != world.mail_taken {
+        world.violated(format!("{} pieces of mail were sent, and {} came back to the service", world.mail_sent, world.mail_taken));
+    }
+    for index in 0..world.upstreams.len() {
+        let upstream = &world.upstreams[index];
+        let ends = upstream.opened + upstream.failed;
+        if ends > 1 || (ended_by_itself && upstream.is_asked && ends == 0) {
+            world.violated(format!("the connect to upstream {index} ended {ends} times"));
+        }
+    }
+    if ended_by_itself {
+        let hanging = world.peers.iter().position(|peer| peer.socket.is_some() && !peer.is_done && peer.excuse.is_none());
+        if let Some(peer) = hanging {
+            world.violated(format!("peer {peer} behaves, and nothing will ever happen for it again"));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The other thing behind the door: a simulated system with a seed, under which the real loop runs, unchanged, in virtual time.
+//!
+//! [`run`] plays one seed and says which promise was broken, if one was; [`search`] plays many. [`SimOs`] and [`Kernel`] alone are a
+//! system without anybody in it, for a test that plays the peers itself. What is simulated and what is not: `docs/simulator.md`.
+//!
+//! Reading order: `rng`, `socket`, `kernel`, `faults`, `os` (the system); `world`, `protocol`, `peer`, `upstream`, `workers` (those
+//! outside); `service` (the program); `plan`, `check`, `run`, `search` (the game).
+
+mod check;
+mod faults;
+mod kernel;
+mod os;
+mod peer;
+mod plan;
+mod protocol;
+mod rng;
+mod run;
+mod search;
+mod service;
+mod socket;
+mod upstream;
+mod workers;
+mod world;
+
+pub use kernel::{Hostility, Kernel, Nanos, SocketId};
+pub use os::{SimListener, SimOs, SimStream};
+pub use rng::Rng;
+pub use run::{Options, Outcome, Violation, run};
+pub use search::{Found, search};

@@ -1,0 +1,298 @@
+//! From a seed to everything that a run meets: limits, times, peers, upstreams, faults, unkindness, and how it ends.
+//!
+//! The limits are tiny on purpose: whatever happens at a limit then happens early and often. Read next: `run.rs`.
+
+use std::time::Duration;
+
+use super::faults::Faults;
+use super::kernel::{Hostility, Nanos};
+use super::peer::{End, Plan, Reads, Request};
+use super::protocol::{HEAD_BYTES, Kind};
+use super::rng::Rng;
+use super::service::Settings;
+use super::upstream::{Decision, Upstream};
+use crate::limits::{Config, Limits};
+use crate::policy::{AtConnectionsMax, DrainPolicy, Policy};
+
+const MICRO: Nanos = 1_000;
+const MILLI: Nanos = 1_000_000;
+
+/// How the run ends, if not by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Drain(Duration),
+    Stop,
+}
+
+/// A run.
+#[derive(Debug)]
+pub(crate) struct RunPlan {
+    pub(crate) config: Config,
+    pub(crate) settings: Settings,
+    pub(crate) hostility: Hostility,
+    pub(crate) received_bytes_max: usize,
+    pub(crate) unsent_bytes_max: usize,
+    pub(crate) descriptors_max: u32,
+    pub(crate) wake_latency_nanos_max: Nanos,
+    pub(crate) listeners: usize,
+    /// Each with the time of its connect; none for those that follow another.
+    pub(crate) peers: Vec<(Option<Nanos>, Plan)>,
+    pub(crate) upstreams: Vec<(Nanos, Upstream)>,
+    pub(crate) faults: Faults,
+    pub(crate) order: Option<(Nanos, Order)>,
+}
+
+impl RunPlan {
+    /// The plan of a seed; the same seed has always the same plan.
+    pub(crate) fn new(rng: &mut Rng) -> RunPlan {
+        let config = config(rng);
+        let unsent_bytes_max = rng.pick(&[128, 300, 1000, 4000]);
+        let listeners = rng.between(1, 2) as usize;
+        let peers = peers(rng, &config, listeners, unsent_bytes_max);
+        let upstreams = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
+        let is_calm = rng.one_in(4);
+        let descriptors = rng.between(2, 16) as u32;
+        RunPlan {
+            settings: settings(rng),
+            hostility: if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) },
+            received_bytes_max: rng.pick(&[1000, 3000, 9000, 20_000]),
+            unsent_bytes_max,
+            descriptors_max: if rng.one_in(3) { descriptors } else { u32::MAX },
+            wake_latency_nanos_max: if rng.one_in(2) { rng.between(1, 200) * MICRO } else { 0 },
+            listeners,
+            peers,
+            upstreams,
+            faults: if is_calm { Faults::default() } else { Faults::plan(rng) },
+            order: match rng.below(8) {
+                0 => Some((rng.below(60) * MILLI, Order::Stop)),
+                1..=3 => Some((rng.below(60) * MILLI, Order::Drain(Duration::from_millis(rng.between(1, 200))))),
+                _ => None,
+            },
+            config,
+        }
+    }
+}
+
+fn millis(rng: &mut Rng, low: u64, high: u64) -> Duration {
+    Duration::from_millis(rng.between(low, high))
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let buffer_bytes_max = if rng.one_in(8) { 16 << 10 } else { 4 << 10 };
+    let high = rng.pick(&[256, 700, 2000, 4000]);
+    let limits = Limits {
+        connections_max: rng.between(1, 10) as u32,
+        refusals_max: rng.between(0, 3) as u32,
+        buffer_memory_bytes_max: (buffer_bytes_max as usize) * rng.between(4, 10) as usize,
+        buffer_bytes_max,
+        output_high_water_bytes: high,
+        output_low_water_bytes: rng.below(u64::from(high)) as u32,
+        visit_messages_max: rng.pick(&[1, 2, 8, 128]),
+        visit_reads_max: rng.pick(&[1, 2, 4, 16]),
+        visit_written_bytes_max: rng.pick(&[100, 1000, 10_000, 100_000]),
+        events_per_poll_max: rng.pick(&[1, 3, 16, 256]),
+        accepts_per_turn_max: rng.pick(&[1, 2, 32]),
+        mail_per_turn_max: rng.pick(&[1, 2, 256]),
+        deadlines_per_turn_max: rng.pick(&[1, 2, 256]),
+        closes_per_turn_max: rng.pick(&[1, 2, 64]),
+        mail_max: rng.pick(&[1, 3, 16]),
+        write_stall_timeout: millis(rng, 40, 120),
+        linger_timeout: millis(rng, 10, 60),
+        linger_bytes_max: rng.pick(&[3000, 1 << 20]),
+        accept_pause: millis(rng, 1, 50),
+    };
+    let policy = Policy {
+        drain: if rng.one_in(3) { DrainPolicy::UntilWouldBlock } else { DrainPolicy::UntilShortRead },
+        at_connections_max: if rng.one_in(2) { AtConnectionsMax::Wait } else { AtConnectionsMax::Refuse },
+        ..Policy::default()
+    };
+    Config { limits, policy }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    Settings {
+        idle_timeout: rng.between(5, 150) * MILLI,
+        request_timeout: rng.between(10, 100) * MILLI,
+        job_timeout: rng.between(1, 30) * MILLI,
+        job_nanos_max: rng.between(1, 60) * MILLI,
+        lost_job_one_in: rng.pick(&[0, 20]),
+        callback_nanos: rng.pick(&[200, 2 * MICRO, 20 * MICRO]),
+        slow_one_in: rng.pick(&[0, 20, 200]),
+        slow_nanos_max: rng.between(1, 12) * MILLI,
+    }
+}
+
+fn hostility(rng: &mut Rng, config: &Config) -> Hostility {
+    let sometimes = [0, 0, 3, 10, 50];
+    Hostility {
+        late_edge_one_in: rng.pick(&sometimes),
+        late_edge_nanos_max: rng.between(1, 300) * MICRO,
+        spurious_one_in: rng.pick(&sometimes),
+        interrupted_one_in: rng.pick(&[0, 0, 5, 40]),
+        short_write_one_in: rng.pick(&sometimes),
+        no_memory_one_in: rng.pick(&[0, 0, 10, 50]),
+        short_read_one_in: if config.policy.drain == DrainPolicy::UntilWouldBlock { rng.pick(&[0, 2, 10]) } else { 0 },
+        events_max: config.limits.events_per_poll_max,
+        call_nanos: rng.pick(&[100, 1000, 10 * MICRO]),
+    }
+}
+
+/// What a peer is like.
+#[derive(Clone, Copy)]
+enum Nature {
+    /// Small pieces, one after the other.
+    Ordinary,
+    /// Everything before it is accepted, and then nothing more.
+    Burst,
+    /// Single bytes.
+    Dribble,
+    /// As much as fits, for long.
+    Flood,
+    /// Stops in the middle.
+    Silent,
+    NeverReads,
+    Resets,
+    Subscribes,
+}
+
+fn peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Vec<(Option<Nanos>, Plan)> {
+    use Nature::*;
+    let count = rng.between(2, 9) as u32;
+    let together = rng.one_in(2);
+    let mut peers: Vec<(Option<Nanos>, Plan)> = (0..count)
+        .map(|index| {
+            let nature =
+                rng.pick(&[Ordinary, Ordinary, Ordinary, Burst, Burst, Burst, Dribble, Flood, Silent, NeverReads, Resets, Subscribes]);
+            let follows = index > 0 && rng.one_in(3);
+            let connects_at = match (follows, together) {
+                (true, _) => None,
+                (_, true) => Some(0),
+                _ => Some(rng.below(20 * MILLI)),
+            };
+            (connects_at, plan_peer(rng, nature, config, listeners, unsent_bytes_max))
+        })
+        .collect();
+    // Who follows connects when the one before it is done.
+    for index in 1..peers.len() {
+        if peers[index].0.is_none() {
+            peers[index - 1].1.next = Some(index as u32);
+        }
+    }
+    peers
+}
+
+fn plan_peer(rng: &mut Rng, nature: Nature, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Plan {
+    let bytes = rng.pick(&[50, 500, 100_000]);
+    // An edge comes when a third of the send buffer is free: who reads so slowly that this takes longer than the write stall timeout is
+    // closed by design.
+    let stall = config.limits.write_stall_timeout.as_nanos() as Nanos;
+    let gap_max = (stall / 4 * bytes as Nanos / unsent_bytes_max as Nanos).clamp(1, 3 * MILLI);
+    let reads =
+        Reads::Steadily { bytes, gap: if rng.one_in(2) { rng.between(1, 50 * MICRO.min(gap_max)) } else { rng.between(1, gap_max) } };
+    let mut plan = Plan {
+        listener: rng.below(listeners as u64) as usize,
+        requests: Vec::new(),
+        chunk_bytes: rng.pick(&[20, 200, 2000]),
+        gap: rng.pick(&[0, 20 * MICRO, 300 * MICRO]),
+        reads,
+        end: rng.pick(&[End::Wait, End::HalfClose, End::HalfClose, End::Close]),
+        end_after: if rng.one_in(2) { 0 } else { rng.below(5 * MILLI) },
+        urgent_after: None,
+        silent_after: None,
+        resets_after: None,
+        is_stubborn: rng.one_in(6),
+        next: None,
+    };
+    let (few, len_max) = match nature {
+        Nature::Ordinary => (rng.between(1, 6), 300),
+        Nature::Burst => {
+            plan.gap = 0;
+            (rng.between(1, 12), 2000)
+        }
+        Nature::Dribble => {
+            (plan.chunk_bytes, plan.gap) = (2, rng.between(1, 100) * MICRO);
+            (rng.between(1, 2), 16)
+        }
+        Nature::Flood => {
+            plan.gap = 0;
+            plan.is_stubborn = rng.one_in(2);
+            (rng.between(10, 20), 3000)
+        }
+        Nature::Silent => (rng.between(1, 4), 200),
+        Nature::NeverReads => {
+            plan.reads = Reads::Never;
+            (rng.between(1, 6), 3000)
+        }
+        Nature::Resets => {
+            plan.resets_after = Some(rng.below(rng.clone().pick(&[MILLI, 20 * MILLI])));
+            if rng.one_in(2) {
+                plan.end = End::Reset;
+            }
+            (rng.between(1, 4), 500)
+        }
+        Nature::Subscribes => {
+            plan.requests.push(Request { kind: Kind::Subscribe, len: 0 });
+            plan.end = End::Wait;
+            (0, 0)
+        }
+    };
+    for _ in 0..few {
+        plan.requests.push(request(rng, nature, len_max));
+    }
+    if !matches!(nature, Nature::Subscribes) && rng.one_in(5) {
+        let kind = rng.pick(&[Kind::Bye, Kind::Bye, Kind::Abort, Kind::Panic]);
+        plan.requests.push(Request { kind, len: 0 });
+    }
+    let payload = |request: &Request| if request.kind.has_request_payload() { request.len as u64 } else { 0 };
+    let total = plan.requests.iter().map(|request| HEAD_BYTES as u64 + payload(request)).sum::<u64>();
+    if matches!(nature, Nature::Silent) {
+        plan.silent_after = Some(rng.below(total) as usize);
+    }
+    if rng.one_in(8) {
+        plan.urgent_after = Some(rng.below(total + 1) as usize);
+    }
+    plan
+}
+
+fn request(rng: &mut Rng, nature: Nature, len_max: u64) -> Request {
+    let kinds: &[Kind] = match nature {
+        Nature::Flood | Nature::Burst => &[Kind::Echo, Kind::Echo, Kind::Whole, Kind::Whole, Kind::Job],
+        Nature::NeverReads => &[Kind::Echo, Kind::Stream],
+        Nature::Dribble => &[Kind::Echo, Kind::Whole, Kind::Publish],
+        _ => &[
+            Kind::Echo,
+            Kind::Echo,
+            Kind::Whole,
+            Kind::Whole,
+            Kind::Job,
+            Kind::Job,
+            Kind::Job,
+            Kind::Stream,
+            Kind::Stream,
+            Kind::Sleep,
+            Kind::Publish,
+        ],
+    };
+    let kind = rng.pick(kinds);
+    let len = match kind {
+        Kind::Sleep => rng.below(100),
+        Kind::Publish => 0,
+        Kind::Whole if rng.one_in(60) => 4089,
+        _ => rng.below(len_max),
+    };
+    Request { kind, len: len as u16 }
+}
+
+fn upstream(rng: &mut Rng) -> (Nanos, Upstream) {
+    let decision = rng.pick(&[
+        Decision::AcceptAndGreet,
+        Decision::AcceptAndGreet,
+        Decision::AcceptAndGreet,
+        Decision::Refuse,
+        Decision::Silence,
+        Decision::AcceptAndReset,
+    ]);
+    let decides_after = if rng.one_in(3) { 0 } else { rng.below(5 * MILLI) };
+    let chunk_bytes = rng.pick(&[5, 50, 1000]);
+    (rng.below(30 * MILLI), Upstream::new(decision, decides_after, rng.between(1, 40) * MILLI, chunk_bytes))
+}
