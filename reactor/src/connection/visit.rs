@@ -45,6 +45,7 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
     pub(crate) token: Token,
     /// What is left of the visit's budgets.
+    buffers_left: u32,
     messages_left: u32,
     pub(super) write_left_bytes: usize,
     /// Output before the running callback: what a panic falls back to.
@@ -64,10 +65,26 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         entry: &'a mut Entry<H::Conn, O::Stream>,
         token: Token,
     ) -> Self {
-        let messages_left = shared.limits.visit_messages_max;
-        let write_left_bytes = shared.limits.visit_written_bytes_max as usize;
+        let limits = &shared.limits;
+        let (buffers_left, messages_left, write_left_bytes) = match shared.policy.visit {
+            VisitPolicy::Budgeted => (1, limits.visit_messages_max, limits.visit_written_bytes_max as usize),
+            VisitPolicy::UntilDone => (u32::MAX, u32::MAX, usize::MAX), // MISTAKE(firehose): a sender that is faster than the handler never lets the socket run empty, and the loop serves nobody else.
+        };
         let due_before = entry.due();
-        Visit { due_before, os, handler, shared, scratch, output, entry, token, messages_left, write_left_bytes, output_before: 0 }
+        Visit {
+            due_before,
+            buffers_left,
+            os,
+            handler,
+            shared,
+            scratch,
+            output,
+            entry,
+            token,
+            messages_left,
+            write_left_bytes,
+            output_before: 0,
+        }
     }
 
     /// The whole visit.
@@ -178,18 +195,11 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
                 self.flush();
             }
             self.keep_rest(kept_bytes, taken, filled);
-            if !self.visit_again() {
+            self.buffers_left -= 1;
+            let flags = self.entry.control.flags;
+            if self.buffers_left == 0 || !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED)) {
                 return;
             }
-        }
-    }
-
-    #[inline]
-    fn visit_again(&self) -> bool {
-        let flags = self.entry.control.flags;
-        match self.shared.policy.visit {
-            VisitPolicy::Budgeted => false,
-            VisitPolicy::UntilDone => flags.has(Flags::READABLE) && !flags.has(Flags::HELD) && !flags.has(Flags::INPUT_ENDED), // MISTAKE(firehose): a sender that is faster than the handler never lets the socket run empty, and the loop serves nobody else.
         }
     }
 
