@@ -154,14 +154,24 @@ fn the_state_names_loops_and_threads_and_how_they_are() {
     let state: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
     assert_eq!(state["pid"], server.pid());
     assert_eq!(state["draining"], false);
-    let threads = state["threads"].as_array().expect("a list");
-    for name in ["loop-0", "loop-1", "worker-0", "worker-1", "worker-2", "admin", "watchdog", "log", "signals"] {
-        let thread = threads.iter().find(|thread| thread["name"] == name).unwrap_or_else(|| panic!("no thread {name}"));
-        assert!(["R", "S", "D"].contains(&thread["state"].as_str().expect("a letter")), "{thread}");
-    }
     for (index, view) in state["loops"].as_array().expect("a list").iter().enumerate() {
         assert_eq!(view["name"], format!("loop-{index}"));
-        assert!(threads.iter().any(|thread| thread["tid"] == view["tid"] && thread["name"] == view["name"]));
+    }
+    // A thread that was started names itself when it first runs.
+    wait_for("the threads' names", || {
+        let state: serde_json::Value = serde_json::from_str(&get(server.admin, "/debug/state").body).expect("it is JSON");
+        let threads = state["threads"].as_array().expect("a list");
+        let is_there = |name: &str| {
+            let thread = threads.iter().find(|thread| thread["name"] == name);
+            thread.is_some_and(|thread| ["R", "S", "D"].contains(&thread["state"].as_str().expect("a letter")))
+        };
+        let names = ["loop-0", "loop-1", "worker-0", "worker-1", "worker-2", "admin", "watchdog", "log", "signals"];
+        names.into_iter().all(is_there).then_some(())
+    });
+    let state: serde_json::Value = serde_json::from_str(&get(server.admin, "/debug/state").body).expect("it is JSON");
+    for view in state["loops"].as_array().expect("a list") {
+        let threads = state["threads"].as_array().expect("a list");
+        assert!(threads.iter().any(|thread| thread["tid"] == view["tid"] && thread["name"] == view["name"]), "{view}");
     }
 }
 
