@@ -197,7 +197,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             self.keep_rest(kept_bytes, taken, filled);
             self.buffers_left -= 1;
             let flags = self.entry.control.flags;
-            if self.buffers_left == 0 || !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED)) {
+            if self.buffers_left == 0 || !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS)) {
                 return;
             }
         }
