@@ -234,13 +234,7 @@ impl Client {
         let lane = &mut self.lanes[conn.lane];
         match conn.exchange.take() {
             Some(exchange) => {
-                let phase = if conn.reader.in_body() {
-                    Phase::Body
-                } else if exchange.written_bytes < lane.class.request.len() {
-                    Phase::Write
-                } else {
-                    Phase::FirstByte
-                };
+                let phase = exchange.phase(lane.class.request.len(), conn.reader.in_body());
                 let kind = if kind == Kind::Closed && phase == Phase::Body { Kind::ShortBody } else { kind };
                 lane.failed(&exchange, phase, kind, self.now);
             }
@@ -355,14 +349,7 @@ impl Handler for Client {
                 self.lanes[conn.lane].unfinished(exchange.arrival, Some(exchange.sent), self.now);
             }
         } else if conn.exchange.is_some() || (reason == CloseReason::Reset && !conn.closing) {
-            let kind = match reason {
-                CloseReason::Reset => Kind::Errno(libc::ECONNRESET),
-                CloseReason::WriteStalled => Kind::Timeout,
-                CloseReason::MessageTooLong => Kind::NotHttp("a head over 64 KiB"),
-                CloseReason::Evicted => Kind::Errno(libc::ENOBUFS),
-                _ => Kind::Closed,
-            };
-            self.fail(&mut conn, kind);
+            self.fail(&mut conn, Kind::of_close(reason));
         }
         self.retire(&mut conn);
     }

@@ -5,6 +5,8 @@
 use std::io;
 use std::time::Duration;
 
+use reactor::CloseReason;
+
 /// How far a request had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -85,6 +87,18 @@ impl Kind {
             None if error.kind() == io::ErrorKind::TimedOut => Kind::Timeout,
             None if error.kind() == io::ErrorKind::ConnectionReset => Kind::Errno(libc::ECONNRESET),
             None => Kind::NotHttp("a system error without a number"),
+        }
+    }
+
+    /// The kind of an end of the connection that the loop reports.
+    #[must_use]
+    pub fn of_close(reason: CloseReason) -> Kind {
+        match reason {
+            CloseReason::Reset => Kind::Errno(libc::ECONNRESET),
+            CloseReason::WriteStalled => Kind::Timeout,
+            CloseReason::MessageTooLong => Kind::NotHttp("a head over 64 KiB"),
+            CloseReason::Evicted => Kind::Errno(libc::ENOBUFS),
+            _ => Kind::Closed,
         }
     }
 

@@ -43,6 +43,20 @@ pub struct Exchange {
     pub first_byte: Option<Instant>,
 }
 
+impl Exchange {
+    /// How far it has come, for a request of so many bytes.
+    #[must_use]
+    pub fn phase(&self, request_bytes: usize, head_read: bool) -> Phase {
+        if head_read {
+            Phase::Body
+        } else if self.written_bytes < request_bytes {
+            Phase::Write
+        } else {
+            Phase::FirstByte
+        }
+    }
+}
+
 /// One class on one thread.
 #[derive(Debug)]
 pub struct Lane {

@@ -36,9 +36,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     happened,
     look: &[
         "cargo run --release -p server -- --loops 1 --workers 1 --mistake loop-stall",
-        "cargo run --release -p loadtest -- run http://127.0.0.1:8080/spin?ms=100 -R 1 -c 1    # in a second terminal",
-        "strace -r -f -e trace=epoll_wait -p PID    # once a second a gap of 0.1 s, between a return of epoll_wait and the next call",
-        "ps -T -o tid,comm,stat,pcpu -p PID         # the thread in state R is loop-0, not worker-0",
+        "cargo run --release -p loadtest -- run http://127.0.0.1:8080/ -R 2000 -c 10 --max-connections 10 -d 60s    # a second terminal",
+        "cargo run --release -p loadtest -- run 'http://127.0.0.1:8080/spin?ms=100' -R 1 -c 1 -d 60s                 # a third",
+        "ps -T -o tid,comm,stat,pcpu,ni -p PID                             # it is loop-0 that computes, not worker-0",
+        "strace -r -e trace=epoll_wait -p TID 2>&1 | awk '$1 > 0.05'       # TID of loop-0: 0.1 s between two epoll_wait, once a second",
     ],
     code: Code { file: "server/src/dispatch.rs", source: include_str!("../../../server/src/dispatch.rs") },
 };

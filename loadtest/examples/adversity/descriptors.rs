@@ -1,0 +1,116 @@
+//! The server may open 256 descriptors; 256 clients come and stay, 300 more wait; then 300 leave (failure mode L1).
+//!
+//! Two questions: how soon is a client answered that comes after that, and what became of those who waited. Refusals count as answers: a
+//! client that is told 503 knows where it stands. The limit is lowered while the server runs, so that fitting to it does not hide it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use loadtest::units::{as_us, microseconds};
+
+use crate::client::{Client, Found, LAST_REQUEST, REQUEST};
+use crate::target::Target;
+use crate::{Args, summary, sys};
+
+const STAY: usize = 256;
+const WAIT: usize = 300;
+const LEAVE: usize = 300;
+/// After this, a client counts as forgotten.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of some clients.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fates {
+    served: usize,
+    told: usize,
+    dropped: usize,
+    waiting: usize,
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<()> {
+    let (mut answered, mut served) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds {
+        let target = Target::start(&args.server)?;
+        crate::client::open_served(target.address, 1)?;
+        sys::limit_descriptors(target.pid, args.limit)?;
+        let mut first = come(&target, STAY, REQUEST)?;
+        let first_fates = look_for(&mut first, Duration::from_millis(500));
+        let mut second = come(&target, WAIT, LAST_REQUEST)?;
+        // Not always the same phase of whatever pause the server makes.
+        let before = look_for(&mut second, Duration::from_millis(1000 + 170 * u64::from(round)));
+        // First those who stay, then as many of those who wait as make the number full, answered or not.
+        drop(first);
+        second.drain(..LEAVE - STAY);
+        let begun = Instant::now();
+        let (first_answer, refusals) = new_client(&target, begun)?;
+        let after = look_for(&mut second, PATIENCE);
+        println!(
+            "of {STAY}: {first_fates:?}; of {WAIT} more: {before:?}; after {LEAVE} left a new client was answered in {} and served in {} ({refusals} refusals); of the {} who waited on: {after:?}",
+            microseconds(as_us(first_answer.answered)),
+            first_answer.served.map_or_else(|| "never".to_owned(), |time| microseconds(as_us(time))),
+            second.len(),
+        );
+        answered.push(as_us(first_answer.answered));
+        served.push(as_us(first_answer.served.unwrap_or(PATIENCE)));
+    }
+    println!("{}; {}", summary("a new client answered", &answered), summary("served", &served));
+    Ok(())
+}
+
+/// Clients with what they have been found to be.
+type Clients = Vec<(Client, Found)>;
+
+fn come(target: &Target, n: usize, request: &'static [u8]) -> io::Result<Clients> {
+    let one = |_| {
+        let mut client = Client::connect(target.address, 4)?;
+        client.send(request)?;
+        Ok((client, Found::Nothing))
+    };
+    (0..n).map(one).collect()
+}
+
+/// Looks at all of them for at most `time`.
+fn look_for(clients: &mut Clients, time: Duration) -> Fates {
+    let until = Instant::now() + time;
+    loop {
+        let mut fates = Fates::default();
+        for (client, found) in clients.iter_mut() {
+            if *found == Found::Nothing {
+                *found = client.look();
+            }
+            match found {
+                Found::Nothing => fates.waiting += 1,
+                Found::Answer(200) => fates.served += 1,
+                Found::Answer(_) => fates.told += 1,
+                Found::End => fates.dropped += 1,
+            }
+        }
+        if fates.waiting == 0 || Instant::now() > until {
+            return fates;
+        }
+    }
+}
+
+struct NewClient {
+    answered: Duration,
+    served: Option<Duration>,
+}
+
+/// A client that comes now, and comes again as long as it is refused.
+fn new_client(target: &Target, begun: Instant) -> io::Result<(NewClient, u32)> {
+    let (mut answered, mut refusals) = (None, 0);
+    loop {
+        let mut client = Client::connect(target.address, 5)?;
+        client.send(REQUEST)?;
+        let found = client.wait((begun + PATIENCE).saturating_duration_since(Instant::now()));
+        let time = begun.elapsed();
+        let answered = *answered.get_or_insert(time);
+        if found == Found::Answer(200) {
+            return Ok((NewClient { answered, served: Some(time) }, refusals));
+        }
+        if time >= PATIENCE {
+            return Ok((NewClient { answered, served: None }, refusals));
+        }
+        refusals += 1;
+    }
+}

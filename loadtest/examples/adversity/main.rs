@@ -1,0 +1,100 @@
+//! Four kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
+//!
+//! `cargo run --release -p loadtest --example adversity -- NAME --server 'COMMAND with {port}'`, where NAME is `firehose`, `mass-close`,
+//! `connect-flood` or `descriptors`. The server gets CPU 0, the clients CPU 1; only loopback, every run bounded in time and count.
+//!
+//! All clients of a run live on one thread that never sleeps: a second thread on the same CPU would be measured by the scheduler's time
+//! slices. The price is a step of the attack (a write, a read, eight closes) between two looks at the clock; `late` says what that was.
+//! Read next: `others.rs` for what is measured, then the adversity of your choice.
+
+mod client;
+mod connect_flood;
+mod descriptors;
+mod firehose;
+mod mass_close;
+mod others;
+mod sys;
+mod target;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use loadtest::units::{duration_above_zero, microseconds};
+
+/// Measures what others pay for one adversity.
+#[derive(Debug, Parser)]
+#[command(name = "adversity", max_term_width = 110)]
+struct Args {
+    /// Which adversity.
+    name: Name,
+    /// The server's command; `{port}` becomes a free port. `nginx` alone stands for nginx with one worker and `return 200`.
+    #[arg(long)]
+    server: String,
+    /// How often, each time with a fresh server.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// How long one measurement lasts.
+    #[arg(long, default_value = "2s", value_parser = duration_above_zero)]
+    time: Duration,
+    /// firehose: requests that may be unanswered at a time; 0 is as many as the sockets take.
+    #[arg(long, value_delimiter = ',', default_value = "16,64,256,0")]
+    depth: Vec<u64>,
+    /// mass-close and connect-flood: how many connections. [default: 8000 and 5000]
+    #[arg(long)]
+    connections: Option<usize>,
+    /// mass-close: by a reset (SO_LINGER 0) instead of a FIN.
+    #[arg(long)]
+    reset: bool,
+    /// descriptors: the server's limit.
+    #[arg(long, default_value_t = 256)]
+    limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// One connection pipelines as fast as it can
+    Firehose,
+    /// 8,000 idle connections close at once
+    MassClose,
+    /// 5,000 connections at 40,000 a second
+    ConnectFlood,
+    /// No descriptor is left, then 300 are given back
+    Descriptors,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("adversity: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    loadtest::sys::raise_descriptor_limit()?;
+    sys::pin_to_cpu(1)?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("{:?} against: {}\nload average before: {}", args.name, args.server, load.split(' ').next().unwrap_or("?"));
+    match args.name {
+        Name::Firehose => firehose::run(args),
+        Name::MassClose => mass_close::run(args),
+        Name::ConnectFlood => connect_flood::run(args),
+        Name::Descriptors => descriptors::run(args),
+    }
+}
+
+/// The middle one, or the lower of the two in the middle.
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0)
+}
+
+/// `name median X, worst Y` of one figure in microseconds over all rounds.
+fn summary(name: &str, values: &[u64]) -> String {
+    let worst = values.iter().copied().max().unwrap_or(0);
+    format!("{name}: median {}, worst round {}", microseconds(median(values.to_vec())), microseconds(worst))
+}

@@ -1,0 +1,94 @@
+//! The scenario as a user runs it: real servers, real load, a judged contrast; and no process that outlives its generator.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::io::BufRead;
+use std::process::{Child, Command, Stdio};
+
+use common::{loadtest, stderr, stdout};
+
+#[test]
+fn the_contrast_of_loop_stall_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sides.json");
+    // A machine busy with other tests may make the generator late; the contrast must hold all the same.
+    let args = ["scenario", "run", "loop-stall", "--allow-saturated", "--no-progress", "--json", path.to_str().unwrap()];
+    let output = loadtest(&args);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    for needle in
+        ["loop-stall: ", "response.p99", ": yes (", "server/src/dispatch.rs:", "docs/failures/loop-stall.md", "\nverdict  broken: "]
+    {
+        assert!(text.contains(needle), "no '{needle}' in {text}");
+    }
+    let sides: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let side = |index: usize| (&sides[index]["scenario"]["side"], &sides[index]["totals"], &sides[index]["config"]["seed"]);
+    assert_eq!((side(0).0.as_str(), side(1).0.as_str()), (Some("broken"), Some("correct")));
+    assert_eq!(side(0).2, side(1).2, "both sides have the same seed");
+    for index in [0, 1] {
+        assert_eq!(side(index).1["scheduled"].as_u64(), Some(12_000), "the schedule does not depend on the server");
+    }
+    assert_ne!(sides[0]["classes"]["victims"]["config"]["from"], sides[1]["classes"]["victims"]["config"]["from"]);
+}
+
+/// A running `scenario run loop-stall`, once its first progress line has come; and the process id of its server.
+fn running() -> (Child, u32) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["scenario", "run", "loop-stall"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    progress.read_line(&mut line).unwrap();
+    assert!(line.contains("loop-stall broken"), "{line}");
+    std::thread::spawn(move || std::io::copy(&mut progress, &mut std::io::sink()));
+    let server = children_of(child.id());
+    assert_eq!(server.len(), 1, "one server at a time");
+    (child, server[0])
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let children = |pid: &u32| stat(*pid).is_some_and(|(_, of)| of == parent);
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(children).collect()
+}
+
+/// State and parent of a process (proc_pid_stat(5)).
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap().success());
+}
+
+/// Waits until the process is gone, or is a zombie that nobody here can reap.
+fn wait_until_gone(pid: u32) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while stat(pid).is_some_and(|(state, _)| state != 'Z') {
+        assert!(std::time::Instant::now() < until, "process {pid} still runs");
+        std::thread::sleep(std::time::Duration::from_millis(5)); // Between two looks; the test does not depend on its length.
+    }
+}
+
+#[test]
+fn a_generator_that_is_killed_leaves_no_server_behind() {
+    let (mut child, server) = running();
+    signal("KILL", child.id());
+    child.wait().unwrap();
+    wait_until_gone(server);
+}
+
+#[test]
+fn an_interrupted_scenario_says_so_ends_its_server_and_exits_with_130() {
+    let (child, server) = running();
+    signal("INT", child.id());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stdout(&output));
+    assert!(stdout(&output).contains("interrupted"), "{}", stdout(&output));
+    wait_until_gone(server);
+}
