@@ -90,10 +90,8 @@ impl Budget {
     /// One sentence with the figures when it does not fit.
     pub fn of(config: &Config, machine: Machine) -> Result<Budget, String> {
         let mut descriptors = descriptors_beside_connections(config);
-        let reserved = descriptors.iter().map(|item| item.count).sum();
-        let room =
-            fit_connections(config.connections_max, machine.descriptors_max, reserved).map_err(|e| format!("--connections-max: {e}"))?;
-        let connections_max = config.connections_max.unwrap_or(room.min(CONNECTIONS_MAX));
+        let reserved: u64 = descriptors.iter().map(|item| item.count).sum();
+        let (connections_max, cut) = fit(config, machine, reserved)?;
         if connections_max < config.loops {
             return Err(format!(
                 "--loops is {}; each needs at least one connection, and the descriptor limit of {} leaves {connections_max} (raise it: ulimit -n)",
@@ -101,6 +99,9 @@ impl Budget {
             ));
         }
         descriptors.insert(0, item("connections", connections_max.into(), "one each; --connections-max"));
+        if config.files_root.is_some() {
+            descriptors.insert(1, item("files", connections_max.into(), "each connection may have one under way; --files-root"));
+        }
         let memory = memory(config, connections_max);
         let needed: u64 = memory.iter().map(|item| item.count).sum();
         if needed > machine.memory_bytes_max {
@@ -113,7 +114,7 @@ impl Budget {
         }
         Ok(Budget {
             connections_max,
-            cut: config.connections_max.is_none() && room < CONNECTIONS_MAX,
+            cut,
             descriptors,
             memory,
             machine,
@@ -144,6 +145,24 @@ impl Budget {
     #[must_use]
     pub fn memory_sum(&self) -> u64 {
         self.memory.iter().map(|item| item.count).sum()
+    }
+}
+
+/// How many connections, and whether they are fewer than there would be without the descriptor limit. With `--files-root` each may hold
+/// a file besides its socket.
+fn fit(config: &Config, machine: Machine, reserved: u64) -> Result<(u32, bool), String> {
+    let fit = |wanted, files| {
+        let room = fit_connections(wanted, machine.descriptors_max, reserved + files);
+        room.map_err(|e| format!("--connections-max: {e}"))
+    };
+    let has_files = config.files_root.is_some();
+    match config.connections_max {
+        Some(wanted) => Ok((fit(Some(wanted), if has_files { u64::from(wanted) } else { 0 })?, false)),
+        None => {
+            let room = fit(None, 0)?;
+            let room = if has_files { room / 2 } else { room };
+            Ok((room.min(CONNECTIONS_MAX), room < CONNECTIONS_MAX))
+        }
     }
 }
 
@@ -210,10 +229,12 @@ mod tests {
         fn whatever_fits_adds_up_to_no_more_than_there_is(
             loops in 1..9u32,
             wanted in proptest::option::of(1..2_000_000u32),
+            has_files: bool,
             descriptors_max in 0..1_100_000u64,
             memory_bytes_max in 0..1u64 << 33,
         ) {
-            let config = Config { loops, connections_max: wanted, ..Config::default() };
+            let files_root = has_files.then(|| "/".into());
+            let config = Config { loops, connections_max: wanted, files_root, ..Config::default() };
             let machine = Machine { descriptors_max, memory_bytes_max, memory_source: "a test" };
             if let Ok(budget) = Budget::of(&config, machine) {
                 prop_assert!(budget.descriptors_sum() <= descriptors_max);
@@ -233,6 +254,9 @@ mod tests {
         let tight = Budget::of(&Config::default(), Machine { descriptors_max: 1024, ..LARGE }).expect("it fits");
         assert!(tight.cut && tight.connections_max < 1024);
         assert_eq!(tight.descriptors_sum(), 1024, "all of them have a purpose");
+        let with_files = Config { files_root: Some("/".into()), ..Config::default() };
+        let half = Budget::of(&with_files, Machine { descriptors_max: 1024, ..LARGE }).expect("it fits");
+        assert_eq!(half.connections_max, tight.connections_max / 2, "a socket and a file each");
     }
 
     #[test]

@@ -44,10 +44,6 @@ pub struct Config {
 /// million descriptors that containers often allow.
 pub const CONNECTIONS_MAX: u32 = 10_000;
 
-/// How long a client has use for a job's result, when nothing else is said. Half of the 10 s after which people leave (Nielsen,
-/// "Response Times: The 3 Important Limits"), since the answer must still travel.
-pub const JOB_DEADLINE: Duration = Duration::from_secs(5);
-
 /// Places for mail that is no completion of a job: connections handed over by another loop. Without a place the loop that accepted one
 /// keeps it, so this bounds a burst and nothing fails. Each place takes its memory at once.
 const MAIL_BESIDE_JOBS: u32 = 1024;
@@ -79,7 +75,7 @@ impl Default for Config {
             buffer_memory_bytes_max: 64 << 20,
             reactor: reactor::Config::default(),
             pool: worker_pool::Config { threads: default_workers(), ..worker_pool::Config::default() },
-            http: HttpSettings { job_deadline: JOB_DEADLINE, ..HttpSettings::default() },
+            http: HttpSettings::default(),
             shutdown_grace: Duration::from_secs(10),
             files_root: None,
             mistakes: Vec::new(),

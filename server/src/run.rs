@@ -103,10 +103,8 @@ fn start(args: &Args) -> Result<(), Failure> {
         print(&check::report(&config, &budget));
         return budget.map(drop).map_err(Failure::usage);
     }
-    if config.files_root.is_some() {
-        return Err(Failure::usage("--files-root: this version has no route that serves files"));
-    }
-    serve(&config, Routes::default)
+    let files_root = config.files_root.clone();
+    serve(&config, move || Routes::new(files_root.clone()))
 }
 
 /// A closed stdout is no reason to fail.

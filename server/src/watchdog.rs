@@ -16,8 +16,8 @@ use reactor::stats::Running;
 use crate::monitor::{LoopView, Monitor};
 use crate::process;
 
-/// How often it looks. A look is a few loads from memory for each loop: at 10 ms under 0.1 % of a core, and a stall is seen at most so
-/// much late.
+/// How often it looks: a stall is seen at most so much late. A look is a few loads from memory for each loop and a wake-up of this
+/// thread, measured at 28 µs of CPU time on a busy two-core machine: 0.3 % of a core.
 pub const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A callback that runs so long is a stall: the lag at which an alert is due (DESIGN, monitoring). Everything else on the loop has waited.

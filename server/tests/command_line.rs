@@ -164,6 +164,16 @@ fn several_loops_serve_however_they_share_the_port() {
 }
 
 #[test]
+fn files_are_served_from_the_directory_that_was_named() {
+    let directory = tempfile::tempdir().expect("there is room for one");
+    std::fs::write(directory.path().join("a.txt"), "from a file").expect("it can be written");
+    let root = directory.path().to_str().expect("it is text");
+    assert_eq!(get(Server::start(&["--files-root", root]).http, "/files/a.txt").body, "from a file");
+    assert_eq!(get(Server::start(&[]).http, "/files/a.txt").status, 404);
+    assert!(text(&run(command().args(["--check", "--files-root", root])).stdout).contains("each connection may have one under way"));
+}
+
+#[test]
 fn check_prints_every_limit_with_its_reason_and_the_sums() {
     let output = run(command().arg("--check"));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
