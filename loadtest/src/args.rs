@@ -96,8 +96,8 @@ impl Default for CommonArgs {
 /// A run against any server.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// http://HOST[:PORT][/PATH][?QUERY]
-    #[arg(value_name = "URL")]
+    /// The target.
+    #[arg(value_name = "URL", help = "http://HOST[:PORT][/PATH][?QUERY]")]
     pub target: Target,
     /// Requests per second, sent at this rate whatever the server does. [default: 1000; with --closed, as fast as the answers come]
     #[arg(short = 'R', long, visible_aliases = ["rps", "qps"], value_name = "N", allow_negative_numbers = true, value_parser = units::rate, env = "LOADTEST_RATE")]

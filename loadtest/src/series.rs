@@ -114,7 +114,8 @@ impl Series {
             send_delay_p99: sum.send_delay.value_at_quantile(0.99),
         };
         self.seconds[class].push(summary);
-        (class == 0).then_some(summary)
+        let is_empty = summary.scheduled + summary.completed + summary.in_flight == 0; // The rest of a second after the end.
+        (class == 0 && !is_empty).then_some(summary)
     }
 }
 

@@ -101,10 +101,18 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
         } else {
             text += &said;
         }
+        if !in_full {
+            for (side, load) in contrast.loads().filter(|(_, load)| !load.verdict.generator_ok) {
+                eprintln!("loadtest: {} {side}: {}", scenario.slug, load.verdict.line());
+            }
+        }
         code = exit::worst(code, contrast.exit_code(args.common.allow_saturated));
         if contrast.is_interrupted() {
             break;
         }
+    }
+    if !in_full {
+        eprintln!("loadtest: `loadtest scenario run SLUG` shows one of them in full, with the line of code and how to see it yourself");
     }
     if !matches!(json_output, JsonOutput::None) {
         json_output.write(&Value::Array(documents), &text).map_err(failure)?;
@@ -112,23 +120,22 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
     Ok(code)
 }
 
-/// A document for each load of each side.
+/// A document for each load of each side, or one for a side that has none.
 fn sides(contrast: &Contrast, command: &[String]) -> Vec<Value> {
     let expected: Vec<_> =
         contrast.judged.iter().map(|(condition, judged)| json!({"expr": condition.to_string(), "ok": judged.holds})).collect();
-    let scenario = contrast.scenario;
-    let document = |(side, load): (&str, &scenario::Load)| {
-        let measured = if side == "broken" { &contrast.broken } else { &contrast.correct };
+    let Contrast { scenario, broken, correct, .. } = contrast;
+    let mut documents = Vec::new();
+    for (side, measured) in [("broken", broken), ("correct", correct)] {
         let figures: Vec<_> = measured.figures.iter().map(|(name, figure)| json!({"name": name, "value": figure.value})).collect();
-        json::document(&Document {
-            command,
-            target: scenario.load,
-            plan: &load.plan,
-            outcome: &load.outcome,
-            verdict: &load.verdict,
-            thresholds: &[],
-            scenario: Some(&json!({"name": scenario.slug, "side": side, "expected": expected, "figures": figures})),
-        })
-    };
-    contrast.loads().map(document).collect()
+        let of = json!({"name": scenario.slug, "side": side, "expected": expected, "figures": figures});
+        if measured.loads.is_empty() {
+            documents.push(json::without_load(command, scenario.load, &of));
+        }
+        documents.extend(measured.loads.iter().map(|scenario::Load { plan, outcome, verdict }| {
+            let target = scenario.load;
+            json::document(&Document { command, target, plan, outcome, verdict, thresholds: &[], scenario: Some(&of) })
+        }));
+    }
+    documents
 }
