@@ -25,6 +25,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let Some(entry) = entries.get_mut(slot as usize) else { return };
         if entry.control.flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
             if let Cause::Mail(mail) = cause {
+                shared.stats.mail_undelivered.add(1);
                 handler.undelivered(mail);
             }
             return;
@@ -136,7 +137,6 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     fn deliver(&mut self, to: Token, mail: H::Mail) {
         self.shared.progress = true;
         if self.shared.slots.is_live(to) {
-            self.shared.stats.mail_delivered.add(1);
             self.visit(to.slot, Cause::Mail(mail));
         } else {
             self.shared.stats.mail_undelivered.add(1);

@@ -34,17 +34,18 @@ pub struct WriteOutcome {
 /// What write(2) says, `WouldBlock` and `Interrupted` excepted: EPIPE and ECONNRESET are a peer that has left, not a fault of ours.
 #[inline]
 pub fn drain_write(socket: &mut impl Write, from: &[u8], budget_bytes: usize) -> io::Result<WriteOutcome> {
+    let offer_end = from.len().min(budget_bytes);
     let mut bytes = 0;
     let mut calls = 0;
     let flushed = loop {
         if bytes == from.len() {
             break Flushed::All;
         }
-        if bytes >= budget_bytes {
+        if bytes == offer_end {
             break Flushed::BudgetSpent;
         }
         calls += 1;
-        match socket.write(&from[bytes..]) {
+        match socket.write(&from[bytes..offer_end]) {
             Ok(0) => return Err(io::Error::new(ErrorKind::WriteZero, "write(2) took nothing of a non-empty buffer")),
             Ok(n) => bytes += n,
             Err(e) if e.kind() == ErrorKind::WouldBlock => break Flushed::Full,

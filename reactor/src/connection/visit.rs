@@ -128,8 +128,12 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             Cause::Ready => {}
             Cause::Opened(origin) => self.open(origin),
             // A connection that is closing has said its last word; the handler learns that the mail came too late.
-            Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => self.handler.undelivered(mail),
+            Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => {
+                self.shared.stats.mail_undelivered.add(1);
+                self.handler.undelivered(mail);
+            }
             Cause::Mail(mail) => {
+                self.shared.stats.mail_delivered.add(1);
                 self.call(Callback::Mail, |handler, conn, cx| handler.mail(conn, mail, cx));
             }
             Cause::Deadline => {
