@@ -1,7 +1,7 @@
 //! A line protocol: whatever line comes goes back, except those that ask for something special.
 //!
 //! `pause`: no more input until [`Mail::Resume`]. `close`: `bye`, then an orderly close. `abort`: at once. `many N`: N bytes of
-//! [`super::pattern`], as there is room. `wake`: wakes the connection that was opened first. `panic WHERE`: panics in that callback.
+//! [`super::pattern`], as there is room. `wake`: wakes the connection that was opened first. `panic A,B`: panics in those callbacks.
 //! What happens is reported on a channel.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -45,6 +45,8 @@ pub struct Conn {
     owed: usize,
     many: usize,
     panic_in: Option<String>,
+    /// The peer has half-closed; what is owed is still paid.
+    ending: bool,
 }
 
 impl Lines {
@@ -67,7 +69,7 @@ impl Lines {
 
 impl Conn {
     fn panic_if(&self, place: &str) {
-        if self.panic_in.as_deref() == Some(place) {
+        if self.panic_in.as_deref().is_some_and(|places| places.split(',').any(|armed| armed == place)) {
             // No message and no backtrace: the panic is wanted.
             std::panic::resume_unwind(Box::new("wanted"));
         }
@@ -84,6 +86,9 @@ impl Conn {
             assert_eq!(cx.write(&bytes), n);
             self.owed -= n;
         }
+        if self.ending {
+            cx.close();
+        }
     }
 }
 
@@ -94,7 +99,7 @@ impl Handler for Lines {
     fn opened(&mut self, _origin: Origin, cx: &mut Context<'_>) -> Conn {
         self.first.get_or_insert(cx.token());
         self.tell(Told::Opened(cx.token()));
-        Conn { token: cx.token(), owed: 0, many: 0, panic_in: None }
+        Conn { token: cx.token(), owed: 0, many: 0, panic_in: None, ending: false }
     }
 
     fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
@@ -155,7 +160,8 @@ impl Handler for Lines {
     fn ended(&mut self, conn: &mut Conn, rest_bytes: usize, cx: &mut Context<'_>) {
         self.tell(Told::Ended { rest_bytes });
         conn.panic_if("ended");
-        cx.close();
+        conn.ending = true;
+        conn.pay(cx);
     }
 
     fn room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {

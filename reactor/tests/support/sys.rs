@@ -1,4 +1,4 @@
-//! The one system call that tests need and no library offers. The only `unsafe` of the tests, with the allocator that counts.
+//! What tests need of the system and no library offers. The only `unsafe` of the tests, with the allocator that counts.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -19,4 +19,11 @@ pub fn set_descriptor_limit(soft: u64) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A descriptor of this process by its number, as `/proc/self/fd` names it.
+pub fn borrow(fd: std::os::fd::RawFd) -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: open(2) descriptors are process-wide; the caller has just found this one open. If another thread closes it meanwhile, the
+    // calls made on it fail with EBADF or concern another socket, which the caller checks.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }

@@ -1,0 +1,200 @@
+//! Mutants of the loop: faults that are no public mistakes, each a changed line of the source.
+//!
+//! They lie here and not in the loop, so that no line of production code knows of them. When a line they change has changed itself,
+//! the test says so: look whether the fault can still be made, and write it anew.
+
+/// One fault.
+pub struct Mutant {
+    /// Its name.
+    pub slug: &'static str,
+    /// The file below `src/`.
+    pub file: &'static str,
+    /// The text to replace; it occurs there exactly once.
+    pub from: &'static str,
+    /// By what.
+    pub to: &'static str,
+}
+
+/// All of them.
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        slug: "generation-not-advanced",
+        file: "connection/slots.rs",
+        from: "generation: beside.generation.wrapping_add(1), ..Beside::default()",
+        to: "generation: beside.generation, ..Beside::default()",
+    },
+    Mutant {
+        slug: "mail-without-a-check-of-the-generation",
+        file: "turn.rs",
+        from: "if self.shared.slots.is_live(to) {",
+        to: "if self.entries.contains(to.slot as usize) {",
+    },
+    Mutant {
+        slug: "output-lease-not-returned",
+        file: "shared.rs",
+        from: "        self.drop_input(slot);\n        self.drop_output(slot);\n",
+        to: "        self.drop_input(slot);\n        std::mem::forget(self.slots.get_mut(slot).output.take());\n",
+    },
+    Mutant {
+        slug: "input-lease-not-returned",
+        file: "shared.rs",
+        from: "        self.drop_input(slot);\n        self.drop_output(slot);\n",
+        to: "        std::mem::forget(self.slots.get_mut(slot).input.take());\n        self.drop_output(slot);\n",
+    },
+    Mutant {
+        slug: "close-bit-forgotten-on-a-short-read",
+        file: "connection/visit.rs",
+        from: "let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);",
+        to: "let short_read_is_empty = true;",
+    },
+    Mutant {
+        slug: "urgent-mark-forgotten-on-a-short-read",
+        file: "turn.rs",
+        from: "if ready.has(Ready::READ_CLOSED.and(Ready::ERROR).and(Ready::PRIORITY)) {",
+        to: "if ready.has(Ready::READ_CLOSED.and(Ready::ERROR)) {",
+    },
+    Mutant {
+        slug: "readable-cleared-at-the-end-of-the-budget",
+        file: "connection/visit.rs",
+        from: "Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),",
+        to: "Drained::BudgetSpent | Drained::BufferFull => flags.clear(Flags::READABLE),",
+    },
+    Mutant {
+        slug: "writable-kept-after-would-block",
+        file: "connection/sending.rs",
+        from: "            self.entry.control.flags.clear(Flags::WRITABLE);\n",
+        to: "",
+    },
+    Mutant {
+        slug: "backlog-left-at-the-end-of-the-budget",
+        file: "listen/accept.rs",
+        from: "                budget -= 1;\n                self.accept_one(index);\n",
+        to: "                budget -= 1;\n                self.accept_one(index);\n                if budget == 0 {\n                    self.listeners[index].ready = false;\n                }\n",
+    },
+    Mutant {
+        slug: "accept-budget-for-each-listener",
+        file: "listen/accept.rs",
+        from: "while budget > 0 && self.may_accept(index) {",
+        to: "while self.may_accept(index) {\n                budget = budget.max(1);",
+    },
+    Mutant {
+        slug: "deadlines-before-input",
+        file: "event_loop.rs",
+        from: "        self.dispatch_events();\n",
+        to: "        self.run_deadlines();\n        self.dispatch_events();\n",
+    },
+    Mutant {
+        slug: "two-visits-in-a-turn",
+        file: "turn.rs",
+        from: "        if !self.shared.slots.get(slot).queued {\n            self.visit(slot, Cause::Ready);\n        }\n",
+        to: "        self.visit(slot, Cause::Ready);\n",
+    },
+    Mutant {
+        slug: "ready-list-served-to-its-end",
+        file: "turn.rs",
+        from: "for _ in 0..ready_len {",
+        to: "for _ in 0..ready_len.max(self.shared.ready.len()) {",
+    },
+    Mutant {
+        slug: "rest-of-the-mail-forgotten",
+        file: "turn.rs",
+        from: "        self.inbox.start_draining();\n",
+        to: "        self.inbox.start_draining();\n        self.mail_waits = false;\n",
+    },
+    Mutant {
+        slug: "half-close-taken-for-departure",
+        file: "turn.rs",
+        from: "        if gone && self.has_failed(slot, ready) {\n",
+        to: "        if ready.has(Ready::READ_CLOSED) || gone && self.has_failed(slot, ready) {\n",
+    },
+    Mutant {
+        slug: "closed-without-lingering",
+        file: "connection/closing.rs",
+        from: "        self.entry.control.flags.set(Flags::LINGERING);\n",
+        to: "        self.entry.control.flags.set(Flags::LINGERING);\n        self.shared.stats.connections_lingering.add(1);\n        return self.die(reason);\n        #[allow(unreachable_code)]\n",
+    },
+    Mutant {
+        slug: "lingering-without-an-end",
+        file: "connection/closing.rs",
+        from: "self.entry.control.deadline = Some(self.shared.now + self.shared.limits.linger_timeout);",
+        to: "self.entry.control.deadline = None;",
+    },
+    Mutant {
+        slug: "stall-not-moved-by-progress",
+        file: "connection/sending.rs",
+        from: "        } else if outcome.bytes > 0 {\n",
+        to: "        } else if outcome.bytes > usize::MAX - 1 {\n",
+    },
+    Mutant {
+        slug: "stall-not-cleared-at-the-end",
+        file: "connection/sending.rs",
+        from: "            self.entry.stall_at = None;\n",
+        to: "",
+    },
+    Mutant {
+        slug: "closed-while-registered",
+        file: "turn.rs",
+        from: "if let Err(e) = self.os.deregister(&mut entry.stream) {",
+        to: "if let Err(e) = self.os.hold_spare().then_some(()).ok_or(\"none\") {",
+    },
+    Mutant {
+        slug: "connect-believed-without-a-look",
+        file: "connect.rs",
+        from: "Ok(None) if self.os.is_connected(&mut entry.stream) => self.connect_ended(slot, Ok(())),",
+        to: "Ok(None) => self.connect_ended(slot, Ok(())),",
+    },
+    Mutant {
+        slug: "timer-not-moved-to-an-earlier-time",
+        file: "event_loop.rs",
+        from: "if self.timer_at.is_none_or(|at| earliest < at) {",
+        to: "if self.timer_at.is_none() {",
+    },
+    Mutant {
+        slug: "pause-of-accepting-without-an-end",
+        file: "event_loop.rs",
+        from: "            .chain(paused)\n",
+        to: "            .chain(paused.filter(|_| false))\n",
+    },
+    Mutant {
+        slug: "spare-descriptor-not-taken-back",
+        file: "listen/accept.rs",
+        from: "            if listener.paused_until.take().is_some() {\n                self.os.hold_spare();\n            }\n",
+        to: "            let _ = listener;\n",
+    },
+    Mutant {
+        slug: "wake-without-the-ready-list",
+        file: "shared.rs",
+        from: "            self.slots.get_mut(token.slot).woken = true;\n            self.queue(token.slot);\n",
+        to: "            self.slots.get_mut(token.slot).woken = true;\n",
+    },
+    Mutant {
+        slug: "room-not-given-back",
+        file: "mailbox.rs",
+        from: "        self.shared.give_room_back();\n        Some(mail)\n",
+        to: "        Some(mail)\n",
+    },
+    Mutant {
+        slug: "unfinished-input-dropped",
+        file: "connection/visit.rs",
+        from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
+        to: "        self.shared.keep_input(slot, &self.scratch[taken + usize::from(filled - taken > 7)..filled]);\n",
+    },
+    Mutant {
+        slug: "kept-output-written-from-the-front-again",
+        file: "connection/sending.rs",
+        from: "        lease.consume(outcome.bytes);\n",
+        to: "        lease.consume(outcome.bytes - outcome.bytes.min(usize::from(outcome.flushed == Flushed::Full)));\n",
+    },
+    Mutant {
+        slug: "input-that-waits-for-room-read-on",
+        file: "connection/settle.rs",
+        from: "let waits = flags.has(Flags::INPUT_WAITS);",
+        to: "let waits = false;",
+    },
+    Mutant {
+        slug: "expired-pause-at-the-limit",
+        file: "listen/accept.rs",
+        from: "self.listeners[index].paused_until.filter(|_| self.may_accept_but_for_its_pause(index))",
+        to: "self.listeners[index].paused_until.filter(|_| self.listeners[index].ready)",
+    },
+];
