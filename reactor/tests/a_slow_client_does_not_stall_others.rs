@@ -180,9 +180,7 @@ fn whole_requests_are_served_even_when_unsent_answers_hold_all_the_memory() {
             client
         })
         .collect();
-    until("all are stuck or gone", || {
-        server.stats.short_writes.get() + server.stats.closes(CloseReason::Evicted).get() >= 20
-    });
+    until("all are stuck or gone", || server.stats.short_writes.get() + server.stats.closes(CloseReason::Evicted).get() >= 20);
     let mut good = server.connect();
     for i in 0..200 {
         ask(&mut good, &format!("line {i}"));
