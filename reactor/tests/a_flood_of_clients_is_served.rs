@@ -1,6 +1,7 @@
 //! Thousands of connects at once are all accepted, and thousands that leave at once stop nobody else. Scaled to the hard descriptor limit.
 //!
 //! The server is a process of its own, so that clients and server each have the whole limit.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! A peer may reset at any moment: `closed` comes exactly once, the slot is used again, and no descriptor stays open.
 //!
 //! One test alone in its process, since it counts the process's descriptors.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;
 

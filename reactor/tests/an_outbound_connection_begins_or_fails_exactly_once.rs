@@ -1,4 +1,5 @@
 //! `connect` ends in exactly one of `opened` and `connect_failed`, whatever the other side does, and misses nothing the peer said first.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;
 

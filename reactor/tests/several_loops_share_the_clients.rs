@@ -1,4 +1,5 @@
 //! Several loops, one port: each way to share it serves every client, and the hand-off gives each connection to the loop with the fewest.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;
 

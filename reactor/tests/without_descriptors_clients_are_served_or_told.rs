@@ -1,6 +1,7 @@
 //! When descriptors run out nobody hangs: some are told, and as soon as there are descriptors again the rest are served.
 //!
 //! The server runs in a process of its own, whose limit is lowered after its loop was made: `connections_max` was fitted to more.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;
 
