@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/debug/state`. Its own port, thread and loop, so that a stalled loop can still be seen.
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/debug/state`. On its own thread and loop, so that a stalled loop can still be seen.
 //!
 //! It is served by the same HTTP handler as everything else; only the service differs, and no deliberate mistake reaches it. Read next:
 //! `metrics.rs`.
@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use reactor::{Limits, Policy};
+use reactor::{AcceptError, CloseReason, Limits, Policy};
 use serde_json::{Value, json};
+use worker_pool::{OutcomeKind, Reason};
 
 use crate::answer::Answer;
 use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX};
 use crate::http::{Method, Request, Response};
-use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::metrics::{CONTENT_TYPE, LOOP_COUNTERS, Metrics};
 use crate::monitor::{LoopView, Monitor};
 use crate::process;
 use crate::service::Service;
@@ -92,8 +93,8 @@ fn state(monitor: &Monitor) -> Value {
             "oldest_age_seconds": pool.oldest_age(now).as_secs_f64(),
             "jobs_in_flight_max": pool.limit(),
             "admitted": pool.admitted(),
-            "ended": worker_pool::OutcomeKind::ALL.iter().map(|kind| (kind.as_str().to_owned(), pool.outcomes(*kind).into())).collect::<serde_json::Map<_, _>>(),
-            "rejected": worker_pool::Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), pool.rejections(*reason).into())).collect::<serde_json::Map<_, _>>(),
+            "ended": object(OutcomeKind::ALL.iter().map(|kind| (kind.as_str(), pool.outcomes(*kind)))),
+            "rejected": object(Reason::ALL.iter().map(|reason| (reason.as_str(), pool.rejections(*reason)))),
         },
         "log": {
             "written": monitor.log.written(),
@@ -127,20 +128,22 @@ fn one_loop(view: &LoopView, now: Instant) -> Value {
         "tid": view.tid,
         "running": running,
         "turn_age_seconds": stats.turn_age(now).map(|age| age.as_secs_f64()),
-        "stalls": view.watch.stalls(),
-        "turns": stats.turns.get(),
-        "turns_without_progress": stats.turns_without_progress.get(),
         "connections": {
             "open": stats.connections_open.get(),
             "lingering": stats.connections_lingering.get(),
             "connecting": stats.connections_connecting.get(),
             "max": stats.connections_max.get(),
         },
-        "accepts": stats.accepts.get(),
         "requests_in_flight": view.http.in_flight.get(),
         "buffers_leased_bytes": stats.leased_bytes.get(),
-        "panics": stats.panics.get(),
+        "counters": object(LOOP_COUNTERS.iter().map(|(name, _, of)| (*name, of(view)))),
+        "closed": object(CloseReason::ALL.iter().map(|reason| (reason.label(), stats.closes(*reason).get()))),
+        "accept_errors": object(AcceptError::ALL.iter().map(|error| (error.label(), stats.accept_errors(*error).get()))),
     })
+}
+
+fn object(fields: impl Iterator<Item = (&'static str, u64)>) -> Value {
+    Value::Object(fields.map(|(name, value)| (name.to_owned(), value.into())).collect())
 }
 
 fn thread(thread: &process::Thread) -> Value {

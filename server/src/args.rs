@@ -29,15 +29,27 @@ pub struct Args {
     pub admin: SocketAddr,
 
     /// Event loops, a thread each. Default: half of the cores, at least one.
-    #[arg(long, env = "SERVER_LOOPS", value_name = "N", default_value_t = default_loops(), value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(
+        long, env = "SERVER_LOOPS", value_name = "N",
+        default_value_t = default_loops(),
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
     pub loops: u32,
 
     /// Worker threads for jobs. Default: the cores that the loops leave, at least two.
-    #[arg(long, env = "SERVER_WORKERS", value_name = "N", default_value_t = default_workers(), value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(
+        long, env = "SERVER_WORKERS", value_name = "N",
+        default_value_t = default_workers(),
+        value_parser = clap::value_parser!(u32).range(1..=4096)
+    )]
     pub workers: u32,
 
     /// Jobs that may wait for a worker. One more is answered 503 with Retry-After.
-    #[arg(long, env = "SERVER_QUEUE_JOBS_MAX", value_name = "N", default_value_t = Config::default().pool.limits.queue_jobs_max, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(
+        long, env = "SERVER_QUEUE_JOBS_MAX", value_name = "N",
+        default_value_t = Config::default().pool.limits.queue_jobs_max,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+    )]
     pub queue_jobs_max: u32,
 
     /// Open connections of all loops together. Default: 10000, or what fits under the descriptor limit.
@@ -49,31 +61,57 @@ pub struct Args {
     pub buffer_memory_max: Size,
 
     /// The scratch buffer of a loop and the largest buffer that a connection can lease. 4KiB to 16MiB.
-    #[arg(long, env = "SERVER_BUFFER_BYTES_MAX", value_name = "SIZE", default_value_t = Size(u64::from(Config::default().reactor.limits.buffer_bytes_max)))]
+    #[arg(
+        long, env = "SERVER_BUFFER_BYTES_MAX", value_name = "SIZE",
+        default_value_t = Size(u64::from(Config::default().reactor.limits.buffer_bytes_max))
+    )]
     pub buffer_bytes_max: Size,
 
     /// From the first byte of a request's head to its end. Absolute: progress does not extend it.
-    #[arg(long, env = "SERVER_HEADER_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().http.timeouts.header), value_parser = time_above_zero)]
+    #[arg(
+        long, env = "SERVER_HEADER_TIMEOUT", value_name = "TIME",
+        default_value_t = Time(Config::default().http.timeouts.header),
+        value_parser = time_above_zero
+    )]
     pub header_timeout: Time,
 
     /// How long a connection may stay open between two requests.
-    #[arg(long, env = "SERVER_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().http.timeouts.idle), value_parser = time_above_zero)]
+    #[arg(
+        long, env = "SERVER_IDLE_TIMEOUT", value_name = "TIME",
+        default_value_t = Time(Config::default().http.timeouts.idle),
+        value_parser = time_above_zero
+    )]
     pub idle_timeout: Time,
 
     /// From a request's head to the last byte of its response. Absolute.
-    #[arg(long, env = "SERVER_REQUEST_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().http.timeouts.request), value_parser = time_above_zero)]
+    #[arg(
+        long, env = "SERVER_REQUEST_TIMEOUT", value_name = "TIME",
+        default_value_t = Time(Config::default().http.timeouts.request),
+        value_parser = time_above_zero
+    )]
     pub request_timeout: Time,
 
     /// A client that takes none of its response for this long is closed.
-    #[arg(long, env = "SERVER_WRITE_STALL_TIMEOUT", value_name = "TIME", default_value_t = Time(Config::default().reactor.limits.write_stall_timeout), value_parser = time_above_zero)]
+    #[arg(
+        long, env = "SERVER_WRITE_STALL_TIMEOUT", value_name = "TIME",
+        default_value_t = Time(Config::default().reactor.limits.write_stall_timeout),
+        value_parser = time_above_zero
+    )]
     pub write_stall_timeout: Time,
 
     /// How long a client has use for a job's result. A job that cannot make it is refused or dropped.
-    #[arg(long, env = "SERVER_JOB_DEADLINE", value_name = "TIME", default_value_t = Time(Config::default().http.job_deadline), value_parser = time_above_zero)]
+    #[arg(
+        long, env = "SERVER_JOB_DEADLINE", value_name = "TIME",
+        default_value_t = Time(Config::default().http.job_deadline),
+        value_parser = time_above_zero
+    )]
     pub job_deadline: Time,
 
     /// Bytes of one request head. More: 431.
-    #[arg(long, env = "SERVER_HEADER_BYTES_MAX", value_name = "SIZE", default_value_t = Size(u64::from(Config::default().http.limits.head_bytes_max)))]
+    #[arg(
+        long, env = "SERVER_HEADER_BYTES_MAX", value_name = "SIZE",
+        default_value_t = Size(u64::from(Config::default().http.limits.head_bytes_max))
+    )]
     pub header_bytes_max: Size,
 
     /// Bytes of one request body. More: 413.
@@ -81,7 +119,11 @@ pub struct Args {
     pub body_bytes_max: Size,
 
     /// Pause after accept(2) fails for want of descriptors or memory, unless a close ends it earlier.
-    #[arg(long, env = "SERVER_ACCEPT_PAUSE", value_name = "TIME", default_value_t = Time(Config::default().reactor.limits.accept_pause), value_parser = time_above_zero)]
+    #[arg(
+        long, env = "SERVER_ACCEPT_PAUSE", value_name = "TIME",
+        default_value_t = Time(Config::default().reactor.limits.accept_pause),
+        value_parser = time_above_zero
+    )]
     pub accept_pause: Time,
 
     /// How long SIGTERM waits for requests in flight.

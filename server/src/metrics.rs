@@ -52,7 +52,8 @@ impl Metrics {
 type OfLoop = fn(&LoopView) -> u64;
 type OfHttp = fn(&HttpStats) -> u64;
 
-const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
+/// Name, help, value. `/debug/state` shows the same.
+pub(crate) const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
     ("reactor_turns", "Turns of the loop: returns from epoll_wait", |l| l.stats.turns.get()),
     ("reactor_turns_without_progress", "Turns in which nothing moved; many of them are a spin", |l| l.stats.turns_without_progress.get()),
     ("reactor_events", "Events that epoll_wait returned", |l| l.stats.events.get()),
@@ -70,6 +71,8 @@ const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
     ("reactor_panics", "Panics of callbacks, each of which closed a connection", |l| l.stats.panics.get()),
     ("connections_accepted", "Connections taken from the listener", |l| l.stats.accepts.get()),
     ("connections_adopted", "Connections that another loop accepted and handed over", |l| l.stats.adoptions.get()),
+    ("reactor_connects", "Outbound connections begun", |l| l.stats.connects.get()),
+    ("reactor_connect_failures", "Outbound connections that failed", |l| l.stats.connect_failures.get()),
     ("accept_pauses", "Times that accepting stopped for want of descriptors or memory", |l| l.stats.accept_pauses.get()),
 ];
 
@@ -90,7 +93,7 @@ const LOOP_BYTE_GAUGES: &[(&str, &str, OfLoop)] = &[
 ];
 
 const HTTP_COUNTERS: &[(&str, &str, OfHttp)] = &[
-    ("http_jobs_refused", "Requests answered 503 because the pool did not take their job", |h| h.jobs_refused.get()),
+    ("http_jobs_refused", "Jobs that the pool did not take, or gave up", |h| h.jobs_refused.get()),
     ("http_broken_streams", "Responses that broke off after their head was sent", |h| h.broken_streams.get()),
     ("http_late_results", "Results of jobs that came after their request had ended", |h| h.late_results.get()),
 ];

@@ -154,6 +154,8 @@ fn the_state_names_loops_and_threads_and_how_they_are() {
     let state: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
     assert_eq!(state["pid"], server.pid());
     assert_eq!(state["draining"], false);
+    assert!(state["loops"][0]["counters"]["reactor_turns"].is_u64());
+    assert_eq!(state["loops"][0]["closed"]["panicked"], 0);
     for (index, view) in state["loops"].as_array().expect("a list").iter().enumerate() {
         assert_eq!(view["name"], format!("loop-{index}"));
     }
