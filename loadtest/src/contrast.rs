@@ -50,10 +50,10 @@ impl Contrast {
         self.loads().all(|(_, load)| load.verdict.generator_ok)
     }
 
-    /// Whether a load was ended early by Ctrl-C.
+    /// Whether a side was ended early by Ctrl-C.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
-        self.loads().any(|(_, load)| load.outcome.interrupted)
+        self.broken.interrupted || self.correct.interrupted
     }
 
     /// Every load of both sides, with the name of the side.

@@ -75,7 +75,7 @@ fn sides_that_do_not_differ_are_no_contrast_and_a_bad_generator_proves_nothing()
     let untrusted = contrast(measured(92_000, 1, true), measured(1_100, 0, false));
     assert_eq!((untrusted.exit_code(false), untrusted.exit_code(true)), (exit::NOT_TRUSTWORTHY, exit::OK));
     let mut interrupted = contrast(measured(92_000, 1, true), measured(1_100, 0, true));
-    interrupted.broken.loads[0].outcome.interrupted = true;
+    interrupted.broken.interrupted = true;
     assert_eq!(interrupted.exit_code(true), exit::INTERRUPTED);
 }
 

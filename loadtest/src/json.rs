@@ -83,6 +83,19 @@ pub fn document(document: &Document<'_>) -> Value {
     })
 }
 
+/// The document of a side of a scenario that counts by hand and runs no load: figures, but no latencies.
+#[must_use]
+pub fn without_load(command: &[String], target: &str, scenario: &Value) -> Value {
+    json!({
+        "schema": "loadtest/1",
+        "tool": {"name": "loadtest", "version": env!("CARGO_PKG_VERSION"), "git": option_env!("LOADTEST_GIT_REVISION")},
+        "command": command,
+        "host": host::describe(),
+        "config": {"target": target},
+        "scenario": scenario,
+    })
+}
+
 /// One class: what was asked of it and what it gave.
 fn class_value(class: &Class, record: &Record, outcome: &Outcome) -> Value {
     let schedule = &class.schedule;

@@ -6,7 +6,8 @@
 //! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and what comes back;
 //! 4. [`generator`], [`histogram`], [`verdict`]: threads, three clocks, and whether to believe them;
 //! 5. [`report`], [`json`], [`progress`]: what is said of it;
-//! 6. [`scenario`], [`contrast`], [`scenarios`], [`child`]: the same load twice, once against a mistake.
+//! 6. [`scenario`], [`contrast`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
+//! 7. [`raw`], [`proc`]: clients by hand and the kernel's own counts, for what is not a matter of latency.
 
 pub mod args;
 pub mod child;
@@ -25,7 +26,9 @@ pub mod lane;
 pub mod mistakes;
 pub mod plan;
 pub mod pool;
+pub mod proc;
 pub mod progress;
+pub mod raw;
 pub mod report;
 pub mod response;
 pub mod run;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::child::{READY_TIMEOUT, STOP_GRACE, Server, this_program_as_server};
@@ -120,6 +120,8 @@ pub struct Measured {
     pub loads: Vec<Load>,
     /// Other figures: descriptors, memory, context switches, connections that hang.
     pub figures: BTreeMap<String, Figure>,
+    /// Whether Ctrl-C ended the measuring early.
+    pub interrupted: bool,
 }
 
 impl Measured {
@@ -147,7 +149,7 @@ impl Measured {
 
 impl From<Load> for Measured {
     fn from(load: Load) -> Measured {
-        Measured { loads: vec![load], figures: BTreeMap::new() }
+        Measured { interrupted: load.outcome.interrupted, loads: vec![load], figures: BTreeMap::new() }
     }
 }
 
@@ -168,11 +170,17 @@ pub struct Side<'a> {
     settings: &'a Settings<'a>,
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
     /// Whether to run long enough for graphs.
     #[must_use]
     pub fn long(&self) -> bool {
         self.settings.long
+    }
+
+    /// Set by Ctrl-C: whoever waits for something looks at it.
+    #[must_use]
+    pub fn interrupted(&self) -> &'a AtomicBool {
+        self.settings.interrupted
     }
 
     /// The `Host` of requests.
@@ -232,7 +240,8 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
     if !server.is_alive() {
         return Err(format!("the server under test died; it wrote: {}", server.last_words().trim_end()));
     }
-    let measured = measured?;
+    let mut measured = measured?;
+    measured.interrupted |= settings.interrupted.load(Ordering::Relaxed);
     let ended = server.stop(STOP_GRACE);
     if ended.killed {
         log::warn!("the server under test did not end within {STOP_GRACE:?} of SIGTERM and was killed");

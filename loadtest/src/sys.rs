@@ -76,6 +76,33 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Lowers the soft limit of open descriptors of another process of ours, as `prlimit --nofile=N: --pid PID` does.
+///
+/// # Errors
+/// prlimit(2).
+pub fn limit_descriptors(pid: u32, descriptors_max: u64) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: prlimit(2) writes the present limits to the last pointer, valid for one rlimit, and is given no new ones.
+    if unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = descriptors_max;
+    // SAFETY: prlimit(2) reads one rlimit and is asked for no old ones.
+    let result = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets every other thread go before the calling one: a flood must not make the clock late that measures what it does.
+///
+/// # Errors
+/// setpriority(2).
+pub fn give_way() -> io::Result<()> {
+    // SAFETY: setpriority(2) takes three numbers; for PRIO_PROCESS, 0 is the calling thread (on Linux, "C library/kernel differences").
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

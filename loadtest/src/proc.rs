@@ -1,0 +1,130 @@
+//! What the kernel says about another process without its help: threads, their sleep, receive queues. All from proc(5).
+//!
+//! Read next: `scenarios/herd.rs`, which uses it.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddrV4;
+
+/// The threads of a process whose name begins with `prefix`, in the order of their ids.
+///
+/// # Errors
+/// The process has gone.
+pub fn threads(pid: u32, prefix: &str) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let entry = entry?;
+        let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A thread may end between the two readings.
+        if fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with(prefix)) {
+            found.push(tid);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// How often a thread has gone to sleep by itself (`voluntary_ctxt_switches`).
+///
+/// # Errors
+/// The thread has gone.
+pub fn voluntary_switches(pid: u32, tid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok());
+    count.ok_or_else(|| io::Error::other("no voluntary_ctxt_switches in /proc/PID/task/TID/status"))
+}
+
+/// Whether a thread sleeps: state S. One that was woken and waits for a processor is in state R.
+///
+/// # Errors
+/// The thread has gone.
+pub fn sleeps(pid: u32, tid: u32) -> io::Result<bool> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"))?;
+    // The name before the state may hold anything, a bracket among it; the last one closes it.
+    Ok(stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S')))
+}
+
+/// Open descriptors of a process.
+///
+/// # Errors
+/// The process has gone.
+pub fn open_descriptors(pid: u32) -> io::Result<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+}
+
+/// For each established connection of a listening address, the bytes that have arrived and that nobody has read: `Recv-Q` in `ss -tn`.
+///
+/// # Errors
+/// /proc/net/tcp cannot be read.
+pub fn receive_queues(local: SocketAddrV4) -> io::Result<Vec<u64>> {
+    Ok(sockets(&fs::read_to_string("/proc/net/tcp")?, local, "01"))
+}
+
+/// Connections that wait in the queue of a listening address for accept(2): `Recv-Q` in `ss -ltn`.
+///
+/// # Errors
+/// /proc/net/tcp cannot be read.
+pub fn accept_queue(local: SocketAddrV4) -> io::Result<u64> {
+    Ok(sockets(&fs::read_to_string("/proc/net/tcp")?, local, "0A").iter().sum())
+}
+
+/// The receive queues of the sockets with that local address and state (include/net/tcp_states.h; proc_net_tcp(5)).
+fn sockets(table: &str, local: SocketAddrV4, wanted_state: &str) -> Vec<u64> {
+    // The address is printed as one number in the machine's byte order, the port in the usual one (net/ipv4/tcp_ipv4.c).
+    let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(local.ip().octets()), local.port());
+    let queue = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (address, _, state, queues) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (_, received) = queues.split_once(':')?;
+        (address == wanted && state == wanted_state).then(|| u64::from_str_radix(received, 16).ok())?
+    };
+    table.lines().skip(1).filter_map(queue).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn bytes_that_nobody_has_read_and_clients_that_nobody_has_accepted_are_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!("it is IPv4") };
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"hello").unwrap();
+        assert_eq!(accept_queue(address).unwrap(), 1);
+        let (_server, _) = listener.accept().unwrap();
+        assert_eq!(accept_queue(address).unwrap(), 0);
+        assert_eq!(receive_queues(address).unwrap(), [5]);
+    }
+
+    #[test]
+    fn a_thread_is_found_by_its_name_and_its_sleeps_are_counted() {
+        let (go, wait) = channel::<()>();
+        let thread = std::thread::Builder::new().name("proc-test) S".to_owned()).spawn(move || wait.iter().count()).unwrap();
+        let pid = std::process::id();
+        let [tid] = threads(pid, "proc-test").unwrap()[..] else { panic!("one thread has that name") };
+        while !sleeps(pid, tid).unwrap() {
+            std::thread::yield_now();
+        }
+        let before = voluntary_switches(pid, tid).unwrap();
+        go.send(()).unwrap();
+        while voluntary_switches(pid, tid).unwrap() == before {
+            std::thread::yield_now();
+        }
+        drop(go);
+        assert_eq!(thread.join().unwrap(), 1);
+        assert!(sleeps(pid, tid).is_err(), "it has gone");
+    }
+
+    #[test]
+    fn descriptors_are_counted() {
+        let pid = std::process::id();
+        let few = open_descriptors(pid).unwrap();
+        let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        // Other tests of this process open and close some of their own.
+        assert!(open_descriptors(pid).unwrap() + 25 > few + files.len() as u64);
+    }
+}

@@ -1,0 +1,188 @@
+//! Clients by hand, one socket each: for what no schedule can say, such as a burst and then silence, or a connection that just stays.
+//!
+//! They count answers. Latency is the business of `lane.rs`, which knows when each request was due. Read next: `proc.rs`, `scenarios/`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::response::{Expect, ResponseReader, Step};
+
+/// The smallest request.
+pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// How long a connection may take. On loopback the kernel needs microseconds, with or without the server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks at clients that have nothing: far below anything that is judged, and no burden to a machine of two cores.
+const LOOK_PAUSE: Duration = Duration::from_micros(500);
+
+/// Opens a connection from that source address.
+///
+/// # Errors
+/// socket(2), bind(2), connect(2).
+pub fn connect(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)?;
+    socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
+    socket.connect_timeout(&SockAddr::from(to), CONNECT_TIMEOUT)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// A connection that never blocks, and what has come back on it.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    reader: ResponseReader,
+    /// Bytes that the reader could not use yet.
+    input: Vec<u8>,
+    /// Answers with a status below 400.
+    pub served: u64,
+    /// Answers with another: told, and not served.
+    pub refused: u64,
+    /// When the last answer came.
+    pub last_answer: Option<Instant>,
+    /// Whether the peer has ended, or broken, the connection.
+    pub ended: bool,
+}
+
+impl Client {
+    /// Opens a connection from that source address.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub fn connect(to: SocketAddr, from: IpAddr) -> io::Result<Client> {
+        let stream = connect(to, from)?;
+        stream.set_nonblocking(true)?;
+        Ok(Client {
+            stream,
+            reader: ResponseReader::default(),
+            input: Vec::new(),
+            served: 0,
+            refused: 0,
+            last_answer: None,
+            ended: false,
+        })
+    }
+
+    /// Sends all of it with a single call of write(2).
+    ///
+    /// # Errors
+    /// write(2), and a socket that did not take all.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.stream.write(bytes)? {
+            n if n == bytes.len() => Ok(()),
+            n => Err(io::Error::other(format!("the socket took {n} of {} bytes", bytes.len()))),
+        }
+    }
+
+    /// Answers of any kind.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.served + self.refused
+    }
+
+    /// Takes what has come; returns whether anything has.
+    pub fn look(&mut self) -> bool {
+        let mut piece = [0; 16 << 10];
+        let mut moved = false;
+        while !self.ended {
+            match self.stream.read(&mut piece) {
+                Ok(0) => {
+                    self.ended = true;
+                    // The peer's end is ours: a client that was told leaves, and the server has its descriptor back.
+                    let _ = self.stream.shutdown(Shutdown::Both);
+                }
+                Ok(n) => self.take(&piece[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => self.ended = true,
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.input.extend_from_slice(piece);
+        let mut taken = 0;
+        loop {
+            let (used, step) = self.reader.read(&self.input[taken..], &Expect::default());
+            taken += used;
+            match step {
+                Step::NeedBytes => break,
+                Step::Done(response) => {
+                    let counter = if response.status < 400 { &mut self.served } else { &mut self.refused };
+                    *counter += 1;
+                    self.last_answer = Some(Instant::now());
+                }
+                Step::Broken(_) => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        self.input.drain(..taken);
+    }
+}
+
+/// Looks at all clients until `done` says so of each, or nothing has come to any of them for `quiet`, or `interrupted` is set.
+pub fn look_at_all(clients: &mut [Client], quiet: Duration, interrupted: &AtomicBool, done: impl Fn(&Client) -> bool) {
+    let mut moved_at = Instant::now();
+    while !interrupted.load(Ordering::Relaxed) {
+        let mut moved = false;
+        for client in clients.iter_mut() {
+            moved |= client.look();
+        }
+        if clients.iter().all(&done) {
+            return;
+        }
+        if moved {
+            moved_at = Instant::now();
+        } else if moved_at.elapsed() >= quiet {
+            return;
+        } else {
+            std::thread::sleep(LOOK_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 64, 0, 1));
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn answers_and_refusals_are_counted_however_they_are_cut_and_the_end_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut clients = [Client::connect(listener.local_addr().unwrap(), LOCAL).unwrap()];
+        let (mut server, peer) = listener.accept().unwrap();
+        assert_eq!(peer.ip(), LOCAL);
+        assert!(!clients[0].look());
+        let never = AtomicBool::new(false);
+        let all = [OK, BUSY, OK].concat();
+        server.write_all(&all[..all.len() - 1]).unwrap();
+        look_at_all(&mut clients, PATIENCE, &never, |client| client.answers() == 2);
+        assert_eq!((clients[0].served, clients[0].refused), (1, 1));
+        server.write_all(&all[all.len() - 1..]).unwrap();
+        drop(server);
+        look_at_all(&mut clients, PATIENCE, &never, |client| client.ended);
+        assert_eq!((clients[0].served, clients[0].ended), (2, true));
+    }
+
+    #[test]
+    fn looking_ends_when_nothing_comes_and_when_it_is_interrupted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut clients = [Client::connect(listener.local_addr().unwrap(), LOCAL).unwrap()];
+        look_at_all(&mut clients, Duration::from_millis(5), &AtomicBool::new(false), |_| false);
+        look_at_all(&mut clients, Duration::MAX, &AtomicBool::new(true), |_| false);
+        assert_eq!(clients[0].answers(), 0);
+    }
+}
