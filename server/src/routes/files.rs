@@ -39,6 +39,7 @@ pub(super) fn call(root: Option<&Arc<Path>>, path: &str) -> Answer {
 
 /// The root is opened anew each time, so that a deployment which swaps the directory is seen.
 fn open(root: &Path, path: &str) -> io::Result<(File, u64)> {
+    let path = if path.is_empty() { "." } else { path };
     let file = open_beneath(&File::open(root)?, path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {

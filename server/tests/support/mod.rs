@@ -3,15 +3,17 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use reactor::listen::sharing::{ListenOptions, listen};
 use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
+use server::answer::{Answer, Work};
 use server::connection::{HttpHandler, HttpSettings};
 use server::dispatch::RequestJob;
+use server::http::Request;
 use server::http_stats::HttpStats;
 use server::routes::Routes;
 use server::service::Service;
@@ -272,4 +274,65 @@ impl Client {
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("linger");
     }
+}
+
+/// A service in a closure.
+pub struct Serve<F>(pub F);
+
+impl<F: FnMut(&Request<'_>, Instant) -> Answer> Service for Serve<F> {
+    fn call(&mut self, request: &Request<'_>, now: Instant) -> Answer {
+        (self.0)(request, now)
+    }
+}
+
+/// Holds workers until it is opened: a full pool without a guess at how long anything takes.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Default)]
+struct GateState {
+    open: bool,
+    held: usize,
+}
+
+impl Gate {
+    /// Called by jobs.
+    pub fn pass(&self) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().expect("nobody panics with it");
+        state.held += 1;
+        while !state.open {
+            state = changed.wait(state).expect("nobody panics with it");
+        }
+        state.held -= 1;
+    }
+
+    pub fn open(&self) {
+        self.0.0.lock().expect("nobody panics with it").open = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn close(&self) {
+        self.0.0.lock().expect("nobody panics with it").open = false;
+    }
+
+    /// How many workers it holds.
+    pub fn held(&self) -> usize {
+        self.0.0.lock().expect("nobody panics with it").held
+    }
+}
+
+/// The demonstration routes, and `GET /hold?n=N`: N, from a worker, when the gate is open.
+pub fn routes_with_gate(gate: &Gate) -> impl Service + Send + 'static {
+    let (gate, mut routes) = (gate.clone(), Routes::default());
+    Serve(move |request: &Request<'_>, now: Instant| {
+        if request.path != "/hold" {
+            return routes.call(request, now);
+        }
+        let (gate, n) = (gate.clone(), request.query_value("n").unwrap_or_default().to_owned());
+        Answer::Job(Work::fast(move |_| {
+            gate.pass();
+            Answer::Now(server::http::Response::text(n))
+        }))
+    })
 }

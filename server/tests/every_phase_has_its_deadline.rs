@@ -1,0 +1,110 @@
+//! Each part of an exchange has its deadline, and progress does not extend those that are absolute (failure mode P3).
+
+mod support;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use server::connection::Timeouts;
+use server::routes::Routes;
+use support::{Client, Response, Server, Setup, get};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn server_with(timeouts: Timeouts) -> Server {
+    let mut setup = Setup::default();
+    setup.http.timeouts = timeouts;
+    Server::start(Routes::default(), setup)
+}
+
+/// Sends a byte again and again until there is an answer.
+fn dribble(client: &mut Client) -> Response {
+    client.stream.set_read_timeout(Some(Duration::from_millis(5))).expect("timeout");
+    let started = Instant::now();
+    let mut probe = [0];
+    while client.stream.peek(&mut probe).is_err() {
+        assert!(started.elapsed() < support::PATIENCE, "a byte now and then keeps it open for ever");
+        if client.stream.write(b"a").is_err() {
+            break;
+        }
+    }
+    client.stream.set_read_timeout(Some(support::PATIENCE)).expect("timeout");
+    client.response()
+}
+
+#[test]
+fn a_head_that_dribbles_in_is_408_although_bytes_keep_coming() {
+    let server = server_with(Timeouts { header: SHORT, ..Timeouts::default() });
+    for before in ["", &get("/")] {
+        let started = Instant::now();
+        let mut client = server.connect();
+        client.send(before);
+        if !before.is_empty() {
+            assert_eq!(client.response().status, 200);
+        }
+        client.send("GET / HTTP/1.1\r\nHost: test\r\nX: ");
+        let response = dribble(&mut client);
+        assert_eq!((response.status, response.header("Connection")), (408, Some("close")));
+        assert!(started.elapsed() >= SHORT, "never early");
+    }
+    assert_eq!(server.http.header_timeouts.get(), 2);
+}
+
+#[test]
+fn a_client_that_never_speaks_is_closed_without_a_word() {
+    let server = server_with(Timeouts { header: SHORT, ..Timeouts::default() });
+    let mut client = server.connect();
+    client.is_closed();
+    server.is_at_rest();
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let server = server_with(Timeouts { idle: SHORT, ..Timeouts::default() });
+    let started = Instant::now();
+    let mut client = server.connect();
+    client.send(get("/"));
+    assert_eq!(client.response().status, 200);
+    client.is_closed();
+    assert!(started.elapsed() >= SHORT, "never early");
+    assert_eq!(server.http.idle_timeouts.get(), 1);
+    server.is_at_rest();
+}
+
+#[test]
+fn a_body_that_dribbles_in_is_408() {
+    let server = server_with(Timeouts { request: SHORT, ..Timeouts::default() });
+    for path in ["/digest?rounds=1", "/"] {
+        let mut client = server.connect();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n"));
+        assert_eq!(dribble(&mut client).status, 408);
+    }
+    assert_eq!(server.http.request_timeouts.get(), 2);
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_503() {
+    let server = server_with(Timeouts { request: SHORT, ..Timeouts::default() });
+    for path in ["/sleep?ms=60000", "/spin?ms=10000"] {
+        let mut client = server.connect();
+        client.send(get(path));
+        let response = client.response();
+        assert_eq!((response.status, response.header("Connection")), (503, Some("close")), "{path}");
+        client.is_closed();
+    }
+    assert_eq!(server.http.request_timeouts.get(), 2);
+    server.is_at_rest();
+}
+
+#[test]
+fn a_response_that_takes_too_long_ends_short() {
+    let server = server_with(Timeouts { request: SHORT, ..Timeouts::default() });
+    let mut client = server.connect();
+    client.send(get("/bytes?n=1000000000000"));
+    client.head();
+    // Read no more than what the kernel holds by then.
+    support::until("it is given up", || server.http.broken_streams.get() == 1);
+    assert!(client.until_gone().len() < 1_000_000_000);
+    assert_eq!((server.http.request_timeouts.get(), server.http.broken_streams.get()), (1, 1));
+    server.is_at_rest();
+}

@@ -1,0 +1,107 @@
+//! What cannot be understood gets its status and a close: never a hang, never another connection's trouble.
+
+mod support;
+
+use support::{Server, get};
+
+/// (bytes, status). Each ends where the fault can be seen: what follows would never be looked at.
+fn table() -> Vec<(String, u16)> {
+    let with = |line: &str| format!("GET / HTTP/1.1\r\nHost: test\r\n{line}\r\n\r\n");
+    let posted = |lines: &str, body: &str| format!("POST /digest?rounds=1 HTTP/1.1\r\nHost: test\r\n{lines}\r\n\r\n{body}");
+    let chunked = |body: &str| posted("Transfer-Encoding: chunked", body);
+    vec![
+        ("\0\0\0\0\r\n\r\n".to_owned(), 400),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        ("GET /\r\n\r\n".to_owned(), 400),
+        ("GET  / HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\nHost: test\n\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: test\r\rX: y\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.10\r\nHost: test\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/2.0\r\nHost: test\r\n\r\n".to_owned(), 505),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("GET /ä HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 400),
+        ("GET /#a HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 400),
+        ("CONNECT test:80 HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 501),
+        (format!("{} / HTTP/1.1\r\nHost: test\r\n\r\n", "A".repeat(40)), 501),
+        (format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "a".repeat(9_000)), 414),
+        (with(&format!("X: {}", "a".repeat(20_000))), 431),
+        (with(&"X: y\r\n".repeat(100)), 431),
+        (with("Host: other"), 400),
+        (with("X : y"), 400),
+        (with(" folded"), 400),
+        (with("X: \0"), 400),
+        (with("Expect: 200-ok"), 417),
+        (posted("Content-Length: +1", "x"), 400),
+        (posted("Content-Length: 1\r\nContent-Length: 1", "x"), 400),
+        (posted("Content-Length: 1, 1", "x"), 400),
+        (posted("Content-Length: 99999999999999999999", "x"), 400),
+        (posted("Content-Length: 1048577", ""), 413),
+        (posted("Content-Length: 1\r\nTransfer-Encoding: chunked", "x"), 400),
+        (posted("Transfer-Encoding: gzip", "x"), 400),
+        (posted("Transfer-Encoding: gzip, chunked", "x"), 501),
+        (posted("Transfer-Encoding: chunked, chunked", "x"), 400),
+        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), 400),
+        (chunked("x"), 400),
+        (chunked("5 \r\n"), 400),
+        (chunked("5\nHello"), 400),
+        (chunked("5\r\nHello0\r\n\r\n"), 400),
+        (chunked("100001\r\n"), 413),
+        (chunked("fffffffffffffffff\r\n"), 400),
+        (chunked("5;a=\"\n\"\r\n"), 400),
+        (chunked("0\r\nA b\r\n\r\n"), 400),
+    ]
+}
+
+#[test]
+fn each_gets_its_status_and_a_close() {
+    let server = Server::routes();
+    let mut neighbour = server.connect();
+    for (bytes, status) in table() {
+        // The last ones leave the refusal no room, or hardly any: it has to wait for some.
+        for in_front in ["", &get("/"), &get("/bytes?n=70000"), &get("/bytes?n=65100"), &get("/bytes?n=65380")] {
+            let mut client = server.connect();
+            client.send([in_front, &bytes].concat());
+            if !in_front.is_empty() {
+                assert_eq!(client.response().status, 200);
+            }
+            let response = client.response();
+            assert_eq!(response.status, status, "{:?}: {}", &bytes[..bytes.len().min(200)], response.text());
+            assert_eq!(response.header("Connection"), Some("close"));
+            client.is_closed();
+        }
+        neighbour.send(get("/"));
+        assert_eq!(neighbour.response().text(), "Hello, World!");
+    }
+    drop(neighbour);
+    server.is_at_rest();
+}
+
+#[test]
+fn one_cut_off_within_a_request_is_told_so() {
+    let server = Server::routes();
+    for cut_off in ["GET / HT", "POST /digest?rounds=1 HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nHell"] {
+        let mut client = server.connect();
+        client.send(cut_off);
+        client.half_close();
+        assert_eq!(client.response().status, 400);
+        client.is_closed();
+    }
+    // The answer has begun: it must end short, not look complete.
+    let mut client = server.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nHello\r\n");
+    client.half_close();
+    let received = client.until_gone();
+    assert!(!received.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&received));
+    server.is_at_rest();
+}
+
+#[test]
+fn a_body_that_turns_out_broken_within_an_echo_ends_the_response_short() {
+    let server = Server::routes();
+    let mut client = server.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nHello\r\nx");
+    let received = client.until_gone();
+    assert!(!received.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&received));
+    assert_eq!(server.http.broken_streams.get(), 1);
+    server.is_at_rest();
+}
