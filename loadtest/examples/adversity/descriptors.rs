@@ -33,22 +33,22 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         let target = Target::start(&args.server)?;
         crate::client::open_served(target.address, 1)?;
         sys::limit_descriptors(target.pid, args.limit)?;
-        let mut first = come(&target, STAY, REQUEST)?;
-        let first_fates = look_for(&mut first, Duration::from_millis(500));
-        let mut second = come(&target, WAIT, LAST_REQUEST)?;
+        let mut first = Clients::come(&target, STAY, true)?;
+        let first_fates = first.look_for(Duration::from_millis(500));
+        let mut second = Clients::come(&target, WAIT, false)?;
         // Not always the same phase of whatever pause the server makes.
-        let before = look_for(&mut second, Duration::from_millis(1000 + 170 * u64::from(round)));
+        let before = second.look_for(Duration::from_millis(1000 + 170 * u64::from(round)));
         // First those who stay, then as many of those who wait as make the number full, answered or not.
         drop(first);
-        second.drain(..LEAVE - STAY);
+        second.all.drain(..LEAVE - STAY);
         let begun = Instant::now();
-        let (first_answer, refusals) = new_client(&target, begun)?;
-        let after = look_for(&mut second, PATIENCE);
+        let (first_answer, refusals) = new_client(&target, begun, &mut second)?;
+        let after = second.look_for(PATIENCE);
         println!(
             "of {STAY}: {first_fates:?}; of {WAIT} more: {before:?}; after {LEAVE} left a new client was answered in {} and served in {} ({refusals} refusals); of the {} who waited on: {after:?}",
             microseconds(as_us(first_answer.answered)),
             first_answer.served.map_or_else(|| "never".to_owned(), |time| microseconds(as_us(time))),
-            second.len(),
+            second.all.len(),
         );
         answered.push(as_us(first_answer.answered));
         served.push(as_us(first_answer.served.unwrap_or(PATIENCE)));
@@ -58,25 +58,33 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
 }
 
 /// Clients with what they have been found to be.
-type Clients = Vec<(Client, Found)>;
-
-fn come(target: &Target, n: usize, request: &'static [u8]) -> io::Result<Clients> {
-    let one = |_| {
-        let mut client = Client::connect(target.address, 4)?;
-        client.send(request)?;
-        Ok((client, Found::Nothing))
-    };
-    (0..n).map(one).collect()
+struct Clients {
+    all: Vec<(Option<Client>, Found)>,
+    /// Whether they keep their connection after a 200. Who is refused leaves.
+    stay: bool,
 }
 
-/// Looks at all of them for at most `time`.
-fn look_for(clients: &mut Clients, time: Duration) -> Fates {
-    let until = Instant::now() + time;
-    loop {
+impl Clients {
+    fn come(target: &Target, n: usize, stay: bool) -> io::Result<Clients> {
+        let one = |_| {
+            let mut client = Client::connect(target.address, 4)?;
+            client.send(if stay { REQUEST } else { LAST_REQUEST })?;
+            Ok((Some(client), Found::Nothing))
+        };
+        Ok(Clients { all: (0..n).map(one).collect::<io::Result<_>>()?, stay })
+    }
+
+    /// Looks once at each of them.
+    fn look(&mut self) -> Fates {
         let mut fates = Fates::default();
-        for (client, found) in clients.iter_mut() {
-            if *found == Found::Nothing {
-                *found = client.look();
+        for (client, found) in &mut self.all {
+            if *found == Found::Nothing
+                && let Some(connected) = client
+            {
+                *found = connected.look();
+                if *found != Found::Nothing && !(self.stay && *found == Found::Answer(200)) {
+                    *client = None;
+                }
             }
             match found {
                 Found::Nothing => fates.waiting += 1,
@@ -85,8 +93,17 @@ fn look_for(clients: &mut Clients, time: Duration) -> Fates {
                 Found::End => fates.dropped += 1,
             }
         }
-        if fates.waiting == 0 || Instant::now() > until {
-            return fates;
+        fates
+    }
+
+    /// Looks at all of them for at most `time`.
+    fn look_for(&mut self, time: Duration) -> Fates {
+        let until = Instant::now() + time;
+        loop {
+            let fates = self.look();
+            if fates.waiting == 0 || Instant::now() > until {
+                return fates;
+            }
         }
     }
 }
@@ -96,13 +113,18 @@ struct NewClient {
     served: Option<Duration>,
 }
 
-/// A client that comes now, and comes again as long as it is refused.
-fn new_client(target: &Target, begun: Instant) -> io::Result<(NewClient, u32)> {
+/// A client that comes now, and comes again as long as it is refused. Those who wait go on looking.
+fn new_client(target: &Target, begun: Instant, waiting: &mut Clients) -> io::Result<(NewClient, u32)> {
     let (mut answered, mut refusals) = (None, 0);
     loop {
         let mut client = Client::connect(target.address, 5)?;
         client.send(REQUEST)?;
-        let found = client.wait((begun + PATIENCE).saturating_duration_since(Instant::now()));
+        let found = loop {
+            match client.look() {
+                Found::Nothing if begun.elapsed() < PATIENCE => waiting.look(),
+                found => break found,
+            };
+        };
         let time = begun.elapsed();
         let answered = *answered.get_or_insert(time);
         if found == Found::Answer(200) {

@@ -44,7 +44,8 @@ impl Target {
             (command.replace("{port}", &port.to_string()), None)
         };
         let mut process = Command::new("taskset");
-        process.args(["-c", "0"]).args(command.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Its standard error stays ours: why a server does not start is said there.
+        process.args(["-c", "0"]).args(command.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null());
         loadtest::sys::die_with_parent(&mut process);
         let child = process.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot start taskset: {e}")))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
