@@ -56,6 +56,8 @@ pub enum Kind {
     NotHttp(&'static str),
     /// A status of 400 or above.
     Status(u16),
+    /// The generator itself had no place for a connection: old ones have not finished closing.
+    NoSlot,
 }
 
 /// The errnos that a client meets, by name.
@@ -86,7 +88,7 @@ impl Kind {
             Some(errno) => Kind::Errno(errno),
             None if error.kind() == io::ErrorKind::TimedOut => Kind::Timeout,
             None if error.kind() == io::ErrorKind::ConnectionReset => Kind::Errno(libc::ECONNRESET),
-            None => Kind::NotHttp("a system error without a number"),
+            None => Kind::NoSlot, // The reactor's own refusal: `connections_max`.
         }
     }
 
@@ -116,6 +118,7 @@ impl Kind {
             Kind::WrongBody => "wrong body".to_owned(),
             Kind::NotHttp(_) => "not HTTP".to_owned(),
             Kind::Status(status) => format!("status {status}"),
+            Kind::NoSlot => "no slot".to_owned(),
         }
     }
 
@@ -139,6 +142,7 @@ pub fn cause(phase: Phase, kind: Kind) -> String {
         (_, Kind::Errno(libc::EADDRNOTAVAIL)) => "no free port for this source and target: see `sysctl net.ipv4.ip_local_port_range`",
         (_, Kind::Errno(libc::EMFILE)) => "the generator has no descriptor left: raise `ulimit -n`",
         (_, Kind::Errno(libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => "the whole system is out of descriptors or memory",
+        (_, Kind::NoSlot) => "the generator's old connections are still closing: the server does not close its side",
         (Phase::Connect, _) => "the connection could not be made",
         (Phase::Wait, _) => "no connection was free in time: all of them waited for answers",
         (Phase::Write, Kind::Timeout) => "the server does not read: its receive buffer is full",
@@ -184,6 +188,7 @@ mod tests {
     #[test]
     fn every_phase_and_kind_has_a_cause_of_one_line() {
         let kinds = [
+            Kind::NoSlot,
             Kind::Timeout,
             Kind::Closed,
             Kind::ShortBody,

@@ -1,7 +1,7 @@
 //! Was the generator fit to judge? If it was late itself, its numbers are about itself.
 //!
 //! Lateness and CPU, both: a generator can be late with an idle core (a slow timer), and saturated with no single late arrival yet.
-//! The rules are those of docs/numbers.md, and exit code 4 says that one was broken. Read next: `report.rs`.
+//! Exit code 4 says that one of the rules was broken. Read next: `report.rs`.
 
 use std::time::Duration;
 
