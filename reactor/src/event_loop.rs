@@ -252,6 +252,8 @@ impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             log::error!("an event loop has panicked; the process ends, since its connections would never be served again");
+            // The last words of the process: a logger with a queue must write them before it is too late.
+            log::logger().flush();
             std::process::abort();
         }
     }
