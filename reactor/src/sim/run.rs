@@ -250,7 +250,9 @@ fn caught<R>(f: impl FnOnce() -> R) -> Result<R, String> {
             if !IS_CAUGHT.get() {
                 return usual(info);
             }
-            let text = info.payload_as_str().unwrap_or("a panic without a text");
+            let payload = info.payload();
+            let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("a panic without a text");
             let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
             PANIC_TEXT.set(format!("{text}{place}"));
         }));
