@@ -5,11 +5,20 @@ mod common;
 
 use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{loadtest, stderr, stdout};
 
+/// One scenario at a time: two generators and two servers on two cores would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn the_contrast_of_loop_stall_holds() {
+    let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sides.json");
     // A machine busy with other tests may make the generator late; the contrast must hold all the same.
@@ -77,6 +86,7 @@ fn wait_until_gone(pid: u32) {
 
 #[test]
 fn a_generator_that_is_killed_leaves_no_server_behind() {
+    let _alone = alone();
     let (mut child, server) = running();
     signal("KILL", child.id());
     child.wait().unwrap();
