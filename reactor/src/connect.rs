@@ -3,6 +3,7 @@
 //! Read next: `drain.rs`.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
 use crate::connection::Entry;
@@ -10,7 +11,7 @@ use crate::connection::flags::Flags;
 use crate::connection::visit::Cause;
 use crate::context::{Connect, LoopContext};
 use crate::event_loop::EventLoop;
-use crate::handler::{CloseReason, Handler, Origin};
+use crate::handler::{CloseReason, Handler, Origin, Pressure};
 use crate::os::{Os, Ready};
 use crate::stats::Stats;
 
@@ -76,6 +77,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 // The peer may have spoken already, and its edge was the one that told us of the connection.
                 entry.control.flags.set(Flags::READABLE);
                 self.visit(slot, Cause::Opened(Origin::Connected { tag }));
+                if self.drain.is_some() {
+                    // Not told with the others: it was not open then.
+                    self.visit(slot, Cause::Pressed(Pressure::Draining));
+                }
             }
             Err(e) => {
                 self.kill(slot, CloseReason::ConnectFailed);
@@ -87,7 +92,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn connect_failed(&mut self, tag: u64, error: io::Error) {
         self.shared.stats.connect_failures.add(1);
         self.shared.stats.enter(Callback::ConnectFailed, Stats::NO_SLOT);
-        self.handler.connect_failed(tag, error, &mut LoopContext { shared: &mut self.shared });
+        let Self { handler, shared, .. } = self;
+        if catch_unwind(AssertUnwindSafe(|| handler.connect_failed(tag, error, &mut LoopContext { shared }))).is_err() {
+            self.shared.stats.panics.add(1); // No connection to close: there is none.
+        }
         self.shared.stats.leave();
     }
 }

@@ -238,7 +238,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         while let Some(envelope) = self.inbox.take() {
             if let Envelope::Mail(_, mail) = envelope {
-                self.handler.undelivered(mail);
+                self.give_mail_back(mail);
             }
         }
         self.handler

@@ -178,7 +178,8 @@ pub trait Handler: Sized {
         None
     }
 
-    /// The time that [`Handler::next_wake`] named has come. The place for schedules that belong to no connection.
+    /// The time that [`Handler::next_wake`] named has come. The place for schedules that belong to no connection. A panic here ends the
+    /// process: no connection is to blame, and a schedule that stands still would keep the loop awake for ever.
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         let _ = cx;
     }

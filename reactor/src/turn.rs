@@ -25,8 +25,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let Some(entry) = entries.get_mut(slot as usize) else { return };
         if entry.control.flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
             if let Cause::Mail(mail) = cause {
-                shared.stats.mail_undelivered.add(1);
-                handler.undelivered(mail);
+                self.give_mail_back(mail);
             }
             return;
         }
@@ -139,8 +138,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if self.shared.slots.is_live(to) {
             self.visit(to.slot, Cause::Mail(mail));
         } else {
-            self.shared.stats.mail_undelivered.add(1);
-            self.handler.undelivered(mail);
+            self.give_mail_back(mail);
+        }
+    }
+
+    /// To the handler, since its connection has gone.
+    pub(crate) fn give_mail_back(&mut self, mail: H::Mail) {
+        self.shared.stats.mail_undelivered.add(1);
+        if catch_unwind(AssertUnwindSafe(|| self.handler.undelivered(mail))).is_err() {
+            self.shared.stats.panics.add(1);
         }
     }
 

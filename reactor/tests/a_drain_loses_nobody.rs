@@ -100,7 +100,7 @@ fn a_connection_that_lingers_already_hears_no_second_goodbye_and_keeps_its_answe
     server.handle.drain(PATIENCE);
     assert_eq!(read_all(&mut other), b"draining\n"); // Told after the one that lingers: its slot is higher.
     assert_eq!(server.stats.closes(CloseReason::Reset).get(), 0);
-    assert_eq!(server.stats.connections_lingering.get(), 2);
+    until("both linger", || server.stats.connections_lingering.get() == 2);
     client.write_all(b"still talking\n").unwrap();
     assert_eq!(read_all(&mut client), b"bye\n");
     drop((client, other));

@@ -81,3 +81,18 @@ fn a_panic_in_the_callback_for_panics_closes_without_a_word() {
     assert_eq!(all, b"");
     ask(&mut server.connect(), "hello");
 }
+
+#[test]
+fn a_panic_over_mail_that_comes_back_is_counted_and_the_loop_goes_on() {
+    let (mut lines, heard) = Lines::new();
+    lines.panics_over_undelivered = true;
+    let server = start(Config::default(), lines);
+    let mut client = server.connect();
+    ask(&mut client, "hello");
+    let token = wait_for(&heard, |told| if let Told::Opened(token) = told { Some(token) } else { None });
+    drop(client);
+    wait_for_close(&heard, token);
+    server.mail(token, Mail::Number(1)).unwrap();
+    until("it is counted", || server.stats.panics.get() == 1);
+    ask(&mut server.connect(), "hello");
+}

@@ -252,3 +252,22 @@ fn an_attempt_under_way_when_the_loop_ends_is_told() {
     let told: Vec<_> = heard.iter().collect();
     assert!(matches!(told[..], [Told::Failed(6, _)]), "{told:?}");
 }
+
+#[test]
+fn a_connection_that_opens_while_the_loop_drains_is_told_so() {
+    let (server, address) = plain();
+    let (client, _heard) = client(vec![to(address, 1)]);
+    let mut event_loop = EventLoop::new(Config::default(), client).unwrap();
+    // The order is there before the first turn, in which the attempt begins; it opens in a later one.
+    event_loop.handle().drain(2 * PATIENCE);
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        patient(&stream);
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).map(|_| all)
+    });
+    let started = Instant::now();
+    while event_loop.turn().unwrap() {}
+    assert!(started.elapsed() < PATIENCE, "only the grace ended it");
+    assert_eq!(server.join().unwrap().unwrap(), b"hello\n");
+}

@@ -36,6 +36,8 @@ pub struct Lines {
     first: Option<Token>,
     /// Written when a connection is pressed.
     pub goodbye: &'static str,
+    /// Panics when mail comes back.
+    pub panics_over_undelivered: bool,
 }
 
 /// One connection.
@@ -53,7 +55,7 @@ impl Lines {
     /// The protocol, and what it tells.
     pub fn new() -> (Lines, Receiver<Told>) {
         let (told, heard) = channel();
-        (Lines { told, first: None, goodbye: "" }, heard)
+        (Lines { told, first: None, goodbye: "", panics_over_undelivered: false }, heard)
     }
 
     /// The protocol for tests that only talk.
@@ -188,6 +190,9 @@ impl Handler for Lines {
     }
 
     fn undelivered(&mut self, mail: Mail) {
+        if self.panics_over_undelivered {
+            std::panic::resume_unwind(Box::new("wanted"));
+        }
         if let Mail::Number(number) = mail {
             self.tell(Told::Undelivered(number));
         }
