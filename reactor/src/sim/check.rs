@@ -31,7 +31,9 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     // A loop that has nothing to do waits. (A drain goes through the slots in steps, free ones among them.)
     let idle = world.turn_log.idle_poll && !world.turn_log.progress && !event_loop.drain_can_progress();
     *idle_turns = if idle { *idle_turns + 1 } else { 0 };
-    if *idle_turns > FRUITLESS_TURNS_MAX {
+    // A turn may be spent on a deadline that has moved later since it was hung up: each connection's once.
+    let slots = world.limits.connections_max + world.limits.refusals_max;
+    if *idle_turns > FRUITLESS_TURNS_MAX + slots / world.limits.deadlines_per_turn_max {
         world.violated(format!("{idle_turns} turns in a row did not wait, and nothing happened in them"));
     }
     world.check_patience();
@@ -94,6 +96,11 @@ fn check_listeners(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     for (index, listener) in event_loop.listeners.iter().enumerate() {
         let queue = &world.kernel.listeners[index];
         let edge_is_coming = queue.on_ready_list || queue.late_edges > 0;
+        // Closes come last in a turn, and each of them ends the pauses: it may have freed what accept(2) lacked.
+        if listener.paused_until.is_some() && world.turn_log.closes > 0 {
+            world.violated(format!("listener {index} is paused, though a connection was closed in this turn"));
+        }
+        let queue = &world.kernel.listeners[index];
         if listener.socket.is_some() && !listener.ready && !queue.queue.is_empty() && !edge_is_coming {
             let waiting = queue.queue.len();
             world.violated(format!("{waiting} connections wait at listener {index}, the loop does not know, and no edge will come"));

@@ -402,6 +402,14 @@ fn errno_name(e: &io::Error) -> String {
     }
 }
 
+impl SimStream {
+    /// Its number in the kernel, for the methods that act as its peer.
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        self.id
+    }
+}
+
 impl Read for SimStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.world.borrow_mut().read(self.id, into)

@@ -13,6 +13,7 @@ use super::kernel::Nanos;
 use super::os::FIRST_PEER_PORT;
 use super::peer::{nonce, whose};
 use super::protocol::{HEAD_BYTES, Head, Kind, Status, first_difference, payload};
+use super::socket::Phase;
 use super::upstream::{REQUEST_BYTES, REQUEST_FRAME_BYTES};
 use super::workers::{Job, Mail};
 use super::world::{Act, Conn as Record, Time, Who, World};
@@ -97,6 +98,16 @@ enum State {
     },
 }
 
+const INPUT: &str = "input from";
+
+impl World {
+    /// The service's callback changed something for a connection.
+    fn got_somewhere(&mut self, id: u32) {
+        self.conns[id as usize].called_in_turn = self.kernel.turn;
+        self.turn_log.progress = true;
+    }
+}
+
 impl Service {
     pub(crate) fn new(world: Rc<RefCell<World>>, base: Instant, settings: Settings, connects: VecDeque<(Nanos, u32)>) -> Service {
         world.borrow_mut().next_wake = connects.front().map(|(at, _)| *at);
@@ -110,9 +121,9 @@ impl Service {
     /// A callback begins: it costs time, and counts as getting somewhere.
     fn enter(&self, id: u32, what: &str) {
         let mut world = self.world();
-        let turn = world.kernel.turn;
-        world.conns[id as usize].called_in_turn = turn;
-        world.turn_log.progress = true;
+        if what != INPUT {
+            world.got_somewhere(id);
+        }
         world.note(|line, world| {
             let _ = write!(line, "  {what} {}", world.name(world.conns[id as usize].socket));
         });
@@ -305,6 +316,39 @@ impl Service {
         }
     }
 
+    /// Takes what it can of the input.
+    fn take(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
+        let peer = match conn.who {
+            Who::Upstream(upstream) => return self.upstream_input(conn, upstream, input, cx),
+            Who::Peer(peer) => peer,
+        };
+        match conn.state {
+            State::Idle => {
+                if !conn.in_request {
+                    conn.in_request = true;
+                    self.set_deadline(conn.id, cx, Some(self.settings.request_timeout));
+                }
+                if input.len() < HEAD_BYTES { 0 } else { self.request(conn, peer, input, cx) }
+            }
+            State::Echo { nonce, len, at } => {
+                let offered = &input[..input.len().min((len - at) as usize)];
+                self.check_payload(peer, nonce, at as usize, offered);
+                let n = cx.write(offered);
+                conn.state = State::Echo { nonce, len, at: at + n as u16 };
+                if at + n as u16 == len {
+                    self.answered(conn, cx);
+                } else if n == 0 {
+                    cx.want_room();
+                }
+                n
+            }
+            state => {
+                self.violated(format!("input came in the state {state:?}, which is paused"));
+                input.len()
+            }
+        }
+    }
+
     /// Input of an outbound connection: the greeting, then the echo of what was sent.
     fn upstream_input(&mut self, conn: &mut Conn, upstream: u32, input: &[u8], cx: &mut Context<'_>) -> usize {
         match conn.state {
@@ -348,9 +392,10 @@ impl Service {
         let record = world.conns[conn.id as usize];
         let socket = &world.kernel.sockets[record.socket as usize];
         let log = socket.log;
-        let held = record.paused || log.blocked_since.is_some();
+        // Output that was in the way, if only at the beginning of the turn, holds the input too.
+        let held = record.paused || log.blocked_since.is_some() || log.bytes_written > 0;
         // Input from before may have filled the buffer: then that was handed out in this turn.
-        let spoken_to = record.called_in_turn == world.kernel.turn;
+        let spoken_to = record.offered_in_turn == world.kernel.turn;
         if log.reported && log.reads == 0 && !socket.received.is_empty() && !held && !spoken_to {
             let name = world.name(record.socket);
             world.violated(format!("the deadline of {name} ran before its input, which poll had reported"));
@@ -374,12 +419,17 @@ impl Handler for Service {
             Who::Upstream(upstream) => {
                 let upstream_state = &mut world.upstreams[upstream as usize];
                 upstream_state.opened += 1;
+                let phase = upstream_state.socket.map(|id| world.kernel.sockets[id as usize].phase);
+                if phase == Some(Phase::Connecting) {
+                    world.violated(format!("the connect to upstream {upstream} was believed before it had ended"));
+                }
+                let upstream_state = &mut world.upstreams[upstream as usize];
                 upstream_state.connect_due = None;
                 (upstream_state.socket, State::Greeting { nonce: nonce((1 << 19) + upstream, 0) })
             }
         };
         let Some(socket) = socket else { unreachable!("a connection has a socket") };
-        world.conns.push(Record { socket, deadline: None, open: true, called_in_turn: 0, paused: false });
+        world.conns.push(Record { socket, deadline: None, open: true, called_in_turn: 0, offered_in_turn: 0, paused: false });
         drop(world);
         self.enter(id, "opened");
         self.set_deadline(id, cx, Some(self.settings.idle_timeout));
@@ -387,36 +437,15 @@ impl Handler for Service {
     }
 
     fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
-        self.enter(conn.id, "input from");
-        let peer = match conn.who {
-            Who::Upstream(upstream) => return self.upstream_input(conn, upstream, input, cx),
-            Who::Peer(peer) => peer,
-        };
-        match conn.state {
-            State::Idle => {
-                if !conn.in_request {
-                    conn.in_request = true;
-                    self.set_deadline(conn.id, cx, Some(self.settings.request_timeout));
-                }
-                if input.len() < HEAD_BYTES { 0 } else { self.request(conn, peer, input, cx) }
-            }
-            State::Echo { nonce, len, at } => {
-                let offered = &input[..input.len().min((len - at) as usize)];
-                self.check_payload(peer, nonce, at as usize, offered);
-                let n = cx.write(offered);
-                conn.state = State::Echo { nonce, len, at: at + n as u16 };
-                if at + n as u16 == len {
-                    self.answered(conn, cx);
-                } else if n == 0 {
-                    cx.want_room();
-                }
-                n
-            }
-            state => {
-                self.violated(format!("input came in the state {state:?}, which is paused"));
-                input.len()
-            }
+        self.enter(conn.id, INPUT);
+        let n = self.take(conn, input, cx);
+        let mut world = self.world();
+        let turn = world.kernel.turn;
+        world.conns[conn.id as usize].offered_in_turn = turn;
+        if n > 0 {
+            world.got_somewhere(conn.id);
         }
+        n
     }
 
     fn ended(&mut self, conn: &mut Conn, rest_bytes: usize, cx: &mut Context<'_>) {

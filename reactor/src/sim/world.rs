@@ -52,8 +52,10 @@ pub(crate) struct Conn {
     pub(crate) deadline: Option<Nanos>,
     /// The service's `closed` has not been called.
     pub(crate) open: bool,
-    /// Turns in which a callback ran count as getting somewhere.
+    /// In which turn a callback ran last that got somewhere: any but an input that was not taken.
     pub(crate) called_in_turn: u64,
+    /// In which turn input was offered last.
+    pub(crate) offered_in_turn: u64,
     /// `pause` is in force.
     pub(crate) paused: bool,
 }

@@ -80,8 +80,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "deadlines-before-input",
         file: "event_loop.rs",
-        from: "        self.dispatch_events();\n",
-        to: "        self.run_deadlines();\n        self.dispatch_events();\n",
+        from: "        self.dispatch_events();\n        self.accept_waiting();\n        self.visit_ready(ready_len);\n        self.deliver_mail();\n        self.run_deadlines();\n",
+        to: "        self.run_deadlines();\n        self.dispatch_events();\n        self.accept_waiting();\n        self.visit_ready(ready_len);\n        self.deliver_mail();\n",
     },
     Mutant {
         slug: "two-visits-in-a-turn",
@@ -190,11 +190,5 @@ pub const MUTANTS: &[Mutant] = &[
         file: "connection/settle.rs",
         from: "let waits = flags.has(Flags::INPUT_WAITS);",
         to: "let waits = false;",
-    },
-    Mutant {
-        slug: "expired-pause-at-the-limit",
-        file: "listen/accept.rs",
-        from: "self.listeners[index].paused_until.filter(|_| self.may_accept_but_for_its_pause(index))",
-        to: "self.listeners[index].paused_until.filter(|_| self.listeners[index].ready)",
     },
 ];
