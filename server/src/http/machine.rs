@@ -123,22 +123,33 @@ impl Machine {
         let State::Head(scan) = &mut self.state else {
             unreachable!("called in this state only");
         };
-        let skipped = scan.skip_newlines(limits, input);
-        let rest = &input[skipped..];
-        let whole = if scan.has_begun() {
-            None
-        } else {
-            let window = &rest[..rest.len().min(limits.head_bytes_max as usize)];
-            head::parse(limits, window).ok().flatten()
-        };
-        let (head_bytes, request) = match whole {
-            Some(found) => found,
-            None => match scan_then_parse(scan, limits, rest) {
-                Ok(Some(found)) => found,
+        // Most heads come whole and are valid. Of all others the scan says what comes first, and parsing
+        // one that it has seen whole is the second and last attempt.
+        let mut head = &input[..input.len().min(limits.head_bytes_max as usize)];
+        let (mut skipped, mut is_scanned) = (0, false);
+        loop {
+            let parsed = if is_scanned || !scan.has_begun() { head::parse(limits, head) } else { Ok(None) };
+            match parsed {
+                Ok(Some((head_bytes, request))) => {
+                    self.accept(&request);
+                    return (skipped + head_bytes, Step::Request(request));
+                }
+                // Where the scan saw a whole head, the parser must not wait for more: that would be a hang.
+                Ok(None) if is_scanned => return self.refuse(skipped, Refusal::RequestLine),
+                Err(refusal) if is_scanned => return self.refuse(skipped, refusal),
+                Ok(None) | Err(_) => is_scanned = true,
+            }
+            skipped = scan.skip_newlines(limits, input);
+            match scan.scan(limits, &input[skipped..]) {
+                Ok(Some(head_bytes)) => head = &input[skipped..skipped + head_bytes],
                 Ok(None) => return (skipped, Step::NeedBytes),
                 Err(refusal) => return self.refuse(skipped, refusal),
-            },
-        };
+            }
+        }
+    }
+
+    #[inline]
+    fn accept(&mut self, request: &Request<'_>) {
         self.version = request.version;
         self.is_head = request.method == Method::Head;
         self.keep_alive = request.keep_alive;
@@ -148,7 +159,6 @@ impl Machine {
             BodyKind::Length(left_bytes) => State::Length { left_bytes },
             BodyKind::Chunked => State::Chunked(Chunked::new()),
         };
-        (skipped + head_bytes, Step::Request(request))
     }
 
     fn step_chunked<'a>(&mut self, limits: &HttpLimits, input: &'a [u8]) -> (usize, Step<'a>) {
@@ -278,18 +288,5 @@ impl Machine {
             State::Answering => AtEnd::Answering,
             State::Closed | State::Broken(_) => AtEnd::Closed,
         }
-    }
-}
-
-/// For a head that is incomplete, came in pieces, or is broken: the scan says what comes first.
-#[cold]
-fn scan_then_parse<'a>(scan: &mut HeadScan, limits: &HttpLimits, rest: &'a [u8]) -> Result<Option<(usize, Request<'a>)>, Refusal> {
-    match scan.scan(limits, rest)? {
-        // Where the scan saw a whole head, the parser must not wait for more: that would be a hang.
-        Some(head_bytes) => match head::parse(limits, &rest[..head_bytes])? {
-            Some(found) => Ok(Some(found)),
-            None => Err(Refusal::RequestLine),
-        },
-        None => Ok(None),
     }
 }

@@ -18,6 +18,7 @@ mod request;
 mod response;
 mod scan;
 mod target;
+mod word;
 
 pub use date::HttpDate;
 pub use encode::{CHUNK_END, CHUNK_HEADER_BYTES, CONTINUE, LAST_CHUNK, ResponsePlan, StreamFraming, chunk_header};

@@ -28,6 +28,7 @@ pub enum Method {
 }
 
 impl Method {
+    #[inline]
     pub(super) fn from_token(token: &[u8]) -> Self {
         match token {
             b"GET" => Self::Get,

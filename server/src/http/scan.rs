@@ -5,7 +5,7 @@
 //! contain, what would otherwise be noticed only at the blank line that may never come.
 //! Read next: `head.rs`.
 
-use super::{HttpLimits, Refusal};
+use super::{HttpLimits, Refusal, word};
 
 /// How far a head has been looked through. All places are relative to the unconsumed input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl HeadScan {
     }
 
     /// Consumes the empty lines that are allowed before the request line; returns their bytes.
-    #[inline]
+    #[cold]
     pub(super) fn skip_newlines(&mut self, limits: &HttpLimits, input: &[u8]) -> usize {
         let mut used = 0;
         while self.scanned_bytes == 0 && self.leading_newlines < limits.leading_newlines_max && input[used..].starts_with(b"\r\n") {
@@ -40,14 +40,14 @@ impl HeadScan {
     }
 
     /// Looks at what is new in `head`; returns the length of the head once its blank line is there.
-    #[inline]
+    #[cold]
     pub(super) fn scan(&mut self, limits: &HttpLimits, head: &[u8]) -> Result<Option<usize>, Refusal> {
         let head_bytes_max = limits.head_bytes_max as usize;
         let window = &head[..head.len().min(head_bytes_max)];
         let request_line_bytes_max = limits.request_line_bytes_max();
         let (mut at, mut line_start) = (self.scanned_bytes as usize, self.line_start as usize);
         loop {
-            at = find_control(window, at);
+            at = word::find(window, at, |word| word::below(word, 0x20));
             if line_start == 0 && at > request_line_bytes_max {
                 return Err(too_long_request_line(limits, window));
             }
@@ -76,53 +76,9 @@ impl HeadScan {
     }
 }
 
-/// The place of the first byte below 0x20 from `from` on, or the length of `bytes`.
-#[inline]
-fn find_control(bytes: &[u8], from: usize) -> usize {
-    const LOW: u64 = u64::from_ne_bytes([0x20; 8]);
-    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let mut at = from;
-    // Eight bytes at once: subtracting 0x20 borrows into the high bit of exactly those below it, up to
-    // the first one; bytes from 0x80 on are masked out. Only the first one is asked for.
-    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*eight);
-        let below = word.wrapping_sub(LOW) & !word & HIGH_BITS;
-        if below != 0 {
-            return at + (below.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while bytes.get(at).is_some_and(|&byte| byte >= 0x20) {
-        at += 1;
-    }
-    at
-}
-
 /// Whose length it is: a method without end is 501, else the target is 414. RFC 9112 section 3.
 #[cold]
 fn too_long_request_line(limits: &HttpLimits, line: &[u8]) -> Refusal {
     let method_bytes_max = limits.method_bytes_max as usize;
     if line.iter().take(method_bytes_max + 1).any(|&byte| byte == b' ') { Refusal::TargetTooLong } else { Refusal::MethodTooLong }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_control_byte_is_found_wherever_it_is() {
-        for length in 0..40 {
-            for place in 0..=length {
-                for control in [0, 9, 10, 13, 0x1f] {
-                    for filler in [0x20, 0x21, 0x7f, 0x80, 0xa0, 0xff] {
-                        let mut bytes = vec![filler; length];
-                        bytes.iter_mut().skip(place).for_each(|byte| *byte = control);
-                        for from in 0..=place {
-                            assert_eq!(find_control(&bytes, from), place);
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

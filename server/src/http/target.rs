@@ -2,7 +2,7 @@
 //!
 //! RFC 9112 section 3.2, RFC 3986 section 3.2. Read next: `head.rs`.
 
-use super::{Method, Refusal};
+use super::{Method, Refusal, word};
 use std::net::Ipv6Addr;
 
 /// A target taken apart.
@@ -14,18 +14,21 @@ pub(super) struct Target<'a> {
 }
 
 /// Takes a target apart, whose bytes need not have been checked.
-#[inline]
-pub(super) fn parse_target(method: Method, target: &str) -> Result<Target<'_>, Refusal> {
-    let mut question = None;
-    for (at, &byte) in target.as_bytes().iter().enumerate() {
-        // httparse takes `#` and UTF-8 (RELIABILITY section 3). A cache in front may cut at `#`.
-        match byte {
-            b'?' => {
-                question.get_or_insert(at);
-            }
-            b'!'..=b'~' if byte != b'#' => {}
-            _ => return Err(Refusal::Target),
+///
+/// `line` begins with the target too, and goes on behind it: there is more to read whole words from.
+#[inline(always)]
+pub(super) fn parse_target<'a>(method: Method, target: &'a str, line: &[u8]) -> Result<Target<'a>, Refusal> {
+    let (mut end, mut question) = (0, None);
+    loop {
+        end = find_delimiter(line, end);
+        if line.get(end) != Some(&b'?') {
+            break;
         }
+        question.get_or_insert(end);
+        end += 1;
+    }
+    if end != target.len() {
+        return Err(Refusal::Target);
     }
     if method == Method::Connect {
         return Err(Refusal::Connect);
@@ -40,7 +43,16 @@ pub(super) fn parse_target(method: Method, target: &str) -> Result<Target<'_>, R
     if target == "*" && method == Method::Options {
         return Ok(Target { path: "*", query: None, authority: None });
     }
-    absolute_form(target)
+    let Target { path, query, authority } = absolute_form(target)?; // apart, so that the common case above stays in registers
+    Ok(Target { path, query, authority })
+}
+
+/// The place of the first byte that a path cannot have: `?`, the end of the target, or one that no target has.
+///
+/// httparse takes `#` and UTF-8 (RELIABILITY section 3). A cache in front may cut at `#`.
+#[inline]
+fn find_delimiter(line: &[u8], from: usize) -> usize {
+    word::find(line, from, |word| word::below(word, b'!') | word::from_del(word) | word::equal(word, b'?') | word::equal(word, b'#'))
 }
 
 /// `http://host:port/path?query`, which every server must accept: RFC 9112 section 3.2.2.
@@ -67,35 +79,55 @@ fn absolute_form(target: &str) -> Result<Target<'_>, Refusal> {
 /// One host with an optional port, not empty: RFC 9110 section 7.2.
 ///
 /// Stricter than the grammar in one thing: no comma, which may be two Host lines that somebody joined.
-#[inline]
 pub(super) fn is_host(text: &[u8]) -> bool {
-    if text.first() == Some(&b'[') {
-        return is_ipv6_host(text);
-    }
-    let mut at = 0;
-    loop {
-        // A table, since this runs over each request's Host: one load for each byte.
-        let rest = &text[at..];
-        let name = rest.iter().position(|&byte| !HOST_NAME[usize::from(byte)]);
-        at += name.unwrap_or(rest.len());
-        match text.get(at) {
-            Some(b'%') if is_escape(&text[at..]) => at += 1,
-            Some(b':') => return at > 0 && is_port(&text[at + 1..]),
-            Some(_) => return false,
-            None => return at > 0,
-        }
+    let name = without_port(text);
+    // No branch for any byte, since this runs over each request's Host: the kinds are collected.
+    let (eights, rest) = name.as_chunks::<8>();
+    let kinds = eights.iter().fold(0, |kinds, eight| kinds | kinds_of(eight)) | kinds_of(rest);
+    match kinds {
+        0 => !name.is_empty(),
+        _ if kinds & NEVER != 0 => is_ipv6(name),
+        _ => name.iter().enumerate().all(|(at, &byte)| byte != b'%' || is_escape(&name[at..])),
     }
 }
 
-/// Bytes of a registered name or an IPv4 address that need no second look: RFC 3986 section 3.2.2.
-const HOST_NAME: [bool; 256] = {
-    let mut table = [false; 256];
+/// Cuts a colon and the port behind it off the end, if there is one: digits, possibly none (RFC 3986 section
+/// 3.2.3), at most 65535. What is left of anything else has a colon, which no name has.
+#[inline(always)]
+fn without_port(text: &[u8]) -> &[u8] {
+    const LARGEST: &[u8; 5] = b"65535";
+    let mut before = text;
+    while let [rest @ .., b'0'..=b'9'] = before {
+        before = rest;
+    }
+    let port = &text[before.len()..];
+    match before {
+        // Of equally many digits the larger number comes later in the alphabet, too.
+        [name @ .., b':'] if port.len() < LARGEST.len() || port.len() == LARGEST.len() && port <= LARGEST => name,
+        _ => text,
+    }
+}
+
+/// A byte of `%20`, which is seen only when its neighbours are looked at.
+const ESCAPE: u8 = 1;
+/// A byte that no name has. An IPv6 address has it.
+const NEVER: u8 = 2;
+
+#[inline(always)]
+fn kinds_of(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |kinds, &byte| kinds | HOST_BYTE_KINDS[usize::from(byte)])
+}
+
+/// 0 for the bytes of a registered name or an IPv4 address that need no second look: RFC 3986 section 3.2.2.
+const HOST_BYTE_KINDS: [u8; 256] = {
+    let mut table = [NEVER; 256];
     let allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+;=";
     let mut at = 0;
     while at < allowed.len() {
-        table[allowed[at] as usize] = true;
+        table[allowed[at] as usize] = 0;
         at += 1;
     }
+    table[b'%' as usize] = ESCAPE;
     table
 };
 
@@ -103,30 +135,22 @@ fn is_escape(text: &[u8]) -> bool {
     matches!(text, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
-fn is_ipv6_host(text: &[u8]) -> bool {
-    let Some(end) = text.iter().position(|&byte| byte == b']') else {
-        return false;
-    };
-    let address = std::str::from_utf8(&text[1..end]).ok();
-    let valid = address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    valid && (end + 1 == text.len() || text[end + 1] == b':' && is_port(&text[end + 2..]))
-}
-
-/// Digits, possibly none (RFC 3986 section 3.2.3), at most 65535.
-#[inline]
-fn is_port(text: &[u8]) -> bool {
-    let mut port: u32 = 0;
-    text.len() <= 5
-        && text.iter().all(|&byte| {
-            port = port * 10 + u32::from(byte.wrapping_sub(b'0'));
-            byte.is_ascii_digit()
-        })
-        && port <= u32::from(u16::MAX)
+/// An IPv6 address in brackets.
+#[cold]
+fn is_ipv6(name: &[u8]) -> bool {
+    let address = name.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+    let address = address.and_then(|address| std::str::from_utf8(address).ok());
+    address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As it stands in a request line.
+    fn parse(method: Method, target: &str) -> Result<Target<'_>, Refusal> {
+        parse_target(method, target, format!("{target} HTTP/1.1\r\n").as_bytes())
+    }
 
     #[test]
     fn a_host_is_one_host() {
@@ -165,6 +189,48 @@ mod tests {
         }
     }
 
+    /// RFC 3986 section 3.2.2 said byte by byte: a name and a port.
+    fn is_host_by_the_book(text: &[u8]) -> bool {
+        let colon = text.iter().position(|&byte| byte == b':');
+        let (mut name, port) = colon.map_or((text, &b""[..]), |at| (&text[..at], &text[at + 1..]));
+        let is_port = port.len() <= 5
+            && port.iter().all(u8::is_ascii_digit)
+            && port.iter().fold(0, |number, byte| number * 10 + u32::from(byte - b'0')) <= 65535;
+        let not_empty = !name.is_empty();
+        while let [first, rest @ ..] = name {
+            name = match (first, rest) {
+                (b'%', [high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+                (byte, rest) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => rest,
+                _ => return false,
+            };
+        }
+        not_empty && is_port
+    }
+
+    #[test]
+    fn a_host_is_what_the_grammar_says() {
+        let alphabet = b"a6%:-,@";
+        for length in 0..=6_u32 {
+            for number in 0..(alphabet.len() as u32).pow(length) {
+                let text: Vec<u8> = (0..length).map(|place| alphabet[(number / 7_u32.pow(place) % 7) as usize]).collect();
+                // Behind a name that fills a word, and alone.
+                for text in [text.clone(), [b"name-of-8", &text[..]].concat()] {
+                    assert_eq!(is_host(&text), is_host_by_the_book(&text), "{}", text.escape_ascii());
+                }
+            }
+        }
+        for byte in 0..=255_u8 {
+            for place in 0..20 {
+                let mut text = *b"abcdefghijklmnopqrst";
+                text[place] = byte;
+                assert_eq!(is_host(&text), is_host_by_the_book(&text), "{byte} at {place}");
+            }
+        }
+        for port in 0..=99_999_u32 {
+            assert_eq!(is_host(format!("a:{port}").as_bytes()), port <= 65535, "{port}");
+        }
+    }
+
     #[test]
     fn targets_come_apart() {
         for (target, path, query, authority) in [
@@ -177,14 +243,14 @@ mod tests {
             ("https://h?q", "/", Some("q"), Some("h")),
             ("http://[::1]/x", "/x", None, Some("[::1]")),
         ] {
-            let found = parse_target(Method::Get, target).expect(target);
+            let found = parse(Method::Get, target).expect(target);
             assert_eq!((found.path, found.query, found.authority), (path, query, authority));
         }
         for target in ["", "a", "*", "/#", "/ä", "http://", "http:///x", "ftp://h/", "http:/h", "://h", "h:80"] {
-            assert!(parse_target(Method::Get, target).is_err(), "{target}");
+            assert!(parse(Method::Get, target).is_err(), "{target}");
         }
-        assert!(parse_target(Method::Options, "*").is_ok());
-        assert!(parse_target(Method::Options, "*?a").is_err());
-        assert!(parse_target(Method::Connect, "h:80").is_err());
+        assert!(parse(Method::Options, "*").is_ok());
+        assert!(parse(Method::Options, "*?a").is_err());
+        assert!(parse(Method::Connect, "h:80").is_err());
     }
 }
