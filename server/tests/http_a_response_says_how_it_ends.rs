@@ -2,15 +2,15 @@
 
 use proptest::prelude::*;
 use server::http::{
-    CHUNK_END, HttpDate, HttpLimits, InvalidHeader, LAST_CHUNK, Machine, Response, ResponsePlan, Step, StreamFraming, StreamHead, Version,
-    chunk_header,
+    CHUNK_END, DateLine, HttpDate, HttpLimits, InvalidHeader, LAST_CHUNK, Machine, Response, ResponsePlan, Step, StreamFraming, StreamHead,
+    Version, chunk_header,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 const HTTP11: ResponsePlan = ResponsePlan { version: Version::Http11, is_head: false, keep_alive: true };
 
-fn date() -> [u8; 29] {
+fn date() -> DateLine {
     *HttpDate::new(Instant::now(), UNIX_EPOCH + Duration::from_secs(784_111_777)).bytes(Instant::now())
 }
 

@@ -1,4 +1,4 @@
-//! The Date header's text, made once a second: `Sun, 06 Nov 1994 08:49:37 GMT`.
+//! The Date header, made once a second: `Date: Sun, 06 Nov 1994 08:49:37 GMT`.
 //!
 //! RFC 9110 sections 5.6.7 and 6.6.1. No clock of its own: whoever owns the clocks brings the times.
 
@@ -6,22 +6,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 
-/// The cached text of the present second.
+/// The whole header line, so that it is copied in one piece: `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF.
+pub type DateLine = [u8; 37];
+
+/// Where the date begins in the line.
+const DATE_AT: usize = b"Date: ".len();
+
+/// The cached line of the present second.
 #[derive(Clone, Debug)]
 pub struct HttpDate {
     /// What the wall clock said at `anchor`, since 1970.
     anchor_wall: Duration,
     anchor: Instant,
-    /// The text holds before this.
+    /// The line holds before this.
     next: Instant,
-    text: [u8; 29],
+    line: DateLine,
 }
 
 impl HttpDate {
     /// Ties the loop's clock to the wall clock: both read at the same moment.
     #[must_use]
     pub fn new(now: Instant, wall: SystemTime) -> Self {
-        let mut date = Self { anchor_wall: Duration::ZERO, anchor: now, next: now, text: [b' '; 29] };
+        let mut date = Self { anchor_wall: Duration::ZERO, anchor: now, next: now, line: *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n" };
         date.set(now, wall);
         date
     }
@@ -34,19 +40,19 @@ impl HttpDate {
         self.refresh(now);
     }
 
-    /// The text for `now`: 29 bytes.
+    /// The line for `now`.
     #[inline]
-    pub fn bytes(&mut self, now: Instant) -> &[u8; 29] {
+    pub fn bytes(&mut self, now: Instant) -> &DateLine {
         if now >= self.next {
             self.refresh(now);
         }
-        &self.text
+        &self.line
     }
 
     #[cold]
     fn refresh(&mut self, now: Instant) {
         let wall = self.anchor_wall + now.saturating_duration_since(self.anchor);
-        self.text = imf_fixdate(wall.as_secs());
+        self.line[DATE_AT..DATE_AT + 29].copy_from_slice(&imf_fixdate(wall.as_secs()));
         self.next = now + (Duration::from_secs(1) - Duration::from_nanos(wall.subsec_nanos().into()));
     }
 }
@@ -139,12 +145,12 @@ mod tests {
         let now = Instant::now();
         let wall = UNIX_EPOCH + Duration::from_millis(784_111_777_250);
         let mut date = HttpDate::new(now, wall);
-        assert_eq!(&date.bytes(now)[17..25], b"08:49:37");
+        assert_eq!(&date.bytes(now)[23..31], b"08:49:37");
         let next = now + Duration::from_millis(750);
-        assert_eq!(&date.bytes(next - Duration::from_nanos(1))[17..25], b"08:49:37");
-        assert_eq!(&date.bytes(next)[17..25], b"08:49:38");
-        assert_eq!(&date.bytes(next + Duration::from_secs(3600))[17..25], b"09:49:38");
+        assert_eq!(&date.bytes(next - Duration::from_nanos(1))[23..31], b"08:49:37");
+        assert_eq!(&date.bytes(next)[23..31], b"08:49:38");
+        assert_eq!(&date.bytes(next + Duration::from_secs(3600))[23..31], b"09:49:38");
         date.set(next, UNIX_EPOCH);
-        assert_eq!(&date.bytes(next)[..], b"Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(&date.bytes(next)[..], b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Read next: `date.rs`. The body is not copied here: the caller writes `body_to_send` behind the head.
 
+use super::date::DateLine;
 use super::{Response, StreamHead, Version};
 
 /// The interim response that asks for the body. RFC 9110 section 15.2.1.
@@ -63,14 +64,14 @@ impl Response {
     /// `date` comes from [`super::HttpDate`].
     #[must_use]
     #[inline]
-    pub fn encode_head(&self, plan: &ResponsePlan, date: &[u8; 29], into: &mut [u8]) -> Option<usize> {
-        let mut out = Cursor { into, at: 0 };
-        out.beginning(self, date)?;
+    pub fn encode_head(&self, plan: &ResponsePlan, date: &DateLine, into: &mut [u8]) -> Option<usize> {
+        let room = into.len();
+        let mut out = Cursor { rest: into }.beginning(self, date)?;
         if !is_bodiless(self.status) {
-            out.content_length(self.body.bytes().len() as u64)?;
+            out = out.content_length(self.body.bytes().len() as u64)?;
         }
-        out.ending(self, plan.version, plan.keep_alive)?;
-        Some(out.at)
+        out = out.ending(self, plan.version, plan.keep_alive)?;
+        Some(room - out.rest.len())
     }
 
     /// The bytes to send behind the head: none for HEAD, 204 and 304 (RFC 9112 section 6.3).
@@ -84,7 +85,7 @@ impl Response {
 impl StreamHead {
     /// Writes the head; returns its length and how to frame what follows, or `None` when it does not fit.
     #[must_use]
-    pub fn encode_head(&self, plan: &ResponsePlan, date: &[u8; 29], into: &mut [u8]) -> Option<(usize, StreamFraming)> {
+    pub fn encode_head(&self, plan: &ResponsePlan, date: &DateLine, into: &mut [u8]) -> Option<(usize, StreamFraming)> {
         let framing = if is_bodiless(self.response.status) {
             StreamFraming::None
         } else {
@@ -94,17 +95,17 @@ impl StreamHead {
                 (None, Version::Http10) => StreamFraming::UntilClose,
             }
         };
-        let mut out = Cursor { into, at: 0 };
-        out.beginning(&self.response, date)?;
-        match framing {
+        let room = into.len();
+        let out = Cursor { rest: into }.beginning(&self.response, date)?;
+        let out = match framing {
             StreamFraming::Length(length) => out.content_length(length)?,
             StreamFraming::Chunked => out.put(b"Transfer-Encoding: chunked\r\n")?,
-            StreamFraming::None | StreamFraming::UntilClose => {}
-        }
+            StreamFraming::None | StreamFraming::UntilClose => out,
+        };
         // For HEAD nothing follows, so nothing has to be delimited by closing.
         let until_close = framing == StreamFraming::UntilClose && !plan.is_head;
-        out.ending(&self.response, plan.version, plan.keep_alive && !until_close)?;
-        Some((out.at, if plan.is_head { StreamFraming::None } else { framing }))
+        let out = out.ending(&self.response, plan.version, plan.keep_alive && !until_close)?;
+        Some((room - out.rest.len(), if plan.is_head { StreamFraming::None } else { framing }))
     }
 }
 
@@ -114,77 +115,97 @@ const fn is_bodiless(status: u16) -> bool {
     matches!(status, 204 | 304)
 }
 
-/// Writes until the slice is full; then every write is `None`.
+/// What is left of the output. Every write consumes it, and gives back what is left then, or `None` if it
+/// did not fit: passed on by value, it stays in registers.
 struct Cursor<'a> {
-    into: &'a mut [u8],
-    at: usize,
+    rest: &'a mut [u8],
 }
 
 impl Cursor<'_> {
-    /// A fixed length lets the compiler copy by a few moves instead of a call.
-    #[inline]
-    fn put<const N: usize>(&mut self, bytes: &[u8; N]) -> Option<()> {
-        *self.into.get_mut(self.at..)?.first_chunk_mut::<N>()? = *bytes;
-        self.at += N;
-        Some(())
+    /// A fixed length lets the compiler copy by a few moves instead of a call, after one comparison.
+    #[inline(always)]
+    fn put<const N: usize>(self, bytes: &[u8; N]) -> Option<Self> {
+        let (place, rest) = self.rest.split_first_chunk_mut::<N>()?;
+        *place = *bytes;
+        Some(Self { rest })
     }
 
-    #[inline]
-    fn put_text(&mut self, text: &[u8]) -> Option<()> {
-        let end = self.at.checked_add(text.len())?;
-        self.into.get_mut(self.at..end)?.copy_from_slice(text);
-        self.at = end;
-        Some(())
-    }
-
-    #[inline]
-    fn beginning(&mut self, response: &Response, date: &[u8; 29]) -> Option<()> {
-        self.status_line(response.status)?;
-        self.put(b"Date: ")?;
-        self.put(date)?;
-        if let Some(content_type) = response.content_type {
-            self.put(b"\r\nContent-Type: ")?;
-            self.put_text(content_type.as_bytes())?;
+    #[inline(always)]
+    fn put_text(self, text: &[u8]) -> Option<Self> {
+        let (place, rest) = self.rest.split_at_mut_checked(text.len())?;
+        match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+            // Two moves that overlap: most values are so short that a call would cost more than the copying.
+            (Some(first), Some(last)) if text.len() <= 16 => {
+                *place.first_chunk_mut()? = *first;
+                *place.last_chunk_mut()? = *last;
+            }
+            _ => place.copy_from_slice(text),
         }
-        self.put(b"\r\n")
+        Some(Self { rest })
     }
 
-    #[inline]
-    fn content_length(&mut self, bytes: u64) -> Option<()> {
-        self.put(b"Content-Length: ")?;
-        self.decimal(bytes)?;
-        self.put(b"\r\n")
+    #[inline(always)]
+    fn beginning(self, response: &Response, date: &DateLine) -> Option<Self> {
+        let out = self.status_line(response.status)?.put(date)?;
+        match response.content_type {
+            Some(content_type) => out.put(b"Content-Type: ")?.put_text(content_type.as_bytes())?.put(b"\r\n"),
+            None => Some(out),
+        }
     }
 
-    #[inline]
-    fn decimal(&mut self, mut number: u64) -> Option<()> {
+    #[inline(always)]
+    fn content_length(self, bytes: u64) -> Option<Self> {
+        self.put(b"Content-Length: ")?.decimal(bytes)?.put(b"\r\n")
+    }
+
+    #[inline(always)]
+    fn decimal(self, number: u64) -> Option<Self> {
+        match number {
+            0..10 => self.put(&[b'0' + number as u8]),
+            10..100 => self.put(&two_digits(number)),
+            _ => self.long_decimal(number),
+        }
+    }
+
+    #[inline(never)]
+    fn long_decimal(self, mut number: u64) -> Option<Self> {
         let mut digits = [0; 20]; // u64::MAX has 20
         let mut first = digits.len();
-        loop {
+        while number >= 10 {
+            first -= 2;
+            digits[first..first + 2].copy_from_slice(&two_digits(number % 100));
+            number /= 100;
+        }
+        if number > 0 {
             first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
+            digits[first] = b'0' + number as u8;
         }
         self.put_text(&digits[first..])
     }
 
-    #[inline]
-    fn ending(&mut self, response: &Response, version: Version, keep_alive: bool) -> Option<()> {
-        for (name, value) in &response.headers {
-            self.put_text(name.as_bytes())?;
-            self.put(b": ")?;
-            self.put_text(value.as_bytes())?;
-            self.put(b"\r\n")?;
-        }
+    #[inline(always)]
+    fn ending(self, response: &Response, version: Version, keep_alive: bool) -> Option<Self> {
+        let out = if response.headers.is_empty() { self } else { self.headers(response)? };
         match (version, keep_alive && !response.close) {
-            (Version::Http11, true) => self.put(b"\r\n"),
-            (Version::Http10, true) => self.put(b"Connection: keep-alive\r\n\r\n"),
-            (_, false) => self.put(b"Connection: close\r\n\r\n"),
+            (Version::Http11, true) => out.put(b"\r\n"),
+            (Version::Http10, true) => out.put(b"Connection: keep-alive\r\n\r\n"),
+            (_, false) => out.put(b"Connection: close\r\n\r\n"),
         }
     }
+
+    #[inline(never)]
+    fn headers(mut self, response: &Response) -> Option<Self> {
+        for (name, value) in &response.headers {
+            self = self.put_text(name.as_bytes())?.put(b": ")?.put_text(value.as_bytes())?.put(b"\r\n")?;
+        }
+        Some(self)
+    }
+}
+
+/// The digits of a number below 100.
+#[inline]
+const fn two_digits(number: u64) -> [u8; 2] {
+    [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]
 }
 
 macro_rules! status_lines {
@@ -192,14 +213,10 @@ macro_rules! status_lines {
         impl Cursor<'_> {
             /// The phrases of RFC 9110 section 15 and of the IANA registry; none for others.
             #[inline]
-            fn status_line(&mut self, status: u16) -> Option<()> {
+            fn status_line(self, status: u16) -> Option<Self> {
                 match status {
                     $($status => self.put($line),)*
-                    _ => {
-                        self.put(b"HTTP/1.1 ")?;
-                        self.decimal(u64::from(status))?;
-                        self.put(b" \r\n")
-                    }
+                    _ => self.put(b"HTTP/1.1 ")?.decimal(u64::from(status))?.put(b" \r\n"),
                 }
             }
         }
@@ -250,6 +267,26 @@ status_lines! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(write: impl FnOnce(Cursor<'_>) -> Option<Cursor<'_>>) -> Vec<u8> {
+        let mut into = [b'#'; 64];
+        let left = write(Cursor { rest: &mut into }).expect("room").rest.len();
+        into[..64 - left].to_vec()
+    }
+
+    #[test]
+    fn numbers_and_texts_of_every_length_are_written_as_they_are() {
+        let tens = (0..20).map(|places| 10_u64.pow(places)).flat_map(|ten| [ten - 1, ten, ten + 1]);
+        for number in (0..2000).chain(tens).chain([u64::MAX]) {
+            assert_eq!(written(|out| out.decimal(number)), number.to_string().as_bytes());
+        }
+        let text: Vec<u8> = (0..64).collect();
+        for length in 0..=text.len() {
+            assert_eq!(written(|out| out.put_text(&text[..length])), &text[..length]);
+            let mut short = vec![0; length];
+            assert!(Cursor { rest: &mut short }.put_text(&[0; 65][..length + 1]).is_none());
+        }
+    }
 
     #[test]
     fn every_status_line_begins_with_its_own_status() {
