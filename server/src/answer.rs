@@ -43,8 +43,8 @@ pub trait StreamSource: Send {
     /// rare, and that is the backpressure.
     fn pull(&mut self, room: &mut [u8], now: Instant) -> (usize, Pulled);
 
-    /// The pool did not take the job of a [`Pulled::Job`], and has dropped it; it expects room after `retry_after`. What is next? By default
-    /// the stream breaks: its head has gone out, and it is too late for 503.
+    /// The pool did not take the job of a [`Pulled::Job`], or gave it up in the queue; it was dropped and has not run. The pool expects room
+    /// after `retry_after`. What is next? By default the stream breaks: its head has gone out, and it is too late for 503.
     fn job_refused(&mut self, retry_after: Duration, now: Instant) -> Pulled {
         let _ = (retry_after, now);
         Pulled::Broken
@@ -72,7 +72,7 @@ pub trait StreamSource: Send {
 
 /// What follows a [`StreamSource::pull`].
 pub enum Pulled {
-    /// There is more: pull again when there is room.
+    /// There is more: pull again when there is room. Said with no bytes given: when there is more room than this.
     More,
     /// These bytes come next, from a worker; then pull again. See [`StreamSource::job_refused`].
     Job(Work<Vec<u8>>),

@@ -2,7 +2,7 @@
 //!
 //! Read next: `routes/bytes.rs` and `routes/echo.rs`, which use it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reactor::Context;
 use worker_pool::Outcome;
@@ -26,6 +26,8 @@ pub(crate) struct Streaming {
     brought_sent: usize,
     /// A worker has been asked.
     job: Option<Admitted>,
+    /// What the source wants since its job was given up: looked at instead of the next pull.
+    instead: Option<Pulled>,
     /// The source has said End.
     ended: bool,
 }
@@ -35,7 +37,7 @@ const PULL_ROOM_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.l
 
 impl Streaming {
     pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>) -> Streaming {
-        Streaming { head, source, framing: None, brought: Vec::new(), brought_sent: 0, job: None, ended: false }
+        Streaming { head, source, framing: None, brought: Vec::new(), brought_sent: 0, job: None, instead: None, ended: false }
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -131,7 +133,10 @@ impl<S: Service> HttpHandler<S> {
             if cx.room() < PULL_ROOM_MIN {
                 return Pumped::WantRoom;
             }
-            let (bytes, pulled) = streaming.pull(cx);
+            let (bytes, pulled) = match streaming.instead.take() {
+                Some(instead) => (0, instead),
+                None => streaming.pull(cx),
+            };
             let pulled = match pulled {
                 Pulled::Job(work) => match self.ask_worker(streaming, &mut conn.job_serial, work, cx) {
                     None => continue,
@@ -183,15 +188,17 @@ impl<S: Service> HttpHandler<S> {
         let State::Streaming(streaming) = &mut exchange.state else { return };
         streaming.job = None;
         match outcome {
-            Outcome::Done(JobOutput::Bytes(bytes)) => {
-                streaming.bring(bytes);
-                self.pump(conn, cx);
+            Outcome::Done(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
+            // It was given up without having run, as if it had been refused.
+            Outcome::Expired | Outcome::Shed => {
+                self.stats.jobs_refused.add(1);
+                streaming.instead = Some(streaming.source.job_refused(Duration::ZERO, cx.now()));
             }
-            _ => {
-                self.stats.broken_streams.add(1);
-                cx.abort();
+            Outcome::Done(JobOutput::Answer(_)) | Outcome::Panicked | Outcome::Cancelled | Outcome::Dropped => {
+                streaming.instead = Some(Pulled::Broken);
             }
         }
+        self.pump(conn, cx);
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod support;
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use server::answer::{Answer, BodySink, Pulled, StreamSource, Work};
 use server::http::{Request, Response};
@@ -170,6 +172,66 @@ fn a_stream_whose_job_is_refused_ends_short_unless_its_source_knows_better() {
         assert_eq!(holder.response().text(), "held");
     }
     server_serves(&server);
+}
+
+/// Gives its bytes by one job, and asks again as long as that job is not run.
+struct Insists {
+    given: Arc<AtomicBool>,
+    refusals: Arc<AtomicUsize>,
+}
+
+impl StreamSource for Insists {
+    fn pull(&mut self, _room: &mut [u8], _now: Instant) -> (usize, Pulled) {
+        if self.given.load(Ordering::Relaxed) {
+            return (0, Pulled::End);
+        }
+        let given = Arc::clone(&self.given);
+        let run = move |_: &worker_pool::Checkpoint<'_>| {
+            given.store(true, Ordering::Relaxed);
+            b"given".to_vec()
+        };
+        (0, Pulled::Job(Work::fast(run).within(Duration::from_millis(20))))
+    }
+
+    fn job_refused(&mut self, _retry_after: Duration, now: Instant) -> Pulled {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+        Pulled::At(now + Duration::from_millis(1))
+    }
+}
+
+#[test]
+fn a_source_that_asks_again_is_served_when_the_pool_has_room_again() {
+    let (gate, refusals) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+    let (held, counted) = (gate.clone(), Arc::clone(&refusals));
+    let service = Serve(move |request: &Request<'_>, _| {
+        let gate = held.clone();
+        match request.path {
+            "/hold" => Answer::Job(Work::fast(move |_| {
+                gate.pass();
+                Answer::Now(Response::text("held"))
+            })),
+            _ => Answer::Stream {
+                head: Response::bytes("").into_stream(None),
+                source: Box::new(Insists { given: Arc::default(), refusals: Arc::clone(&counted) }),
+            },
+        }
+    });
+    let server = Server::start(service, Setup::default());
+    let mut holders: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    for holder in &mut holders {
+        holder.send(get("/hold"));
+    }
+    until("both workers are held", || gate.held() == 2);
+    let mut client = server.connect();
+    client.send(get("/stream"));
+    client.head();
+    // Its job waits; by the time a worker looks at it, its deadline has passed.
+    std::thread::sleep(Duration::from_millis(21));
+    gate.open();
+    client.received.splice(..0, *b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(client.response().text(), "given");
+    assert!(refusals.load(Ordering::Relaxed) > 0, "its first job has expired");
+    assert_eq!(server.http.broken_streams.get(), 0);
 }
 
 /// Says `enough` after so many bytes.
