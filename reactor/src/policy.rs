@@ -62,7 +62,9 @@ pub enum AtConnectionsMax {
     /// Accept, let the handler say why, close: the client learns at once that it should go elsewhere.
     #[default]
     Refuse,
-    /// Leave new clients in the kernel's queue until a connection closes. They see a slow connect.
+    /// Leave new clients in the kernel's queue until a connection closes. They see a slow connect. The limit is each loop's own: with
+    /// `ReusePort` the kernel goes on queueing clients for a full loop, and with `Exclusive` it goes on waking one, while another loop has
+    /// room. Where that matters use `HandOff`, which sees all loops.
     Wait,
 }
 

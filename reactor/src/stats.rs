@@ -187,7 +187,7 @@ pub struct Stats {
     /// Panics of callbacks, each of which closed a connection.
     pub panics: Counter,
 
-    /// Connections that are open and not lingering.
+    /// Connections that hold a slot and a descriptor: open, lingering and connecting ones together.
     pub connections_open: Gauge,
     /// Connections that have said all and discard what still comes in.
     pub connections_lingering: Gauge,
