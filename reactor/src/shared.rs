@@ -108,6 +108,20 @@ impl Shared {
         self.slots.link(slot);
     }
 
+    /// Takes the first `n` bytes of the kept input away, in place. False, and nothing has changed, if a smaller lease would do for the rest.
+    #[must_use]
+    pub(crate) fn consume_input(&mut self, slot: u32, n: usize) -> bool {
+        let Some(lease) = self.slots.get_mut(slot).input.as_mut() else { return false };
+        if lease.len() - n <= lease.capacity() / 4 {
+            return false;
+        }
+        lease.consume(n);
+        // What is left is as old as what was read last, not as what has been answered.
+        self.slots.unlink(slot);
+        self.slots.link(slot);
+        true
+    }
+
     /// Puts a connection on the list of closes and takes everything from it that others can use.
     pub(crate) fn bury(&mut self, slot: u32) {
         self.drop_input(slot);

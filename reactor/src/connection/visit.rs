@@ -201,7 +201,8 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             self.keep_rest(kept_bytes, taken, filled);
             self.buffers_left -= 1;
             let flags = self.entry.control.flags;
-            if self.buffers_left == 0 || !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS)) {
+            if self.buffers_left == 0 || !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS))
+            {
                 return;
             }
         }
@@ -239,6 +240,11 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     fn read(&mut self, kept_bytes: usize) -> usize {
         let flags = &mut self.entry.control.flags;
         if !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS)) {
+            return kept_bytes;
+        }
+        if flags.has(Flags::UNPARSED) && kept_bytes > self.scratch.len() / 4 {
+            // Whole messages were left when a budget was spent. Filling up behind them would be a read(2) and two copies of the whole
+            // buffer for each visit's share of it: a tenth of what a firehose of pipelined requests costs (docs/numbers.md).
             return kept_bytes;
         }
         let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
@@ -368,6 +374,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
     fn keep_rest(&mut self, kept_bytes: usize, taken: usize, filled: usize) {
         let slot = self.token.slot;
+        if taken > 0 {
+            self.shared.progress = true; // Also where nothing was read or written.
+        }
         if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) || taken == filled {
             if kept_bytes > 0 {
                 self.shared.drop_input(slot);
@@ -379,6 +388,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
         if self.beside().evicted {
             return; // Its memory was taken back in this very visit; `pressed` follows.
+        }
+        if kept_bytes == filled && self.shared.consume_input(slot, taken) {
+            return;
         }
         self.shared.drop_input(slot);
         self.shared.keep_input(slot, &self.scratch[taken..filled]);
