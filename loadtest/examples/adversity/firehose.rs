@@ -28,15 +28,17 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             firehose.run_beside(&mut others, WARM_UP)?;
             others.take_seen();
             let answered_before = firehose.answered();
-            let begun = Instant::now();
+            let (begun, cpu_before) = (Instant::now(), target.cpu());
             firehose.run_beside(&mut others, args.time)?;
-            let rate = (firehose.answered() - answered_before) as f64 / begun.elapsed().as_secs_f64();
+            let answered = (firehose.answered() - answered_before) as f64;
+            let rate = answered / begun.elapsed().as_secs_f64();
+            let cpu_us = (target.cpu() - cpu_before).as_secs_f64() * 1e6 / answered;
             let seen = others.finish();
             firehose.finish()?;
             let [p50, p99, late] =
                 [seen.response.value_at_quantile(0.5), seen.response.value_at_quantile(0.99), seen.late.value_at_quantile(0.99)];
             println!(
-                "depth {depth}: {rate:.0} requests/s; others p50 {} p99 {} worst {} ({} answers, {} errors, late p99 {})",
+                "depth {depth}: {rate:.0} requests/s, {cpu_us:.2} µs of CPU each; others p50 {} p99 {} worst {} ({} answers, {} errors, late p99 {})",
                 microseconds(p50),
                 microseconds(p99),
                 microseconds(seen.response.max()),
