@@ -17,6 +17,12 @@ simulate --list-mistakes                           names the deliberate mistakes
 
 Exit code: 0 all promises were kept, 1 one was broken, 2 the arguments were wrong.";
 
+/// Mistakes that one loop on one thread cannot show, and where they are shown.
+const NOT_HERE: &[(&str, &str)] = &[
+    ("lost-wakeup", "lost-wakeup happens between two instructions of two threads: loom shows it (reactor/src/mailbox/loom_tests.rs)"),
+    ("herd", "herd needs several loops in one kernel: the load test shows it"),
+];
+
 /// Lines of the trace that are shown before a violation.
 const LINES_BEFORE: usize = 60;
 
@@ -72,55 +78,58 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked, String> {
 }
 
 fn main() -> ExitCode {
-    let args = match parse(std::env::args().skip(1)) {
-        Ok(Asked::Run(args)) => args,
-        Ok(Asked::Usage) => return print(USAGE, 0),
-        Ok(Asked::Mistakes) => return print(&MISTAKES.iter().map(|(slug, _)| *slug).collect::<Vec<_>>().join("\n"), 0),
-        Err(e) => {
-            eprintln!("{e}");
-            return ExitCode::from(2);
+    ExitCode::from(simulate(std::env::args().skip(1), &mut std::io::stdout(), &mut std::io::stderr()))
+}
+
+/// The program: its arguments, where it prints, and its exit code.
+pub(crate) fn simulate(args: impl Iterator<Item = String>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let (text, code) = match parse(args) {
+        Ok(Asked::Run(args)) => {
+            let change = args.mistake.map_or(Options::default().change, |(_, change)| *change);
+            match args.seed {
+                Some(seed) => replay(seed, Options { change, turns_max: args.turns, trace: true }),
+                None => look(&args, Options { change, ..Options::default() }),
+            }
+        }
+        Ok(Asked::Usage) => (USAGE.to_owned(), 0),
+        Ok(Asked::Mistakes) => (MISTAKES.iter().map(|(slug, _)| *slug).collect::<Vec<_>>().join("\n"), 0),
+        Err(wrong) => {
+            let _ = writeln!(err, "{wrong}");
+            return 2;
         }
     };
-    let change = args.mistake.map_or(Options::default().change, |(_, change)| *change);
-    match args.seed {
-        Some(seed) => replay(seed, Options { change, turns_max: args.turns, trace: true }, args.turns.is_some()),
-        None => look(&args, Options { change, ..Options::default() }),
-    }
+    // Content if the reader has gone (`| head`).
+    let _ = writeln!(out, "{text}");
+    code
 }
 
-/// Prints, and is content if the reader has gone (`| head`).
-fn print(text: &str, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stdout(), "{text}");
-    ExitCode::from(code)
-}
-
-fn replay(seed: u64, options: Options, whole: bool) -> ExitCode {
+fn replay(seed: u64, options: Options) -> (String, u8) {
     let Outcome { violation, turns, nanos, trace, .. } = run(seed, options);
-    let text = match &violation {
-        None => format!("{}\nseed {seed}: every promise was kept in {turns} turns, {}", trace.join("\n"), time(nanos)),
-        Some(violation) => {
-            let at = trace.iter().position(|line| line.contains("VIOLATION")).unwrap_or(trace.len());
-            let from = if whole { 0 } else { at.saturating_sub(LINES_BEFORE) };
-            let shown = &trace[from..trace.len().min(at + 1)];
-            let left_out = if from > 0 { format!("({from} lines before; --turns {turns} shows all)\n") } else { String::new() };
-            format!("{left_out}{}\nseed {seed}\nturn {}: {}", shown.join("\n"), violation.turn, violation.text)
-        }
+    let Some(violation) = violation else {
+        return (format!("{}\nseed {seed}: every promise was kept in {turns} turns, {}", trace.join("\n"), time(nanos)), 0);
     };
-    print(&text, u8::from(violation.is_some()))
+    let at = trace.iter().position(|line| line.contains("VIOLATION")).unwrap_or(trace.len());
+    let from = if options.turns_max.is_some() { 0 } else { at.saturating_sub(LINES_BEFORE) };
+    let shown = trace[from..trace.len().min(at + 1)].join("\n");
+    let left_out = if from > 0 { format!("({from} lines before; --turns {turns} shows all)\n") } else { String::new() };
+    (format!("{left_out}{shown}\nseed {seed}\nturn {}: {}", violation.turn, violation.text), 1)
 }
 
-fn look(args: &Args, options: Options) -> ExitCode {
+fn look(args: &Args, options: Options) -> (String, u8) {
     let (from, many) = (args.from.unwrap_or(0), args.seeds.unwrap_or(10_000));
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64)) as usize;
     let started = Instant::now();
     let shown = Mutex::new(started);
     let is_terminal = std::io::stderr().is_terminal();
+    let (every, before, after) = match is_terminal {
+        true => (Duration::from_millis(200), "\r", ""),
+        false => (Duration::from_secs(10), "", "\n"),
+    };
     let found = search(from..from.saturating_add(many), threads, options, |done| {
         let Ok(mut shown) = shown.try_lock() else { return };
-        let every = if is_terminal { Duration::from_millis(200) } else { Duration::from_secs(10) };
         if shown.elapsed() >= every {
             *shown = Instant::now();
-            eprint!("{}{done} of {many} seeds{}", if is_terminal { "\r" } else { "" }, if is_terminal { "" } else { "\n" });
+            eprint!("{before}{done} of {many} seeds{after}");
         }
     });
     if is_terminal {
@@ -135,18 +144,19 @@ fn look(args: &Args, options: Options) -> ExitCode {
         found.bytes,
         found.seeds as f64 / seconds
     );
-    match found.violation {
-        None if args.mistake.is_some_and(|(slug, _)| *slug == "lost-wakeup") => {
-            print(&format!("no promise was broken: {figures}\nlost-wakeup needs two threads; loom shows it (src/mailbox/loom_tests.rs)"), 0)
+    let mistake = args.mistake.map(|(slug, _)| *slug);
+    match (found.violation, mistake) {
+        (None, mistake) => {
+            let why = NOT_HERE.iter().find(|(slug, _)| Some(*slug) == mistake).map(|(_, why)| format!("\n{why}")).unwrap_or_default();
+            (format!("no promise was broken: {figures}{why}"), 0)
         }
-        None => print(&format!("no promise was broken: {figures}"), 0),
-        Some(violation) => {
-            let mistake = args.mistake.map(|(slug, _)| format!(" --mistake {slug}")).unwrap_or_default();
+        (Some(violation), _) => {
+            let mistake = mistake.map(|slug| format!(" --mistake {slug}")).unwrap_or_default();
             let text = format!(
                 "seed {}\nturn {}: {}\n{figures}\nreplay: cargo run --release -p reactor --example simulate -- --seed {}{mistake}",
                 violation.seed, violation.turn, violation.text, violation.seed
             );
-            print(&text, 1)
+            (text, 1)
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each mutant is the crate's source with one place changed (`mutants/mod.rs`), copied aside, built, and searched. It takes a few seconds
 //! for each, so it runs when asked for: `cargo test --release -p reactor --test every_mutant_of_the_loop_is_found -- --ignored`.
+#![allow(clippy::unwrap_used)] // In the helpers of a test, as in the test.
 
 mod mutants;
 

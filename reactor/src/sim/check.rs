@@ -5,9 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::os::{SimOs, Slot};
+use super::os::SimOs;
 use super::service::Service;
 use super::socket::{LastRead, Socket};
+use super::trace::Slot;
 use super::world::World;
 use crate::EventLoop;
 use crate::connection::flags::Flags;
@@ -164,6 +165,7 @@ pub(crate) fn trace_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
                 LastRead::Failed => "an error, or an interrupted call",
                 LastRead::Short if !flags.has(Flags::READABLE) => "Empty (a short read)",
                 LastRead::Short => "BudgetSpent",
+                LastRead::Full if !flags.has(Flags::READABLE) => "Empty, as the loop believes",
                 LastRead::Full => "BufferFull or BudgetSpent",
             };
             world.note(|line, world| {

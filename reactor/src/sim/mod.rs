@@ -3,21 +3,25 @@
 //! [`run`] plays one seed and says which promise was broken, if one was; [`search`] plays many. [`SimOs`] and [`Kernel`] alone are a
 //! system without anybody in it, for a test that plays the peers itself. What is simulated and what is not: `docs/simulator.md`.
 //!
-//! Reading order: `rng`, `socket`, `kernel`, `faults`, `os` (the system); `world`, `protocol`, `peer`, `upstream`, `workers` (those
-//! outside); `service` (the program); `plan`, `check`, `run`, `search` (the game).
+//! Reading order: `rng`, `socket`, `kernel`, `faults`, `calls`, `os` (the system); `world`, `protocol`, `peer`, `judge`, `upstream`,
+//! `workers` (those outside); `service`, `requests` (the program); `plan`, `check`, `trace`, `run`, `search` (the game).
 
+mod calls;
 mod check;
 mod faults;
+mod judge;
 mod kernel;
 mod os;
 mod peer;
 mod plan;
 mod protocol;
+mod requests;
 mod rng;
 mod run;
 mod search;
 mod service;
 mod socket;
+mod trace;
 mod upstream;
 mod workers;
 mod world;

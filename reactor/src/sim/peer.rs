@@ -1,20 +1,15 @@
-//! Simulated clients: how each sends, reads and leaves, and what each may expect; every byte that comes is checked.
+//! Simulated clients: how each sends, reads and leaves, and what each may expect.
 //!
 //! A peer that behaves (reads, does not break off, ends in order) must get every answer. One that does not must only never harm
-//! others. Read next: `upstream.rs`, `workers.rs`.
+//! others. Read next: `judge.rs`.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use super::kernel::{Nanos, SocketId};
-use super::protocol::{HEAD_BYTES, Head, Kind, Status, first_difference, payload};
+use super::protocol::{HEAD_BYTES, Head, Kind, Status, payload};
 use super::socket::Phase;
-use super::world::{Act, Time, Who, World};
-
-/// A behaving peer complains when nothing moves for so long. Far above every timeout of a plan.
-const PATIENCE: Nanos = 3_000_000_000;
-/// The same while it waits to be accepted: others may hold all connections until their timeouts.
-const PATIENCE_IN_QUEUE: Nanos = 30_000_000_000;
+use super::world::{Act, Who, World};
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
@@ -71,10 +66,10 @@ pub(crate) struct Plan {
 
 /// An answer that is owed.
 #[derive(Clone, Copy, Debug)]
-struct Expected {
-    kind: Kind,
-    len: u16,
-    nonce: u32,
+pub(super) struct Expected {
+    pub(super) kind: Kind,
+    pub(super) len: u16,
+    pub(super) nonce: u32,
 }
 
 /// A client.
@@ -82,22 +77,22 @@ struct Expected {
 pub(crate) struct Peer {
     pub(crate) plan: Plan,
     pub(crate) socket: Option<SocketId>,
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     /// Where each request begins in `out`.
     starts: Vec<usize>,
     sent: usize,
     /// Requests whose head is sent.
     asked: usize,
-    expected: VecDeque<Expected>,
-    head: [u8; HEAD_BYTES],
-    head_bytes: usize,
+    pub(super) expected: VecDeque<Expected>,
+    pub(super) head: [u8; HEAD_BYTES],
+    pub(super) head_bytes: usize,
     /// The answer whose payload is coming, and how much of it has come.
-    body: Option<(Head, usize)>,
+    pub(super) body: Option<(Head, usize)>,
     pub(crate) notes_seen: u32,
     read_is_planned: bool,
     window_is_closed: bool,
     urgent_is_sent: bool,
-    has_ended: bool,
+    pub(super) has_ended: bool,
     pub(crate) is_closed: bool,
     pub(crate) is_done: bool,
     /// Why it may not complain.
@@ -166,7 +161,7 @@ impl Peer {
         }
     }
 
-    fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
         self.expected.is_empty() && self.body.is_none() && self.head_bytes == 0 && self.sent == self.out.len()
     }
 
@@ -304,71 +299,6 @@ impl World {
         }
     }
 
-    /// Checks what comes, byte by byte.
-    fn peer_gets(&mut self, index: u32, mut bytes: &[u8]) {
-        let now = self.kernel.now;
-        while !bytes.is_empty() {
-            let peer = &mut self.peers[index as usize];
-            peer.progress_at = now;
-            if let Some((head, at)) = peer.body {
-                let n = bytes.len().min(head.len as usize - at);
-                if let Some(wrong) = first_difference(head.nonce, at, &bytes[..n]) {
-                    let what = whose(head.nonce);
-                    return self.violated(format!("peer {index}: byte {wrong} of the answer to {what} is wrong"));
-                }
-                peer.body = (at + n < head.len as usize).then_some((head, at + n));
-                bytes = &bytes[n..];
-                continue;
-            }
-            let n = bytes.len().min(HEAD_BYTES - peer.head_bytes);
-            peer.head[peer.head_bytes..][..n].copy_from_slice(&bytes[..n]);
-            peer.head_bytes += n;
-            bytes = &bytes[n..];
-            if peer.head_bytes == HEAD_BYTES {
-                peer.head_bytes = 0;
-                match Head::decode(&peer.head) {
-                    Some(head) => self.peer_gets_head(index, head),
-                    None => {
-                        let head = self.peers[index as usize].head;
-                        return self.violated(format!("peer {index}: no head of a frame: {head:?}"));
-                    }
-                }
-            }
-        }
-    }
-
-    fn peer_gets_head(&mut self, index: u32, head: Head) {
-        let peer = &mut self.peers[index as usize];
-        match head.kind {
-            Kind::Ending => {
-                peer.excuse.get_or_insert("it was told why");
-            }
-            Kind::Note => {
-                let expected = peer.notes_seen + 1;
-                peer.notes_seen = head.nonce;
-                if head.nonce != expected {
-                    self.violated(format!("peer {index}: note {} came instead of {expected}", head.nonce));
-                }
-            }
-            _ => {
-                let Some(expected) = peer.expected.pop_front() else {
-                    return self.violated(format!("peer {index} got an answer that it did not ask for: to {}", whose(head.nonce)));
-                };
-                if head.nonce != expected.nonce || head.kind != expected.kind {
-                    let (got, wanted) = (whose(head.nonce), whose(expected.nonce));
-                    return self.violated(format!("peer {index} got the answer to {got} instead of {wanted}"));
-                }
-                let len = if head.status == Status::Good { expected.len } else { 0 };
-                if head.len != len {
-                    return self.violated(format!("peer {index}: the answer has {} bytes instead of {len}", head.len));
-                }
-                if head.len > 0 {
-                    peer.body = Some((head, 0));
-                }
-            }
-        }
-    }
-
     pub(crate) fn peer_ends(&mut self, index: u32) {
         let peer = &mut self.peers[index as usize];
         let Some(id) = peer.socket.filter(|_| !peer.is_done) else { return };
@@ -417,58 +347,17 @@ impl World {
         }
     }
 
-    /// The peer has read the end, or was reset: has it got what it was owed?
-    pub(crate) fn peer_sees_end(&mut self, index: u32, with_reset: bool) {
-        let peer = &self.peers[index as usize];
-        let Some(id) = peer.socket.filter(|_| !peer.is_done) else { return };
-        self.note(|line, _| {
-            let _ = write!(line, "    peer {index} sees {}", if with_reset { "a reset" } else { "the end" });
-        });
-        let peer = &self.peers[index as usize];
-        let socket = &self.kernel.sockets[id as usize];
-        // What is lost beyond the limits of lingering is lost by design.
-        let lingered_out = with_reset && (socket.lingered_out || peer.out.len() > self.limits.linger_bytes_max as usize);
-        let excused = peer.excuse.is_some() || self.is_ending || socket.faulted || lingered_out;
-        if !peer.is_served() && !excused {
-            let owed = match peer.expected.front() {
-                Some(expected) => format!("the answer to {}", whose(expected.nonce)),
-                None => "the rest".to_owned(),
-            };
-            let how = if with_reset { "was reset" } else { "saw the end" };
-            self.violated(format!("peer {index} {how} and never got {owed}"));
-        }
-        let peer = &mut self.peers[index as usize];
-        if !peer.is_stubborn_after_end(with_reset) && !peer.has_ended {
-            peer.has_ended = true;
-            self.kernel.peer_ends(id);
-        }
-        self.peer_is_done(index);
-    }
-
-    fn peer_is_done(&mut self, index: u32) {
+    pub(super) fn peer_is_done(&mut self, index: u32) {
         let peer = &mut self.peers[index as usize];
         peer.is_done = true;
         if let Some(next) = peer.plan.next {
             self.plan_after(1, Act::PeerConnects(next));
         }
     }
-
-    /// Whether somebody who behaves waits for too long.
-    pub(crate) fn check_patience(&mut self) {
-        let now = self.kernel.now;
-        for index in 0..self.peers.len() {
-            let peer = &self.peers[index];
-            let Some(id) = peer.socket.filter(|_| !peer.is_done && peer.excuse.is_none()) else { continue };
-            let patience = if peer.is_accepted { PATIENCE } else { PATIENCE_IN_QUEUE };
-            if now > peer.progress_at + patience && !peer.is_served() && !self.is_ending && !self.kernel.sockets[id as usize].faulted {
-                self.violated(format!("peer {index} behaves, and has waited {} for anything to happen", Time(now - peer.progress_at)));
-            }
-        }
-    }
 }
 
 impl Peer {
-    fn is_stubborn_after_end(&self, with_reset: bool) -> bool {
+    pub(super) fn is_stubborn_after_end(&self, with_reset: bool) -> bool {
         self.plan.is_stubborn && !with_reset
     }
 }

@@ -4,19 +4,19 @@
 //! the test says so: look whether the fault can still be made, and write it anew.
 
 /// One fault.
-pub struct Mutant {
+pub(crate) struct Mutant {
     /// Its name.
-    pub slug: &'static str,
+    pub(crate) slug: &'static str,
     /// The file below `src/`.
-    pub file: &'static str,
+    pub(crate) file: &'static str,
     /// The text to replace; it occurs there exactly once.
-    pub from: &'static str,
+    pub(crate) from: &'static str,
     /// By what.
-    pub to: &'static str,
+    pub(crate) to: &'static str,
 }
 
 /// All of them.
-pub const MUTANTS: &[Mutant] = &[
+pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "generation-not-advanced",
         file: "connection/slots.rs",
