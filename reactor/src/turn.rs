@@ -190,7 +190,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         if entry.control.flags.has(Flags::CONNECTING) {
             self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
-        } else if entry.control.flags.has(Flags::LINGERING) {
+        } else if entry.control.flags.has(Flags::LINGERING.or(Flags::CLOSE)) {
+            // Its last word is said: what the handler would add came behind it. A limit that it left standing holds for the sending too.
             let reason = entry.reason;
             self.kill(slot, reason);
         } else {
