@@ -14,6 +14,8 @@ pub struct Token {
 impl Token {
     /// Slots from here up are not connections: listeners, then the waker and the timer.
     pub(crate) const FIRST_LISTENER_SLOT: u32 = u32::MAX - 64;
+    /// Slots between the first listener's and the timer's.
+    pub(crate) const LISTENERS_MAX: usize = (u32::MAX - 1 - Token::FIRST_LISTENER_SLOT) as usize;
     pub(crate) const WAKER: Token = Token { slot: u32::MAX, generation: 0 };
     pub(crate) const TIMER: Token = Token { slot: u32::MAX - 1, generation: 0 };
 

@@ -22,9 +22,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first.
     ///
     /// # Errors
-    /// epoll_ctl(2), with the socket lost.
+    /// epoll_ctl(2), with the socket lost; `InvalidInput` beyond 62 listeners.
     pub fn listen_on(&mut self, mut socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
         let index = self.listeners.len();
+        if index == Token::LISTENERS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("one loop has at most {} listeners", Token::LISTENERS_MAX)));
+        }
         self.os.register_listener(&mut socket, Token::listener(index as u32), wakes)?;
         self.listeners.push(Listener { socket: Some(socket), ready: false, paused_until: None });
         Ok(index)
@@ -49,9 +52,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             AtConnectionsMax::Refuse => limits.connections_max + limits.refusals_max,
             AtConnectionsMax::Wait => limits.connections_max,
         };
-        listener.ready
-            && listener.socket.is_some()
-            && (self.entries.len() < open_max as usize || self.can_hand_off())
+        listener.ready && listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
 
     /// The accept stage of a turn.
