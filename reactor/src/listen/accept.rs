@@ -22,7 +22,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first.
     ///
     /// # Errors
-    /// epoll_ctl(2), with the socket lost; `InvalidInput` beyond 62 listeners.
+    /// epoll_ctl(2), with the socket lost; `InvalidInput` beyond 63 listeners.
     pub fn listen_on(&mut self, mut socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
         let index = self.listeners.len();
         if index == Token::LISTENERS_MAX {
