@@ -76,7 +76,8 @@ impl World {
         for event in events.iter() {
             let live = |socket: &&mut Socket| socket.registered == Some(event.token);
             if let Some(socket) = self.kernel.sockets.iter_mut().find(live) {
-                (socket.log.turn, socket.log.reported) = (self.kernel.turn, true);
+                let reported = event.ready.has(Ready::READABLE) && socket.is_readable();
+                (socket.log.turn, socket.log.reported) = (self.kernel.turn, reported);
             }
         }
         self.note(|line, world| trace_poll(line, world, timeout, start, events));

@@ -92,7 +92,7 @@ pub(crate) struct SocketLog {
     pub(crate) reads: u32,
     pub(crate) bytes_read: usize,
     pub(crate) bytes_written: usize,
-    /// An event of it came with this turn's poll.
+    /// This turn's poll reported input, and there was some.
     pub(crate) reported: bool,
     /// Something else happened that counts as getting somewhere: an end, an error, an interrupted call.
     pub(crate) moved: bool,
