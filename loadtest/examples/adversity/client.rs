@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use loadtest::response::{Expect, ResponseReader, Step};
@@ -38,8 +39,7 @@ impl Client {
     pub(crate) fn connect(to: SocketAddr, source: u8) -> io::Result<Client> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.set_tcp_nodelay(true)?;
-        // With port 0 the kernel would look for a port that is free for every destination, and that is slow with thousands taken.
-        socket.set_reuse_address(true)?;
+        crate::sys::choose_port_at_connect(socket.as_fd())?;
         socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0))))?;
         match socket.connect(&SockAddr::from(to)) {
             Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => return Err(e),

@@ -1,7 +1,8 @@
-//! The two system calls that the standard library has no door to.
+//! The three system calls that the standard library has no door to.
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Lets the calling thread run on one CPU only.
 ///
@@ -31,5 +32,20 @@ pub(crate) fn limit_descriptors(pid: u32, descriptors_max: u64) -> io::Result<()
     limit.rlim_cur = descriptors_max;
     // SAFETY: prlimit(2) reads one rlimit and is asked for no old ones.
     let result = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the port chosen by connect(2), for the destination, and not by bind(2), for all of them (`IP_BIND_ADDRESS_NO_PORT`, ip(7)): ports
+/// whose last connection went to another server can be used again at once.
+///
+/// # Errors
+/// setsockopt(2).
+pub(crate) fn choose_port_at_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let bytes = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: setsockopt(2) reads an int of the length given.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, std::ptr::from_ref(&on).cast(), bytes)
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
