@@ -56,15 +56,7 @@ impl Client {
     pub fn connect(to: SocketAddr, from: IpAddr) -> io::Result<Client> {
         let stream = connect(to, from)?;
         stream.set_nonblocking(true)?;
-        Ok(Client {
-            stream,
-            reader: ResponseReader::default(),
-            input: Vec::new(),
-            served: 0,
-            refused: 0,
-            last_answer: None,
-            ended: false,
-        })
+        Ok(Client { stream, reader: ResponseReader::default(), input: Vec::new(), served: 0, refused: 0, last_answer: None, ended: false })
     }
 
     /// Sends all of it with a single call of write(2).

@@ -15,7 +15,7 @@ pub const MISTAKES: &[Mistake] = &[("loop-stall", |config| config.http.placement
 
 /// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
 /// test, the page and the row in the README.
-pub const PUBLIC: &[&str] = &["loop-stall"];
+pub const PUBLIC: &[&str] = &["loop-stall", "edge-starvation", "firehose", "herd", "fd-exhaustion"];
 
 /// A public mistake in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,33 @@ pub struct Description {
 }
 
 /// The public mistakes in words, in the order of [`PUBLIC`].
-pub const DESCRIPTIONS: &[Description] = &[Description {
-    slug: "loop-stall",
-    file: "server/src/dispatch.rs",
-    sentence: "jobs run on the event loop instead of the worker pool, and every other connection of that loop waits",
-}];
+pub const DESCRIPTIONS: &[Description] = &[
+    Description {
+        slug: "loop-stall",
+        file: "server/src/dispatch.rs",
+        sentence: "jobs run on the event loop instead of the worker pool, and every other connection of that loop waits",
+    },
+    Description {
+        slug: "edge-starvation",
+        file: "reactor/src/connection/drain_read.rs",
+        sentence: "a socket is read once for each edge-triggered event, and what is left in it makes no further event",
+    },
+    Description {
+        slug: "firehose",
+        file: "reactor/src/connection/visit.rs",
+        sentence: "a connection is read until it is empty, and one that sends faster than it is served keeps the loop for itself",
+    },
+    Description {
+        slug: "herd",
+        file: "reactor/src/listen/sharing.rs",
+        sentence: "all loops wait on one listening socket, and each new connection wakes them all",
+    },
+    Description {
+        slug: "fd-exhaustion",
+        file: "reactor/src/listen/accept.rs",
+        sentence: "after EMFILE the listener is forgotten until its next event, and the clients in its queue hang",
+    },
+];
 
 /// What a slug changes, and where.
 #[derive(Clone, Copy, Debug)]

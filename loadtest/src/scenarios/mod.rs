@@ -2,10 +2,15 @@
 
 use crate::scenario::Scenario;
 
+mod edge_starvation;
+mod fd_exhaustion;
+mod firehose;
+mod herd;
 mod loop_stall;
 
 /// All of them, in the order in which they are best read.
-pub static SCENARIOS: &[Scenario] = &[loop_stall::SCENARIO];
+pub static SCENARIOS: &[Scenario] =
+    &[loop_stall::SCENARIO, edge_starvation::SCENARIO, firehose::SCENARIO, herd::SCENARIO, fd_exhaustion::SCENARIO];
 
 /// The scenario of that slug.
 #[must_use]

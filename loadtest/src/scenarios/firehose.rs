@@ -1,0 +1,161 @@
+//! `firehose`: a connection that is sent to faster than it is served never runs empty, and a loop that reads until empty stays with it.
+//!
+//! The handler must be slower than the sender: each firehose is a body in chunks of one byte, and a chunk costs the server as much as it
+//! costs the sender to write a hundred. One firehose is enough as long as its sender is never late. Here there are 32, each filled
+//! again when it can be: the megabytes that lie in the kernel for each are enough, and a busy machine shows the same.
+
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::contrast::Contrast;
+use crate::figures::{Figure, Unit};
+use crate::plan::Class;
+use crate::raw;
+use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::schedule::Schedule;
+use crate::sys;
+
+/// Requests a second of those who suffer, and their connections.
+const VICTIMS_RATE: f64 = 300.0;
+const VICTIMS_CONNECTIONS: u32 = 20;
+/// The firehose runs for this long, in the middle of the measured time.
+const HOSE_TIME: Duration = Duration::from_secs(3);
+/// Before and after it.
+const CALM: Duration = Duration::from_secs(1);
+/// Firehoses. One is enough while its sender is never late; with so many, what lies in the kernel is enough.
+const HOSES: usize = 32;
+/// What each sends: a body that never ends, in chunks of one byte.
+const HEAD: &[u8] = b"POST /digest?rounds=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+const CHUNK: &[u8] = b"1\r\nx\r\n";
+/// Chunks in one write.
+const BLOCK_CHUNKS: usize = 20_000;
+/// Between two rounds of filling their sockets, which take some megabytes each.
+const TOP_UP_PAUSE: Duration = Duration::from_millis(5);
+/// A server that neither reads nor answers for this long is not what is to be shown.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    slug: "firehose",
+    title: "a connection read until it is empty, which it never is",
+    cause: "A visit to a connection has no budget: it ends when the socket is empty, and a sender faster than its handler never lets it be.",
+    load: "GET / 300 times a second over 20 connections; for 3 s 32 others send bodies in chunks of one byte, as fast as they are taken.",
+    mistake_in: MistakeIn::Server,
+    server_args: &[
+        "--loops",
+        "1",
+        "--workers",
+        "1",
+        "--body-bytes-max",
+        "1GiB",
+        "--buffer-bytes-max",
+        "4KiB",
+        "--header-bytes-max",
+        "2KiB",
+    ],
+    drive,
+    rows: &["response.p99", "response.p50", "response.max", "ok", "errors", "unfinished", "hose_mb_per_s"],
+    expect: &["broken.response.p99 >= 10 * correct.response.p99", "correct.hose_mb_per_s >= 0.1 * broken.hose_mb_per_s"],
+    happened,
+    look: &[
+        "cargo run --release -p server -- --loops 1 --buffer-bytes-max 4KiB --header-bytes-max 2KiB --body-bytes-max 1GiB --mistake firehose",
+        "for i in $(seq 8); do (printf 'POST /digest?rounds=1 HTTP/1.1\\r\\nHost: x\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n'; \
+         timeout 10 yes $'1\\r\\nx\\r') > /dev/tcp/127.0.0.1/8080 & done    # a second terminal, bash",
+        "curl -s -w '%{time_total}\\n' http://127.0.0.1:8080/    # a third: seconds instead of a millisecond",
+        "strace -p TID 2>&1 | head -1000 | grep -o '^[a-z0-9_]*([0-9]*' | uniq -c    # TID of loop-0: one descriptor again and again",
+    ],
+    code: Code { file: "reactor/src/connection/visit.rs", source: include_str!("../../../reactor/src/connection/visit.rs") },
+};
+
+fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
+    let hose_time = if side.long() { 5 * HOSE_TIME } else { HOSE_TIME };
+    let (warmup, duration) = (CALM, CALM + hose_time + CALM);
+    let schedule = Schedule::constant(VICTIMS_RATE, warmup + duration);
+    let victims = Class::get("victims", &side.authority(), "/", schedule, VICTIMS_CONNECTIONS);
+    // None of them may fail for being late: how late they are is the figure.
+    let victims = Class { timeout: PATIENCE + hose_time, ..victims.expecting(b"Hello, World!") };
+    let plan = side.plan(warmup, duration, vec![victims]);
+    let (to, from, interrupted) = (side.http, side.from, side.interrupted());
+    let begin = Instant::now() + warmup + CALM;
+    let (load, sent) = std::thread::scope(|scope| {
+        let hoses = scope.spawn(move || {
+            wait_until(begin, interrupted);
+            send_for(to, from, begin + hose_time, interrupted)
+        });
+        let load = side.run(plan);
+        (load, hoses.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let sent_bytes = sent.map_err(|e| format!("a firehose failed: {e}"))?;
+    let per_second = Figure { value: sent_bytes as f64 / 1e6 / hose_time.as_secs_f64(), unit: Unit::Number };
+    Ok(Measured::from(load?).with("hose_mb_per_s", per_second))
+}
+
+fn wait_until(at: Instant, interrupted: &AtomicBool) {
+    while Instant::now() < at && !interrupted.load(Ordering::Relaxed) {
+        std::thread::sleep(TOP_UP_PAUSE.min(at.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Keeps all firehoses full until the time is up, then breaks them off, so that what is still in the kernel costs nobody anything.
+/// Returns how many bytes their sockets took.
+fn send_for(to: SocketAddr, from: IpAddr, until: Instant, interrupted: &AtomicBool) -> std::io::Result<u64> {
+    // The generator measures, so it goes first. A firehose lives from what lies in the kernel, and can wait.
+    sys::give_way()?;
+    let mut hoses = (0..HOSES).map(|_| Hose::connect(to, from)).collect::<std::io::Result<Vec<_>>>()?;
+    let block = CHUNK.repeat(BLOCK_CHUNKS);
+    while Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
+        for hose in &mut hoses {
+            hose.fill(&block)?;
+        }
+        std::thread::sleep(TOP_UP_PAUSE);
+    }
+    hoses.into_iter().map(Hose::break_off).sum()
+}
+
+/// A connection whose request never ends.
+struct Hose {
+    stream: TcpStream,
+    sent_bytes: u64,
+}
+
+impl Hose {
+    fn connect(to: SocketAddr, from: IpAddr) -> std::io::Result<Hose> {
+        let mut stream = raw::connect(to, from)?;
+        stream.write_all(HEAD)?;
+        stream.set_nonblocking(true)?;
+        Ok(Hose { stream, sent_bytes: 0 })
+    }
+
+    /// Sends until the socket takes no more.
+    fn fill(&mut self, block: &[u8]) -> std::io::Result<()> {
+        loop {
+            // A chunk that was cut is continued where it was cut.
+            let from = (self.sent_bytes % CHUNK.len() as u64) as usize;
+            match self.stream.write(&block[from..]) {
+                Ok(n) => self.sent_bytes += n as u64,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Closes with a reset (SO_LINGER of zero, socket(7)).
+    fn break_off(self) -> std::io::Result<u64> {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
+        Ok(self.sent_bytes)
+    }
+}
+
+fn happened(contrast: &Contrast) -> String {
+    let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
+    let (broken, correct) = text("response.p99");
+    format!(
+        "While some connections were never empty, everyone else waited, p99 {broken} and up to {}; with a budget for each visit p99 was \
+         {correct}, and the firehoses got {} MB/s through, against {}.",
+        text("response.max").0,
+        text("hose_mb_per_s").1,
+        text("hose_mb_per_s").0,
+    )
+}

@@ -1,0 +1,92 @@
+//! `herd`: one listening socket in the epoll of every loop, and each new connection wakes them all.
+//!
+//! Both sides share one socket, so that a single flag is the difference: `EPOLLEXCLUSIVE` (`--listener-sharing exclusive`). The default,
+//! a socket for each loop, has no herd either. One connection comes at a time, when all loops sleep; it says nothing and stays open
+//! until the count is over: a request or a close would cost a wake-up of its own, on both sides, and hide a part of the ratio.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::contrast::Contrast;
+use crate::figures::{Figure, Unit};
+use crate::proc;
+use crate::raw;
+use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+
+/// Loops; `server_args` says the same.
+const LOOPS: usize = 4;
+/// Connections, one after the other.
+const CONNECTIONS: usize = 500;
+/// From the end of connect(2) to the first look whether the loops sleep again. The wake-ups happen within the call: on loopback it is the
+/// client's own thread that delivers its packets. What is left is the margin for one that was put off.
+const SETTLE: Duration = Duration::from_micros(300);
+/// Loops that do not go back to sleep for this long are not what is to be shown.
+const SLEEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    slug: "herd",
+    title: "every loop wakes for each new connection",
+    cause: "One listening socket is in the epoll of all loops without EPOLLEXCLUSIVE: the kernel wakes them all, and one can accept.",
+    load: "500 connections, one at a time, each when all four loops sleep; no request is sent and none is closed.",
+    mistake_in: MistakeIn::Server,
+    server_args: &["--loops", "4", "--workers", "1", "--listener-sharing", "exclusive"],
+    drive,
+    rows: &["switches_per_accept", "loops_woken", "connections"],
+    expect: &["broken.switches_per_accept >= 3 * correct.switches_per_accept", "broken.loops_woken == 4", "correct.connections >= 500"],
+    happened,
+    look: &[
+        "cargo run --release -p server -- --loops 4 --mistake herd",
+        "for i in $(seq 100); do sleep 0.01; exec 3<>/dev/tcp/127.0.0.1/8080; done            # a second terminal, bash",
+        "grep -H ^voluntary /proc/PID/task/*/status                        # before and after: every loop has gone to sleep 100 times more, or 200",
+        "strace -f -e trace=epoll_wait,accept4 -e inject=accept4:delay_enter=200 -p PID    # slow accepts: now EAGAIN shows",
+    ],
+    code: Code { file: "reactor/src/listen/sharing.rs", source: include_str!("../../../reactor/src/listen/sharing.rs") },
+};
+
+fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
+    let fail = |e: std::io::Error| format!("/proc/{}: {e}", side.pid);
+    let loops = proc::threads(side.pid, "loop-").map_err(fail)?;
+    if loops.len() != LOOPS {
+        return Err(format!("the server has {} threads that are named loop-…; there should be {LOOPS}", loops.len()));
+    }
+    let switches = || loops.iter().map(|tid| proc::voluntary_switches(side.pid, *tid)).collect::<Result<Vec<_>, _>>().map_err(fail);
+    wait_for_sleep(side.pid, &loops)?;
+    let before = switches()?;
+    let mut open = Vec::with_capacity(CONNECTIONS);
+    while open.len() < CONNECTIONS && !side.interrupted().load(Ordering::Relaxed) {
+        open.push(raw::connect(side.http, side.from).map_err(|e| format!("a client failed: {e}"))?);
+        std::thread::sleep(SETTLE);
+        wait_for_sleep(side.pid, &loops)?;
+    }
+    let more: Vec<u64> = switches()?.iter().zip(&before).map(|(after, before)| after - before).collect();
+    let per_accept = more.iter().sum::<u64>() as f64 / open.len().max(1) as f64;
+    // A loop counts as woken when it woke for a good part of the connections, and not by a deadline of its own.
+    let woken = more.iter().filter(|switches| **switches * 2 > open.len() as u64).count() as u64;
+    Ok(Measured::default()
+        .with("switches_per_accept", Figure { value: per_accept, unit: Unit::Number })
+        .with("loops_woken", Figure::count(woken))
+        .with("connections", Figure::count(open.len() as u64)))
+}
+
+/// Waits until every loop is in state S: what the last connection has woken has gone back to sleep.
+fn wait_for_sleep(pid: u32, loops: &[u32]) -> Result<(), String> {
+    let until = Instant::now() + SLEEP_TIMEOUT;
+    for tid in loops {
+        while !proc::sleeps(pid, *tid).map_err(|e| format!("/proc/{pid}: {e}"))? {
+            if Instant::now() > until {
+                return Err(format!("a loop has not gone to sleep for {SLEEP_TIMEOUT:?}"));
+            }
+            std::thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+fn happened(contrast: &Contrast) -> String {
+    let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
+    let (broken, correct) = text("switches_per_accept");
+    format!(
+        "Each connection sent {broken} loop threads through a sleep and a wake-up, and one of them had something to do; with \
+         EPOLLEXCLUSIVE on the same socket it was {correct}."
+    )
+}

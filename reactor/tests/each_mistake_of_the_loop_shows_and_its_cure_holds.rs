@@ -1,0 +1,215 @@
+//! The deliberate mistakes of the loop by name, each on real sockets: with it clients hang or wait, with the default they do not.
+//!
+//! Nothing here is a matter of time: what a loop has not done after it has gone through two more turns with nothing left to do, it will
+//! not do. `herd` is in `a_new_connection_wakes_one_loop.rs`, the rest in the simulator's tests.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use reactor::{Config, Context, Handler, MISTAKES, Origin};
+use support::child::{Server, is_server, start_server};
+use support::lines::Lines;
+use support::{PATIENCE, Running, ask, connect, prepare, sys, until};
+
+/// The default, or one mistake in it.
+fn config(mistake: Option<&str>) -> Config {
+    let mut config = Config::default();
+    if let Some(slug) = mistake {
+        let (_, change) = MISTAKES.iter().find(|(known, _)| *known == slug).expect("the table has it");
+        change(&mut config);
+    }
+    config
+}
+
+/// Buffers of 4 KiB, so that a burst of one window takes several reads.
+fn small_buffers(mut config: Config) -> Config {
+    let limits = &mut config.limits;
+    limits.buffer_bytes_max = 4096;
+    (limits.output_low_water_bytes, limits.output_high_water_bytes) = (1024, 4096);
+    config
+}
+
+/// What can be read now, without waiting.
+fn come_so_far(client: &mut TcpStream) -> usize {
+    client.set_nonblocking(true).unwrap();
+    let (mut piece, mut bytes) = (vec![0; 65_536], 0);
+    loop {
+        match client.read(&mut piece) {
+            Ok(0) => panic!("the server closed the connection"),
+            Ok(n) => bytes += n,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+            Err(e) => panic!("{e}"),
+        }
+    }
+    client.set_nonblocking(false).unwrap();
+    bytes
+}
+
+/// Turns of the loop that have begun after this call and ended before its return.
+fn two_turns(other: &mut TcpStream) {
+    for _ in 0..3 {
+        ask(other, "a turn");
+    }
+}
+
+/// 200 lines of 100 bytes in one write, before anyone accepts: less than half of the smallest window, so one piece and one edge.
+fn burst_before_accept(config: Config) -> (Running<Lines>, TcpStream) {
+    let server = prepare(small_buffers(config), Lines::silent());
+    let mut client = connect(server.address);
+    client.write_all(format!("{:099}\n", 7).repeat(200).as_bytes()).unwrap();
+    (server.run(), client)
+}
+
+#[test]
+fn who_sends_a_burst_and_falls_silent_hangs_with_edge_starvation() {
+    let (server, mut client) = burst_before_accept(config(Some("edge-starvation")));
+    let mut first = [0; 100];
+    client.read_exact(&mut first).unwrap();
+    two_turns(&mut server.connect());
+    // One read of 4,096 bytes: forty lines, and a rest.
+    assert_eq!(100 + come_so_far(&mut client), 4000);
+    // On Linux a new arrival is a new edge, whatever was left before: it is worth one more read.
+    client.write_all(b"one more\n").unwrap();
+    client.read_exact(&mut first).unwrap();
+    two_turns(&mut server.connect());
+    assert_eq!(100 + come_so_far(&mut client), 4000);
+}
+
+#[test]
+fn who_sends_a_burst_and_falls_silent_is_answered_whole_without() {
+    let (_server, mut client) = burst_before_accept(config(None));
+    client.read_exact(&mut vec![0; 20_000]).unwrap();
+}
+
+/// Takes what begins with `F` in pieces, and stops in the first piece until the test says so. Everybody else is told at once; how much had
+/// been swallowed by then is reported.
+struct Hose {
+    begun: Sender<()>,
+    go_on: Receiver<()>,
+    swallowed: usize,
+    asked_after: Sender<usize>,
+}
+
+impl Handler for Hose {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, _origin: Origin, _cx: &mut Context<'_>) {}
+
+    fn input(&mut self, (): &mut (), input: &[u8], cx: &mut Context<'_>) -> usize {
+        if input[0] != b'F' {
+            let _ = self.asked_after.send(self.swallowed);
+            return cx.write(input);
+        }
+        if self.swallowed == 0 {
+            let _ = self.begun.send(());
+            let _ = self.go_on.recv_timeout(PATIENCE);
+        }
+        let bytes = input.len().min(1000);
+        self.swallowed += bytes;
+        bytes
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
+}
+
+const HOSE_BYTES: usize = 32_000;
+
+/// Somebody asks while the handler is within a firehose: how much of it comes first?
+fn swallowed_before_others(config: Config) -> usize {
+    let ((begun, has_begun), (go_on, wait), (asked_after, heard)) = (channel(), channel(), channel());
+    let server = prepare(small_buffers(config), Hose { begun, go_on: wait, swallowed: 0, asked_after });
+    let mut victim = connect(server.address);
+    let mut hose = connect(server.address);
+    hose.write_all(&[b'F'; HOSE_BYTES]).unwrap();
+    let _server = server.run();
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    victim.write_all(b"hello").unwrap();
+    go_on.send(()).unwrap();
+    victim.read_exact(&mut [0; 5]).unwrap();
+    heard.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn others_wait_until_a_firehose_is_empty_with_firehose() {
+    assert_eq!(swallowed_before_others(config(Some("firehose"))), HOSE_BYTES);
+}
+
+#[test]
+fn others_wait_for_one_visit_to_a_firehose_without() {
+    let swallowed = swallowed_before_others(config(None));
+    assert!(swallowed <= 2 * 4096, "{swallowed} bytes came first");
+}
+
+/// Descriptors of the server, and clients who come and stay.
+const DESCRIPTORS: u64 = 64;
+const WAITERS: usize = 10;
+
+/// The server's half, in a process of its own, whose limit is lowered after its loop was made.
+fn serve(mistake: Option<&str>) {
+    let mut lines = Lines::silent();
+    lines.goodbye = "no room\n";
+    let server = prepare(config(mistake), lines).run();
+    sys::set_descriptor_limit(DESCRIPTORS).unwrap();
+    println!("\nlistening {}", server.address);
+    for order in std::io::stdin().lines() {
+        assert_eq!(order.unwrap(), "left?");
+        until("all but one have left", || server.stats.connections_open.get() == 1);
+        println!("\nleft yes");
+    }
+}
+
+/// One client who is inside, others who took every descriptor and have left again, and those who came meanwhile.
+fn at_the_limit(test: &str) -> (Server, TcpStream, Vec<TcpStream>) {
+    let server = start_server(test);
+    let mut inside = connect(server.address);
+    ask(&mut inside, "hello");
+    let holders: Vec<TcpStream> = (0..DESCRIPTORS).map(|_| connect(server.address)).collect();
+    let waiters: Vec<TcpStream> = (0..WAITERS)
+        .map(|_| {
+            let mut waiter = connect(server.address);
+            waiter.write_all(b"hello\n").unwrap();
+            waiter
+        })
+        .collect();
+    // The loop has tried to accept them, and failed, before the first descriptor is free.
+    two_turns(&mut inside);
+    drop(holders);
+    (server, inside, waiters)
+}
+
+#[test]
+fn who_waits_in_the_queue_hangs_when_descriptors_are_free_again_with_fd_exhaustion() {
+    if is_server() {
+        return serve(Some("fd-exhaustion"));
+    }
+    let test = "who_waits_in_the_queue_hangs_when_descriptors_are_free_again_with_fd_exhaustion";
+    let (mut server, mut inside, mut waiters) = at_the_limit(test);
+    server.say("left?");
+    server.hear("left");
+    two_turns(&mut inside);
+    assert_eq!(waiters.iter_mut().map(come_so_far).sum::<usize>(), 0, "nobody is accepted, though the house is empty");
+    // The next client is the next edge, and everyone comes in with it.
+    ask(&mut connect(server.address), "hello");
+    waiters.iter_mut().for_each(|waiter| waiter.read_exact(&mut [0; 6]).unwrap());
+    drop((inside, waiters));
+    assert!(server.end());
+}
+
+#[test]
+fn who_waits_in_the_queue_is_served_or_told_without() {
+    if is_server() {
+        return serve(None);
+    }
+    let (server, inside, mut waiters) = at_the_limit("who_waits_in_the_queue_is_served_or_told_without");
+    for waiter in &mut waiters {
+        let mut answer = [0; 6];
+        waiter.read_exact(&mut answer).unwrap();
+        assert!(answer == *b"hello\n" || answer == *b"no roo", "{}", String::from_utf8_lossy(&answer));
+    }
+    drop((inside, waiters));
+    assert!(server.end());
+}
