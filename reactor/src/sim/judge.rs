@@ -4,10 +4,10 @@
 
 use std::fmt::Write as _;
 
-use super::kernel::Nanos;
+use super::kernel::{Nanos, SocketId};
 use super::peer::whose;
 use super::protocol::{HEAD_BYTES, Head, Kind, Status, first_difference};
-use super::world::{Time, World};
+use super::world::{Time, Who, World};
 
 /// A behaving peer complains when nothing moves for so long. Far above every timeout of a plan.
 const PATIENCE: Nanos = 3_000_000_000;
@@ -106,6 +106,16 @@ impl World {
             self.kernel.peer_ends(id);
         }
         self.peer_is_done(index);
+    }
+
+    /// A listener closes with this peer in its queue. Only who connected after the order to drain may be met by that.
+    pub(crate) fn came_too_late(&mut self, id: SocketId) {
+        if let (Some(Who::Peer(index)), Some(since)) = (self.owner(id), self.drains_since) {
+            let peer = &mut self.peers[index as usize];
+            if peer.progress_at >= since {
+                peer.excuse.get_or_insert("it came while the loop drained");
+            }
+        }
     }
 
     /// Whether somebody who behaves waits for too long.

@@ -108,6 +108,7 @@ impl Drop for SimListener {
         listener.open = false;
         // Whoever still waits in the queue is reset (failure mode H3).
         for id in std::mem::take(&mut listener.queue) {
+            world.came_too_late(id);
             world.kernel.peer_resets(id);
             world.socket_is_gone(id, true);
         }

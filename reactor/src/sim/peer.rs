@@ -95,6 +95,8 @@ pub(crate) struct Peer {
     pub(super) has_ended: bool,
     pub(crate) is_closed: bool,
     pub(crate) is_done: bool,
+    /// The loop drains: answers after that to this request are owed no more.
+    pub(crate) last_owed: Option<u32>,
     /// Why it may not complain.
     pub(crate) excuse: Option<&'static str>,
     pub(crate) progress_at: Nanos,
@@ -155,6 +157,7 @@ impl Peer {
             has_ended: false,
             is_closed: false,
             is_done: false,
+            last_owed: None,
             excuse,
             progress_at: 0,
             is_accepted: false,
@@ -162,7 +165,12 @@ impl Peer {
     }
 
     pub(super) fn is_served(&self) -> bool {
-        self.expected.is_empty() && self.body.is_none() && self.head_bytes == 0 && self.sent == self.out.len()
+        let owes_more = match (self.expected.front(), self.last_owed) {
+            (Some(next), Some(last)) => next.nonce <= last,
+            (next, None) => next.is_some() || self.sent < self.out.len(),
+            (None, Some(_)) => false,
+        };
+        !owes_more && self.body.is_none() && self.head_bytes == 0
     }
 
     fn sends_end(&self) -> usize {

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Once;
@@ -204,11 +205,19 @@ impl Run {
         if !std::mem::take(&mut world.order_given) {
             return;
         }
-        world.is_ending = true;
-        let handle = self.event_loop.handle();
-        match self.order {
-            Some(Order::Drain(grace)) => handle.drain(grace),
-            Some(Order::Stop) => handle.stop(),
+        let (order, handle) = (self.order, self.event_loop.handle());
+        world.note(|line, _| {
+            let _ = write!(line, "    order to the loop: {order:?}");
+        });
+        match order {
+            Some(Order::Drain(grace)) => {
+                world.drains_since = Some(world.kernel.now);
+                handle.drain(grace);
+            }
+            Some(Order::Stop) => {
+                world.is_ending = true;
+                handle.stop();
+            }
             None => {}
         }
     }

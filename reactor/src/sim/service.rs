@@ -159,6 +159,10 @@ impl Service {
 
     /// The end of an exchange.
     pub(super) fn answered(&self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let nonce = match conn.state {
+            State::Answer { nonce, .. } | State::Echo { nonce, .. } => Some(nonce),
+            _ => None,
+        };
         conn.exchange += 1;
         conn.state = State::Idle;
         conn.in_request = false;
@@ -166,6 +170,10 @@ impl Service {
         cx.resume();
         self.set_deadline(conn.id, cx, Some(self.settings.idle_timeout));
         if conn.is_closing {
+            // What is still asked for after this one need not be answered.
+            if let (Who::Peer(peer), Some(nonce)) = (conn.who, nonce) {
+                self.world().peers[peer as usize].last_owed = Some(nonce);
+            }
             self.close(conn, cx);
         }
     }

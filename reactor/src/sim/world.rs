@@ -91,8 +91,10 @@ pub(crate) struct World {
     /// The loop waits, and nothing will ever happen.
     pub(crate) is_quiescent: bool,
     pub(crate) order_given: bool,
-    /// Somebody ended the loop: those who are not served then are excused.
+    /// The loop was stopped, or its time to drain is over: those who are not served then are excused.
     pub(crate) is_ending: bool,
+    /// When the loop was told to drain.
+    pub(crate) drains_since: Option<Nanos>,
     /// When the service's `woke` wants to run.
     pub(crate) next_wake: Option<Nanos>,
     pub(crate) published: u32,
@@ -122,6 +124,7 @@ impl World {
             is_quiescent: false,
             order_given: false,
             is_ending: false,
+            drains_since: None,
             next_wake: None,
             published: 0,
             mail_sent: 0,

@@ -191,4 +191,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "let waits = flags.has(Flags::INPUT_WAITS);",
         to: "let waits = false;",
     },
+    Mutant {
+        slug: "drain-cuts-answers-off",
+        file: "connection/visit.rs",
+        from: "            Pressure::Draining => return,\n",
+        to: "            Pressure::Draining => CloseReason::Finished,\n",
+    },
+    Mutant {
+        slug: "drain-resets-who-waits-in-the-queue",
+        file: "drain.rs",
+        from: "            listener.ready = true;\n",
+        to: "            listener.ready &= true;\n",
+    },
 ];
