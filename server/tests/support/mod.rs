@@ -93,9 +93,10 @@ impl Server {
     /// Waits until no connection is left, and checks that nothing is counted as under way.
     pub fn is_at_rest(&self) {
         until("all connections are closed", || self.stats.connections_open.get() == 0);
-        assert_eq!(self.http.in_flight.get(), 0, "requests counted in and never out");
-        assert_eq!(self.stats.connections_lingering.get(), 0);
-        assert_eq!(self.stats.leased_bytes.get(), 0);
+        // The loop sets its gauges at different points of the turn that closes the last one.
+        until("requests counted in are counted out", || self.http.in_flight.get() == 0);
+        until("nobody lingers", || self.stats.connections_lingering.get() == 0);
+        until("all leases are given back", || self.stats.leased_bytes.get() == 0);
     }
 
     /// The server still serves, on a new connection.
