@@ -73,6 +73,9 @@ impl World {
         }
         self.lie(events);
         self.kernel.turn_started = self.kernel.now;
+        if let Some(grace) = self.grace.take() {
+            self.drain_until = Some(self.kernel.now + grace);
+        }
         for event in events.iter() {
             let live = |socket: &&mut Socket| socket.registered == Some(event.token);
             if let Some(socket) = self.kernel.sockets.iter_mut().find(live) {

@@ -175,7 +175,7 @@ impl Os for SimOs {
         Ok((SimStream { world: Rc::clone(&self.world), id }, peer))
     }
 
-    /// The upstream with the number of `to`'s port, less [`FIRST_PEER_PORT`].
+    /// The upstream with the number of `to`'s port, less `FIRST_PEER_PORT`.
     fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> io::Result<SimStream> {
         let mut world = self.world.borrow_mut();
         world.enter();

@@ -212,6 +212,7 @@ impl Run {
         match order {
             Some(Order::Drain(grace)) => {
                 world.drains_since = Some(world.kernel.now);
+                world.grace = Some(grace.as_nanos() as Nanos);
                 handle.drain(grace);
             }
             Some(Order::Stop) => {

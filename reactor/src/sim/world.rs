@@ -95,6 +95,9 @@ pub(crate) struct World {
     pub(crate) is_ending: bool,
     /// When the loop was told to drain.
     pub(crate) drains_since: Option<Nanos>,
+    /// The grace it was given, until the turn that learns of it has begun; and when it is over.
+    pub(crate) grace: Option<Nanos>,
+    pub(crate) drain_until: Option<Nanos>,
     /// When the service's `woke` wants to run.
     pub(crate) next_wake: Option<Nanos>,
     pub(crate) published: u32,
@@ -125,6 +128,8 @@ impl World {
             order_given: false,
             is_ending: false,
             drains_since: None,
+            grace: None,
+            drain_until: None,
             next_wake: None,
             published: 0,
             mail_sent: 0,
@@ -242,6 +247,9 @@ impl World {
         let tick = 1_000_000;
         if self.next_wake.is_some_and(|at| end > at + slack) {
             self.violated(format!("the loop slept {} past the time of next_wake", Time(end - self.next_wake.unwrap_or(end))));
+        }
+        if let Some(at) = self.drain_until.filter(|at| end > at + slack) {
+            self.violated(format!("the loop slept {} past the end of its drain", Time(end - at)));
         }
         if let Some(at) = self.upstreams.iter().filter_map(|upstream| upstream.connect_due).find(|at| end > at + tick + slack) {
             self.violated(format!("the loop slept {} past the timeout of a connect", Time(end - at)));

@@ -203,4 +203,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "            listener.ready = true;\n",
         to: "            listener.ready &= true;\n",
     },
+    Mutant {
+        slug: "drain-without-an-end",
+        file: "event_loop.rs",
+        from: "self.drain.as_ref().map(|drain| drain.until)]",
+        to: "self.drain.as_ref().map(|drain| drain.until + std::time::Duration::from_secs(9))]",
+    },
+    Mutant {
+        slug: "deadlines-rounded-down",
+        file: "timers.rs",
+        from: "let due_tick = self.tick_after(at)",
+        to: "let due_tick = self.tick_before(at)",
+    },
 ];
