@@ -1,5 +1,6 @@
 //! Four loops on one listening socket: a connection wakes one of them, and all four with the mistake `herd`. Alone in its file, since it
 //! counts the sleeps of every thread that is named like a loop.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is a matter of time: what a loop has not done after it has gone through two more turns with nothing left to do, it will
 //! not do. `herd` is in `a_new_connection_wakes_one_loop.rs`, the rest in the simulator's tests.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 

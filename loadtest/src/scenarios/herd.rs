@@ -36,9 +36,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
     happened,
     look: &[
         "cargo run --release -p server -- --loops 4 --mistake herd",
-        "for i in $(seq 100); do sleep 0.01; exec 3<>/dev/tcp/127.0.0.1/8080; done            # a second terminal, bash",
-        "grep -H ^voluntary /proc/PID/task/*/status                        # before and after: every loop has gone to sleep 100 times more, or 200",
-        "strace -f -e trace=epoll_wait,accept4 -e inject=accept4:delay_enter=200 -p PID    # slow accepts: now EAGAIN shows",
+        "for i in $(seq 100); do sleep 0.01; exec {fd}<>/dev/tcp/127.0.0.1/8080; done      # a second terminal, bash",
+        "grep -H ^voluntary /proc/PID/task/*/status      # before and after: each of the loops has gone to sleep 100 times more",
+        "strace -f -e trace=epoll_wait,accept4 -e inject=accept4:delay_enter=200 -p PID    # accepts that are slow: now EAGAIN shows",
     ],
     code: Code { file: "reactor/src/listen/sharing.rs", source: include_str!("../../../reactor/src/listen/sharing.rs") },
 };
