@@ -164,6 +164,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.progress = false;
         // As long as it is now: who joins the list in this turn has had a visit, and gets the next one in the next turn.
         let ready_len = self.shared.ready.len();
+        self.shared.next_turn_mark();
 
         self.dispatch_events();
         self.accept_waiting();

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) ready: ReadyList,
     pub(crate) buffers: BufferPool,
     pub(crate) wheel: Wheel,
+    /// 1 and 2 in turn: tells who joined the ready list in this turn from who was on it before. Nobody stays for longer.
+    pub(crate) turn_mark: u8,
     /// Outbound connections asked for in this turn.
     pub(crate) connects: Vec<Connect>,
     /// Connections that have ended and wait for their close(2).
@@ -48,6 +50,7 @@ impl Shared {
             ready: ReadyList::default(),
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
             wheel: Wheel::new(now, slots_max),
+            turn_mark: 1,
             connects: Vec::new(),
             closes: VecDeque::new(),
             progress: false,
@@ -57,13 +60,25 @@ impl Shared {
         }
     }
 
+    /// A new turn: who joins the ready list from now on is visited by it in the next one.
+    #[inline]
+    pub(crate) fn next_turn_mark(&mut self) {
+        self.turn_mark = 3 - self.turn_mark;
+    }
+
+    /// Whether the ready list will visit a connection in this turn: it was on the list when poll returned.
+    #[inline]
+    pub(crate) fn list_comes(&self, slot: u32) -> bool {
+        self.slots.get(slot).queued == 3 - self.turn_mark
+    }
+
     /// Puts a connection on the ready list, once.
     #[inline]
     pub(crate) fn queue(&mut self, slot: u32) {
         let token = self.slots.token(slot);
         let beside = self.slots.get_mut(slot);
-        if !beside.queued {
-            beside.queued = true;
+        if !beside.is_queued() {
+            beside.queued = self.turn_mark;
             self.ready.push(token);
         }
     }

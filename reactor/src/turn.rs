@@ -87,8 +87,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if gone && self.has_failed(slot, ready) {
             return self.kill(slot, CloseReason::Reset);
         }
-        // On the list already: its turn comes in this very turn, and nobody gets two budgets.
-        if !self.shared.slots.get(slot).queued {
+        // On the list when poll returned: its turn comes in this very turn, and nobody gets two budgets. Who joined since, because another
+        // connection woke it or took its memory, must not wait for the next turn: its deadline would come before its input.
+        if !self.shared.list_comes(slot) {
             self.visit(slot, Cause::Ready);
         }
     }
@@ -110,7 +111,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // The list holds generations: a slot's old tenant must not take its new one off the list. (Not the policy's check: it is ours.)
             let beside = self.shared.slots.get_mut(token.slot);
             if beside.open && beside.generation == token.generation {
-                beside.queued = false;
+                beside.queued = 0;
                 self.visit(token.slot, Cause::Ready);
             }
         }

@@ -18,8 +18,8 @@ pub(crate) struct Beside {
     pub(crate) generation: u32,
     /// A connection lives here.
     pub(crate) open: bool,
-    /// It is on the ready list.
-    pub(crate) queued: bool,
+    /// It is on the ready list: the mark of the turn in which it joined (`Shared::turn_mark`). 0: it is not.
+    pub(crate) queued: u8,
     /// Another connection woke it; `room` is owed.
     pub(crate) woken: bool,
     /// Its kept input was taken back for want of memory; `pressed` is owed.
@@ -31,6 +31,13 @@ pub(crate) struct Beside {
     /// Neighbours in the list of those that hold unfinished input, oldest first. Slot + 1; 0 is none.
     older: u32,
     newer: u32,
+}
+
+impl Beside {
+    #[inline]
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued != 0
+    }
 }
 
 /// The part beside the slab: no type parameter, so a [`crate::Context`] can hold it.
@@ -55,7 +62,7 @@ impl Slots {
             self.beside.push(Beside::default());
         }
         let beside = &mut self.beside[slot];
-        debug_assert!(!beside.open && !beside.queued && beside.input.is_none() && beside.output.is_none());
+        debug_assert!(!beside.open && !beside.is_queued() && beside.input.is_none() && beside.output.is_none());
         beside.open = true;
         Token { slot: slot as u32, generation: beside.generation }
     }

@@ -70,7 +70,7 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
     }
 
     // Who can go on is on the ready list, whatever the policy says.
-    if can_progress(flags, beside) && !beside.queued {
+    if can_progress(flags, beside) && !beside.is_queued() {
         let text = format!("{} can go on and is not on the ready list ({flags:?})", name(world));
         world.violated(text);
     }
@@ -80,7 +80,7 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
     let turn = world.kernel.turn;
     let called = world.conns.iter().any(|conn| conn.socket == id && conn.called_in_turn == turn);
     let log = &mut world.kernel.socket(id).log;
-    if beside.queued && !called && !(log.turn == turn && log.moved) {
+    if beside.is_queued() && !called && !(log.turn == turn && log.moved) {
         log.fruitless_turns += 1;
     } else {
         log.fruitless_turns = 0;
@@ -181,7 +181,7 @@ pub(crate) fn trace_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     let queued: Vec<String> = event_loop
         .entries
         .iter()
-        .filter(|(slot, _)| event_loop.shared.slots.get(*slot as u32).queued)
+        .filter(|(slot, _)| event_loop.shared.slots.get(*slot as u32).is_queued())
         .map(|(slot, entry)| format!("slot {slot} = {}", world.name(entry.stream.id)))
         .collect();
     if !queued.is_empty() {

@@ -86,7 +86,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "two-visits-in-a-turn",
         file: "turn.rs",
-        from: "        if !self.shared.slots.get(slot).queued {\n            self.visit(slot, Cause::Ready);\n        }\n",
+        from: "        if !self.shared.list_comes(slot) {\n            self.visit(slot, Cause::Ready);\n        }\n",
         to: "        self.visit(slot, Cause::Ready);\n",
     },
     Mutant {
