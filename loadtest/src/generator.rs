@@ -122,6 +122,9 @@ fn start_thread(thread: u32, client: Client) -> io::Result<(Handle, JoinHandle<i
     let config = Config { limits: Limits { connections_max, ..Limits::default() }, ..Config::default() };
     let (ready_in, ready) = mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("generator-{thread}")).spawn(move || {
+        if let Err(e) = sys::ask_for_short_slices() {
+            log::debug!("the generator may be late on a busy machine: {e}");
+        }
         let event_loop = match EventLoop::new(config, client) {
             Ok(event_loop) => event_loop,
             Err(e) => {

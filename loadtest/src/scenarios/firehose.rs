@@ -100,10 +100,11 @@ fn wait_until(at: Instant, interrupted: &AtomicBool) {
 /// Keeps all firehoses full until the time is up, then breaks them off, so that what is still in the kernel costs nobody anything.
 /// Returns how many bytes their sockets took.
 fn send_for(to: SocketAddr, from: IpAddr, until: Instant, interrupted: &AtomicBool) -> std::io::Result<u64> {
-    // The generator measures, so it goes first. A firehose lives from what lies in the kernel, and can wait.
-    sys::give_way()?;
     let mut hoses = (0..HOSES).map(|_| Hose::connect(to, from)).collect::<std::io::Result<Vec<_>>>()?;
     let block = CHUNK.repeat(BLOCK_CHUNKS);
+    hoses.iter_mut().try_for_each(|hose| hose.fill(&block))?;
+    // The generator measures, so it goes first. The firehoses live from what lies in the kernel, and can wait.
+    sys::give_way()?;
     while Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
         for hose in &mut hoses {
             hose.fill(&block)?;
