@@ -1,0 +1,62 @@
+//! Input that poll has reported is handed out before a deadline of the same turn, whatever other connections did in between.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
+
+use std::time::Duration;
+
+use reactor::sim::{Hostility, Kernel, Rng, SimOs};
+use reactor::{Config, Context, EventLoop, Handler, ListenerWakes, Origin, Token};
+
+/// The first connection wakes the second whenever it is spoken to; the second has a deadline.
+#[derive(Default)]
+struct Chat {
+    members: Vec<Token>,
+    seen: Vec<&'static str>,
+}
+
+impl Handler for Chat {
+    type Conn = usize;
+    type Mail = ();
+
+    fn opened(&mut self, _origin: Origin, cx: &mut Context<'_>) -> usize {
+        self.members.push(cx.token());
+        if self.members.len() == 2 {
+            cx.deadline(Some(cx.now() + Duration::from_millis(1)));
+        }
+        self.members.len() - 1
+    }
+
+    fn input(&mut self, member: &mut usize, input: &[u8], cx: &mut Context<'_>) -> usize {
+        if *member == 0 {
+            cx.wake(self.members[1]);
+        } else {
+            self.seen.push("input");
+        }
+        input.len()
+    }
+
+    fn mail(&mut self, _member: &mut usize, (): (), _cx: &mut Context<'_>) {}
+
+    fn deadline(&mut self, _member: &mut usize, _cx: &mut Context<'_>) {
+        self.seen.push("deadline");
+    }
+}
+
+#[test]
+fn a_connection_that_another_one_has_woken_keeps_its_place_before_the_deadlines() {
+    // Each system call costs more than the deadline: when poll reports the input, the deadline has passed too.
+    let hostility = Hostility { call_nanos: 2_000_000, ..Hostility::default() };
+    let mut kernel = Kernel::new(Rng::new(1), hostility, 1 << 16, 1 << 16);
+    let index = kernel.listen();
+    for _ in 0..2 {
+        let peer = kernel.peer_connects(index).unwrap();
+        kernel.peer_sends(peer, b"here I am");
+    }
+    let os = SimOs::new(kernel);
+    let listener = os.listener(index);
+    let mut event_loop = EventLoop::with_os(Config::default(), os, Chat::default()).unwrap();
+    event_loop.listen_on(listener, ListenerWakes::All).unwrap();
+    for _ in 0..4 {
+        event_loop.turn().unwrap();
+    }
+    assert_eq!(event_loop.handler().seen, ["input", "deadline"]);
+}
