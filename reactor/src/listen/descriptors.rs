@@ -4,6 +4,8 @@
 //! mode L1). So the limit is raised first, and `connections_max` fitted below it. Read next: `accept.rs`, for when it fails all the same.
 
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::os::sys;
 
@@ -21,6 +23,23 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         return Ok(hard);
     }
     Ok(soft)
+}
+
+/// What [`grow_table`] has been asked for so far, by all loops of the process.
+static WANTED: AtomicU64 = AtomicU64::new(DESCRIPTORS_RESERVED);
+
+/// Has the kernel make room for `descriptors` more in the process's table, now and not when they come.
+///
+/// The table doubles when it is full, and with several threads the kernel then waits until no CPU can still read the old one
+/// (`expand_fdtable` and its `synchronize_rcu`, fs/file.c): a single accept(2) of the loop took 5 to 54 ms at 256, 512, 1,024, 2,048 and
+/// 4,096 connections (docs/numbers.md). It never shrinks. 8 bytes each, rounded up to a power of two.
+pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) {
+    let wanted = WANTED.fetch_add(descriptors, Ordering::Relaxed) + descriptors;
+    let Ok((soft, _)) = sys::descriptor_limits() else { return };
+    let last = libc::c_int::try_from(wanted.min(soft.saturating_sub(1))).unwrap_or(libc::c_int::MAX);
+    if let Err(e) = sys::grow_descriptor_table(any, last) {
+        log::debug!("the table of descriptors grows later: {e}");
+    }
 }
 
 /// How many connections fit under a descriptor limit when `reserved` are kept for everything else.

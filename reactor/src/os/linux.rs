@@ -14,6 +14,7 @@ use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
+use crate::listen::descriptors::grow_table;
 use crate::token::Token;
 
 /// epoll and the sockets of one loop.
@@ -44,6 +45,11 @@ impl Linux {
         // Edge triggered, as mio registers everything: each expiry is one event, and the expirations need not be read.
         poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), mio_token(Token::TIMER), Interest::READABLE)?;
         Ok(Linux { poll, events: mio::Events::with_capacity(events_per_poll_max), timer, spare: None })
+    }
+
+    /// Makes room for so many descriptors now, where the kernel would otherwise do it in the middle of a flood.
+    pub(crate) fn make_room_for(&self, connections_max: u32) {
+        grow_table(self.timer.as_fd(), u64::from(connections_max));
     }
 }
 

@@ -76,6 +76,19 @@ pub(crate) fn set_soft_descriptor_limit(soft: u64, hard: u64) -> io::Result<()> 
     }
 }
 
+/// Has the kernel's table of this process's descriptors grown to hold `descriptor`, which is open for a moment only.
+///
+/// # Errors
+/// fcntl(2), F_DUPFD_CLOEXEC: EINVAL at or above the soft limit, EMFILE, ENOMEM.
+pub(crate) fn grow_descriptor_table(any: BorrowedFd<'_>, descriptor: libc::c_int) -> io::Result<()> {
+    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes two numbers and gives a new descriptor or -1.
+    match unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, descriptor) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the descriptor is new, so nobody else owns it; dropping it closes it.
+        new => Ok(drop(unsafe { OwnedFd::from_raw_fd(new) })),
+    }
+}
+
 /// Leaves the choice of the source port to connect(2), which knows the destination: bind(2) with port 0 would take one of some 28,000 for
 /// all destinations (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
 ///
