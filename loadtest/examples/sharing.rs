@@ -102,9 +102,9 @@ fn greeted(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The largest loop's connections over the mean.
+/// The largest loop's connections over the mean. By those that each took, its own and those handed to it: the clients may be gone already.
 fn balance(servers: &[Server]) -> f64 {
-    let open: Vec<u64> = servers.iter().map(|server| server.stats.connections_open.get()).collect();
+    let open: Vec<u64> = servers.iter().map(|server| server.stats.accepts.get()).collect();
     let (sum, max) = (open.iter().sum::<u64>(), open.iter().max().copied().unwrap_or(0));
     max as f64 * open.len() as f64 / sum.max(1) as f64
 }
