@@ -25,7 +25,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             if correct {
                 // Not the other way round: a second visit in one turn, for mail or a deadline, can end what put it on the list, and
                 // the next turn takes it off. Nobody stays there without progress (the simulator counts).
-                assert!(!can_progress(flags, beside) || beside.is_queued(), "slot {slot} can go on, and is not on the ready list ({flags:?})");
+                assert!(
+                    !can_progress(flags, beside) || beside.is_queued(),
+                    "slot {slot} can go on, and is not on the ready list ({flags:?})"
+                );
             }
             assert!(
                 !flags.has(Flags::DEAD) || (beside.input.is_none() && beside.output.is_none()),
