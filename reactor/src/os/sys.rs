@@ -84,8 +84,11 @@ pub(crate) fn grow_descriptor_table(any: BorrowedFd<'_>, descriptor: libc::c_int
     // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes two numbers and gives a new descriptor or -1.
     match unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, descriptor) } {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: the descriptor is new, so nobody else owns it; dropping it closes it.
-        new => Ok(drop(unsafe { OwnedFd::from_raw_fd(new) })),
+        new => {
+            // SAFETY: the descriptor is new, so nobody else owns it; dropping it closes it.
+            drop(unsafe { OwnedFd::from_raw_fd(new) });
+            Ok(())
+        }
     }
 }
 
