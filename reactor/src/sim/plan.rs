@@ -98,9 +98,11 @@ fn config(rng: &mut Rng) -> Config {
         mail_max: rng.pick(&[1, 3, 16]),
         write_stall_timeout: millis(rng, 40, 120),
         linger_timeout: millis(rng, 10, 60),
+        refused_linger_timeout: Duration::ZERO,
         linger_bytes_max: rng.pick(&[3000, 1 << 20]),
         accept_pause: millis(rng, 1, 50),
     };
+    let limits = Limits { refused_linger_timeout: limits.linger_timeout, ..limits };
     let policy = Policy {
         drain: if rng.one_in(3) { DrainPolicy::UntilWouldBlock } else { DrainPolicy::UntilShortRead },
         at_connections_max: if rng.one_in(2) { AtConnectionsMax::Wait } else { AtConnectionsMax::Refuse },

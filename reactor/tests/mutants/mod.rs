@@ -116,7 +116,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "lingering-without-an-end",
         file: "connection/closing.rs",
-        from: "self.entry.control.deadline = Some(self.shared.now + self.shared.limits.linger_timeout);",
+        from: "self.entry.control.deadline = Some(self.shared.now + linger_timeout);",
         to: "self.entry.control.deadline = None;",
     },
     Mutant {
