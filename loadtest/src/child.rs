@@ -85,7 +85,11 @@ impl Server {
                     (server.http, server.admin) = (http, admin);
                     Ok(server)
                 }
-                None if line.is_empty() => Err(server.failed("ended before it listened")),
+                None if line.is_empty() => {
+                    // Its descriptors close before its status can be read.
+                    server.outlives(PIPE_GRACE);
+                    Err(server.failed("ended before it listened"))
+                }
                 None => Err(server.failed(&format!("said '{}' instead of where it listens", line.trim_end()))),
             },
             Err(_) => Err(server.failed(&format!("did not listen within {ready_timeout:?}"))),
@@ -112,13 +116,22 @@ impl Server {
     fn end(&mut self, grace: Duration) -> Ended {
         if self.is_alive() {
             let _ = sys::signal(&self.child, libc::SIGTERM); // It may end by itself in between.
-            let until = Instant::now() + grace;
-            while self.is_alive() && Instant::now() < until {
-                std::thread::sleep(STOP_POLL);
-            }
+            self.outlives(grace);
         }
         let killed = self.is_alive() && self.child.kill().is_ok();
         Ended { status: self.child.wait().ok(), killed }
+    }
+
+    /// Whether it still runs after `grace`; comes back as soon as it does not.
+    fn outlives(&mut self, grace: Duration) -> bool {
+        let until = Instant::now() + grace;
+        while self.is_alive() {
+            if Instant::now() >= until {
+                return true;
+            }
+            std::thread::sleep(STOP_POLL);
+        }
+        false
     }
 
     /// Ends a server that did not do what it should, and says so in one sentence.

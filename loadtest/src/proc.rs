@@ -105,7 +105,14 @@ mod tests {
         let (go, wait) = channel::<()>();
         let thread = std::thread::Builder::new().name("proc-test) S".to_owned()).spawn(move || wait.iter().count()).unwrap();
         let pid = std::process::id();
-        let [tid] = threads(pid, "proc-test").unwrap()[..] else { panic!("one thread has that name") };
+        // A thread names itself when it first runs.
+        let tid = loop {
+            match threads(pid, "proc-test").unwrap()[..] {
+                [] => std::thread::yield_now(),
+                [tid] => break tid,
+                _ => panic!("one thread has that name"),
+            }
+        };
         while !sleeps(pid, tid).unwrap() {
             std::thread::yield_now();
         }
