@@ -9,7 +9,6 @@ use super::kernel::{Hostility, Nanos};
 use super::peer::{End, Plan, Reads, Request};
 use super::protocol::{HEAD_BYTES, Kind};
 use super::rng::Rng;
-use super::service::Settings;
 use super::upstream::{Decision, Upstream};
 use crate::limits::{Config, Limits};
 use crate::policy::{AtConnectionsMax, DrainPolicy, Policy};
@@ -71,6 +70,23 @@ impl RunPlan {
             config,
         }
     }
+}
+
+/// The service's own times and costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) idle_timeout: Nanos,
+    /// For one request, from its first byte on; progress does not move it.
+    pub(crate) request_timeout: Nanos,
+    pub(crate) job_timeout: Nanos,
+    pub(crate) job_nanos_max: Nanos,
+    /// Every how many jobs one ends without a word.
+    pub(crate) lost_job_one_in: u64,
+    /// What a callback costs.
+    pub(crate) callback_nanos: Nanos,
+    /// Every how many callbacks one takes long, and how long at most.
+    pub(crate) slow_one_in: u64,
+    pub(crate) slow_nanos_max: Nanos,
 }
 
 fn millis(rng: &mut Rng, low: u64, high: u64) -> Duration {

@@ -12,28 +12,12 @@ use std::time::{Duration, Instant};
 use super::kernel::Nanos;
 use super::os::FIRST_PEER_PORT;
 use super::peer::nonce;
+use super::plan::Settings;
 use super::protocol::{HEAD_BYTES, Head, Kind, Status};
 use super::socket::Phase;
 use super::workers::Mail;
 use super::world::{Conn as Record, Time, Who, World};
 use crate::{CloseReason, Connect, Context, Handler, LoopContext, Mailer, Origin, Pressure, Token};
-
-/// The service's own times and costs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) idle_timeout: Nanos,
-    /// For one request, from its first byte on; progress does not move it.
-    pub(crate) request_timeout: Nanos,
-    pub(crate) job_timeout: Nanos,
-    pub(crate) job_nanos_max: Nanos,
-    /// Every how many jobs one ends without a word.
-    pub(crate) lost_job_one_in: u64,
-    /// What a callback costs.
-    pub(crate) callback_nanos: Nanos,
-    /// Every how many callbacks one takes long, and how long at most.
-    pub(crate) slow_one_in: u64,
-    pub(crate) slow_nanos_max: Nanos,
-}
 
 /// See the module.
 #[derive(Debug)]
