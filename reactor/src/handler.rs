@@ -16,7 +16,7 @@ pub enum Origin {
     Accepted {
         /// The client's address.
         peer: SocketAddr,
-        /// Which listener, in the order of [`crate::EventLoop::listen`].
+        /// Which listener, in the order of [`crate::EventLoop::listen_on`].
         listener: usize,
     },
     /// [`LoopContext::connect`] succeeded.

@@ -52,7 +52,7 @@ pub struct Limits {
     /// A connection whose output makes no progress for this long is closed. HAProxy `timeout client` is of this order (30 s).
     pub write_stall_timeout: Duration,
     /// How long a closed-for-writing connection's input is discarded, so that the last response is not lost to a reset
-    /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s, http://nginx.org/en/docs/http/ngx_http_core_module.html).
+    /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s).
     pub linger_timeout: Duration,
     /// The same for a connection that was accepted only to be told that there is no room. It holds what the next one to be told needs, at
     /// the descriptor limit the only spare one, so it gets one round trip across a continent and no more.

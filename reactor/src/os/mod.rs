@@ -93,7 +93,7 @@ pub trait Os {
     /// epoll_wait(2). `Interrupted` is reported as no events.
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// The waker whose wake-ups arrive as [`Token::WAKER`]'s event. Asked for once.
+    /// The waker whose wake-ups arrive as events of a token of their own. Asked for once.
     ///
     /// # Errors
     /// eventfd(2), epoll_ctl(2).
