@@ -5,7 +5,7 @@
 //! 2. [`handler`], [`context`]: what a protocol implements, and what it may do;
 //! 3. [`event_loop`] and `turn`: the loop and its stages;
 //! 4. `connection/`: `drain_read`, `drain_write`, `visit`, `closing`; then `slots` and `buffers`;
-//! 5. `ready_list`, [`timers`](crate), `mailbox`, `listen/`, `connect`, `drain`;
+//! 5. `ready_list`, `timers`, `mailbox`, `listen/`, `connect`, `drain`;
 //! 6. [`os`]: the one door to the system; [`sim`]: the other thing behind it, in which the whole loop is tested by seeds.
 //!
 //! The smallest use is `examples/echo.rs`.
