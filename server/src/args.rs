@@ -126,7 +126,11 @@ pub struct Args {
     )]
     pub accept_pause: Time,
 
-    /// How long SIGTERM waits for requests in flight.
+    /// How long SIGTERM only makes /readyz fail, with everybody served as before, until who sends clients here has noticed. Default: 0s.
+    #[arg(long, env = "SERVER_SHUTDOWN_DELAY", value_name = "TIME", default_value_t = Time(Config::default().shutdown_delay))]
+    pub shutdown_delay: Time,
+
+    /// How long SIGTERM then waits for requests in flight.
     #[arg(long, env = "SERVER_SHUTDOWN_GRACE", value_name = "TIME", default_value_t = Time(Config::default().shutdown_grace))]
     pub shutdown_grace: Time,
 

@@ -40,7 +40,8 @@ fn process(config: &Config) -> Rows {
         ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
         ("loops", config.loops.to_string(), "threads that serve connections: half of the cores; --loops"),
         ("listener sharing", format!("{:?}", config.reactor.policy.sharing), "how they share the port; --listener-sharing"),
-        ("shutdown grace", time(config.shutdown_grace), "SIGTERM waits so long for requests in flight; --shutdown-grace"),
+        ("shutdown delay", time(config.shutdown_delay), "after SIGTERM only /readyz fails, and all are served; --shutdown-delay"),
+        ("shutdown grace", time(config.shutdown_grace), "then requests in flight have so long; --shutdown-grace"),
     ];
     for slug in &config.mistakes {
         rows.push(("mistake", (*slug).to_owned(), "switched on deliberately; --mistake"));

@@ -31,8 +31,11 @@ pub struct Config {
     pub pool: worker_pool::Config,
     /// HTTP's.
     pub http: HttpSettings,
-    /// How long SIGTERM waits for requests in flight. Kubernetes kills after 30 s (`terminationGracePeriodSeconds`), systemd after 90 s
-    /// (`TimeoutStopSec`); 10 s is within both.
+    /// How long after SIGTERM nothing happens but that `/readyz` fails: a load balancer goes on sending clients until its checks have seen
+    /// that, and finds nobody when the listener closes earlier. HAProxy has `grace` for this. 0: nobody checks.
+    pub shutdown_delay: Duration,
+    /// How long SIGTERM then waits for requests in flight. Kubernetes kills after 30 s (`terminationGracePeriodSeconds`), systemd after
+    /// 90 s (`TimeoutStopSec`), both counted from the signal, so with the delay before it; 10 s is within both.
     pub shutdown_grace: Duration,
     /// The directory of `GET /files/PATH`.
     pub files_root: Option<PathBuf>,
@@ -76,6 +79,7 @@ impl Default for Config {
             reactor: reactor::Config::default(),
             pool: worker_pool::Config { threads: default_workers(), ..worker_pool::Config::default() },
             http: HttpSettings::default(),
+            shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             files_root: None,
             mistakes: Vec::new(),
@@ -97,6 +101,7 @@ impl Config {
             loops: args.loops,
             connections_max: args.connections_max,
             buffer_memory_bytes_max: args.buffer_memory_max.0,
+            shutdown_delay: args.shutdown_delay.0,
             shutdown_grace: args.shutdown_grace.0,
             files_root: args.files_root.clone(),
             ..Config::default()

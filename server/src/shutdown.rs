@@ -1,11 +1,12 @@
 //! How a server ends: on SIGTERM or SIGINT in order and within a grace time; on the second one at once.
 //!
-//! The order: `/readyz` fails; each loop accepts what the kernel has queued, stops listening, finishes what is in flight with
-//! `Connection: close` and ends; then the pool; the admin port last, so that the end can be watched. Read next: `run.rs`.
+//! The order: `/readyz` fails; if asked for, a delay in which all are served as before; each loop accepts what the kernel has queued, stops
+//! listening, finishes what is in flight with `Connection: close` and ends; then the pool; the admin port last, so that the end can be
+//! watched. Read next: `run.rs`.
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,24 +64,41 @@ fn name(signal: i32) -> &'static str {
     }
 }
 
-/// Waits for a signal, or for a loop that ends unasked; then has all loops drain, and waits for them. Within `grace` and a second.
+/// How long each part of an orderly end may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// After the signal, with nothing changed but that `/readyz` fails.
+    pub delay: Duration,
+    /// Then, for what is in flight.
+    pub grace: Duration,
+}
+
+/// Waits for a signal, or for a loop that ends unasked; then has all loops drain, and waits for them. After a signal it returns within the
+/// delay, the grace and a second.
 ///
 /// # Errors
 /// What went wrong: a loop that failed, or one that did not end in time.
-pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, grace: Duration) -> Result<(), String> {
+pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, times: Times) -> Result<(), String> {
+    let Times { delay, grace } = times;
     let mut running = loops.len();
-    let mut complaint = match events.recv() {
-        Ok(Event::Signal(signal)) => {
-            log::info!("draining signal={} grace={}", name(signal), Time(grace));
-            None
-        }
+    let mut complaint = None;
+    let mut next = events.recv();
+    if let Ok(Event::Signal(signal)) = next {
+        // Before anything else: who asks must not send anybody any more while we can still serve whom it has sent already.
+        monitor.draining.store(true, Ordering::Relaxed);
+        log::info!("ending signal={} delay={} grace={}", name(signal), Time(delay), Time(grace));
+        next = wait_out(events, delay).unwrap_or(Ok(Event::Signal(signal)));
+    }
+    match next {
+        Ok(Event::Signal(_)) => {}
         Ok(Event::LoopEnded { name, result }) => {
             running -= 1;
-            Some(ended_unasked(&name, &result))
+            complaint = Some(ended_unasked(&name, &result));
         }
-        Err(_) => Some("nobody is left to wait for".to_owned()),
-    };
+        Err(RecvError) => complaint = Some("nobody is left to wait for".to_owned()),
+    }
     monitor.draining.store(true, Ordering::Relaxed);
+    log::info!("draining loops={running}");
     loops.iter().for_each(|handle| handle.drain(grace));
 
     let until = Instant::now() + grace + MARGIN;
@@ -102,6 +120,16 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
         }
     }
     complaint.map_or(Ok(()), Err)
+}
+
+/// What ends the delay early, if anything does: a loop that ends, after which the clients of the others are not served as before. (The
+/// second signal does not come here: it ends the process.)
+fn wait_out(events: &Receiver<Event>, delay: Duration) -> Option<Result<Event, RecvError>> {
+    match events.recv_timeout(delay) {
+        Ok(event) => Some(Ok(event)),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Err(RecvError)),
+    }
 }
 
 fn ended_unasked(name: &str, result: &io::Result<()>) -> String {

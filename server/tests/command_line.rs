@@ -32,6 +32,7 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
     let table: &[(&[&str], &[&str])] = &[
         (&["--header-timeout", "10"], &["--header-timeout", "'10'", "unit", "10s"]),
         (&["--idle-timeout", "0s"], &["--idle-timeout", "'0s'", "above zero"]),
+        (&["--shutdown-delay", "5"], &["--shutdown-delay", "'5'", "unit", "10s"]),
         (&["--body-bytes-max", "64KB"], &["--body-bytes-max", "'64KB'", "KiB"]),
         (&["--buffer-bytes-max", "1KiB"], &["--buffer-bytes-max", "1KiB", "4KiB", "16MiB"]),
         (&["--header-bytes-max", "128KiB"], &["--header-bytes-max", "128KiB", "64KiB"]),
@@ -195,6 +196,7 @@ fn check_prints_every_limit_with_its_reason_and_the_sums() {
         "--header-bytes-max",
         "--body-bytes-max",
         "--accept-pause",
+        "--shutdown-delay",
         "--shutdown-grace",
         "--listener-sharing",
     ] {

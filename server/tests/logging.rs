@@ -65,7 +65,7 @@ fn what_peers_do_wrong_is_not_logged_unless_asked_for() {
     let mut log = String::new();
     stderr.read_to_string(&mut log).expect("it is text");
     assert!(log.contains("limits connections_max="), "{log}");
-    assert!(log.contains("draining signal=SIGTERM"), "{log}");
+    assert!(log.contains("ending signal=SIGTERM"), "{log}");
     assert!(log.contains("ended jobs_dropped=0 worker_threads_left=0"), "{log}");
     assert!(!log.contains("refused"), "{log}");
 }

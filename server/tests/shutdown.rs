@@ -4,6 +4,7 @@ mod process;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use process::{PATIENCE, Server, get, receive, sample, send, wait_for};
 
@@ -40,6 +41,51 @@ fn readiness_fails_first_and_a_request_in_flight_is_served_to_its_end() {
     let answer = receive(echo).expect("it is answered, and the connection closed");
     assert_eq!(answer.status, 200);
     assert!(answer.body.contains("first") && answer.body.contains("last"), "{}", answer.body);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn during_the_delay_only_readiness_has_changed() {
+    // Far longer than this test takes: it is over when the test says so.
+    let mut server = Server::start(&["--shutdown-delay", "1h", "--shutdown-grace", "60s"]);
+    let mut kept = TcpStream::connect(server.http).expect("it accepts");
+    kept.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    let mut ask = || {
+        kept.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it reads");
+        let mut response = String::new();
+        while !response.ends_with("Hello, World!") {
+            let mut piece = [0; 512];
+            let n = kept.read(&mut piece).expect("it answers");
+            assert!(n > 0, "closed after {response:?}");
+            response.push_str(&String::from_utf8_lossy(&piece[..n]));
+        }
+        response
+    };
+    let before = ask();
+    server.signal("TERM");
+    wait_for("readiness to fail", || (get(server.admin, "/readyz").status == 503).then_some(()));
+    for _ in 0..3 {
+        assert!(!ask().contains("Connection:") && !before.contains("Connection:"), "kept open, as before");
+        assert_eq!(get(server.http, "/").status, 200, "who comes now is served");
+    }
+    assert_eq!(get(server.admin, "/healthz").status, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(143), "the second signal does not wait for the delay");
+}
+
+#[test]
+fn after_the_delay_it_drains() {
+    let mut server = Server::start(&["--shutdown-delay", "100ms", "--shutdown-grace", "60s"]);
+    let mut echo = TcpStream::connect(server.http).expect("it accepts");
+    echo.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    echo.write_all(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfirst").expect("it reads");
+    wait_until_in_flight(&server, 1.0);
+    let signalled = Instant::now();
+    server.signal("TERM");
+    wait_for("the listener to close", || TcpStream::connect(server.http).is_err().then_some(()));
+    assert!(signalled.elapsed() >= Duration::from_millis(100), "not before the delay is over");
+    echo.write_all(b" last").expect("it still reads");
+    assert_eq!(receive(echo).expect("it is answered").status, 200);
     assert_eq!(server.wait().code(), Some(0));
 }
 
