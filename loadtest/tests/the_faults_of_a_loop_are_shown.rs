@@ -44,6 +44,11 @@ fn every_loop_wakes_for_each_connection_on_a_shared_listener() {
 }
 
 #[test]
+fn every_answer_waits_for_a_late_acknowledgement_when_it_is_written_in_two() {
+    is_shown("split-write", "reactor/src/connection/sending.rs");
+}
+
+#[test]
 fn clients_in_the_queue_hang_when_nobody_tries_again_after_emfile() {
     is_shown("fd-exhaustion", "reactor/src/listen/accept.rs");
 }

@@ -36,6 +36,26 @@ pub enum ResumePolicy {
     NextEvent,
 }
 
+/// How a visit's output is handed to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WritePolicy {
+    /// All of it in one write(2), which the kernel sends at once (`TCP_NODELAY`, tcp(7)).
+    #[default]
+    Joined,
+    /// What the handler said last goes in a write(2) of its own, and the kernel may keep it back until the peer has acknowledged the
+    /// one before (Nagle's algorithm, RFC 896; on unless `TCP_NODELAY` is set).
+    Split,
+}
+
+impl WritePolicy {
+    /// Whether listening sockets get `TCP_NODELAY`. Two writes *and* no `TCP_NODELAY` cost 40 ms; one of the two alone costs no
+    /// time (measured: `docs/failures/split-write.md`), so this choice decides both.
+    #[must_use]
+    pub fn nodelay(self) -> bool {
+        self == WritePolicy::Joined
+    }
+}
+
 /// Who is on the ready list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadyRule {
@@ -87,6 +107,8 @@ pub struct Policy {
     pub visit: VisitPolicy,
     /// What becomes of work left over.
     pub resume: ResumePolicy,
+    /// How output is written.
+    pub write: WritePolicy,
     /// Who is on the ready list.
     pub ready_rule: ReadyRule,
     /// How late arrivals are told from the slot's new tenant.

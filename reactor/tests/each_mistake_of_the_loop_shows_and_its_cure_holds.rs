@@ -8,12 +8,14 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use reactor::{Config, Context, Handler, MISTAKES, Origin};
+use reactor::listen::sharing::ListenOptions;
+use reactor::{Config, Context, Handler, ListenerWakes, MISTAKES, Origin};
 use support::child::{Server, is_server, start_server};
 use support::lines::Lines;
-use support::{PATIENCE, Running, ask, connect, prepare, sys, until};
+use support::{PATIENCE, Running, ask, connect, listener_with, prepare, prepare_on, sys, until};
 
 /// The default, or one mistake in it.
 fn config(mistake: Option<&str>) -> Config {
@@ -143,6 +145,51 @@ fn others_wait_until_a_firehose_is_empty_with_firehose() {
 fn others_wait_for_one_visit_to_a_firehose_without() {
     let swallowed = swallowed_before_others(config(None));
     assert!(swallowed <= 2 * 4096, "{swallowed} bytes came first");
+}
+
+/// Answers each byte with a head and a body, as two pieces.
+struct TwoPieces;
+
+impl Handler for TwoPieces {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, _origin: Origin, _cx: &mut Context<'_>) {}
+
+    fn input(&mut self, (): &mut (), _input: &[u8], cx: &mut Context<'_>) -> usize {
+        cx.write(b"head ");
+        cx.write(b"body\n");
+        1
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
+}
+
+/// Calls of write(2) for ten answers, the next one asked for when the last is there; and whether the sockets have `TCP_NODELAY`.
+fn writes_for_ten_answers(config: Config) -> (u64, bool) {
+    let listener = listener_with(ListenOptions { write: config.policy.write, ..ListenOptions::default() });
+    let nodelay = socket2::SockRef::from(&listener).tcp_nodelay().unwrap();
+    let server = prepare_on(listener, ListenerWakes::All, config, TwoPieces).run();
+    let mut client = server.connect();
+    for _ in 0..10 {
+        client.write_all(b"?").unwrap();
+        let mut answer = [0; 10];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"head body\n");
+    }
+    let stats = Arc::clone(&server.stats);
+    server.stop();
+    (stats.writes.get(), nodelay)
+}
+
+#[test]
+fn an_answer_is_two_writes_and_nagle_is_on_with_split_write() {
+    assert_eq!(writes_for_ten_answers(config(Some("split-write"))), (20, false));
+}
+
+#[test]
+fn an_answer_is_one_write_and_nagle_is_off_without() {
+    assert_eq!(writes_for_ten_answers(config(None)), (10, true));
 }
 
 /// Descriptors of the server, and clients who come and stay.

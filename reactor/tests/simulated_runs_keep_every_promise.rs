@@ -36,8 +36,9 @@ fn no_seed_breaks_a_promise_of_the_correct_loop() {
 fn each_public_mistake_is_found_within_1000_seeds() {
     for (slug, change) in MISTAKES {
         let found = search(0..1_000, 1, Options { change: *change, ..Options::default() }, |_| {});
-        // A wake-up is lost between two instructions of two threads, and a herd needs several loops: loom and the load test have them.
-        let is_shown_elsewhere = ["lost-wakeup", "herd"].contains(slug);
+        // A wake-up is lost between two instructions of two threads, a herd needs several loops, and Nagle's algorithm a peer's kernel: loom
+        // and the load test have them.
+        let is_shown_elsewhere = ["lost-wakeup", "herd", "split-write"].contains(slug);
         assert_eq!(found.violation.is_none(), is_shown_elsewhere, "{slug}: {:?}", found.violation);
     }
 }

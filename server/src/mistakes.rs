@@ -15,7 +15,7 @@ pub const MISTAKES: &[Mistake] = &[("loop-stall", |config| config.http.placement
 
 /// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
 /// test, the page and the row in the README.
-pub const PUBLIC: &[&str] = &["loop-stall", "edge-starvation", "firehose", "herd", "fd-exhaustion"];
+pub const PUBLIC: &[&str] = &["loop-stall", "edge-starvation", "firehose", "herd", "split-write", "fd-exhaustion"];
 
 /// A public mistake in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "herd",
         file: "reactor/src/listen/sharing.rs",
         sentence: "all loops wait on one listening socket, and each new connection wakes them all",
+    },
+    Description {
+        slug: "split-write",
+        file: "reactor/src/connection/sending.rs",
+        sentence: "head and body of an answer are two writes without TCP_NODELAY, and each answer waits 40 ms for a delayed acknowledgement",
     },
     Description {
         slug: "fd-exhaustion",

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use reactor::listen::hand_off::Receiver;
 use reactor::listen::sharing::{ListenOptions, ListenerSharing, listen};
-use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
+use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes, Policy};
 use worker_pool::{Pool, Submitter};
 
 use crate::admin::{self, AdminService};
@@ -129,7 +129,7 @@ where
     let (events, ended) = channel();
     // Before the ports are bound: who sees the first line on stdout may send a signal at once.
     shutdown::listen_for_signals(events.clone()).map_err(Failure::runtime)?;
-    let listeners = bind(config.listen, config.loops, config.reactor.policy.sharing)?;
+    let listeners = bind(config.listen, config.loops, config.reactor.policy)?;
     let admin_listener = listen(config.admin, ListenOptions::default()).map_err(Failure::runtime)?;
     let addresses = (address_of(&listeners.first)?, address_of(&admin_listener)?);
 
@@ -201,7 +201,7 @@ struct Listeners {
     hand_off: bool,
 }
 
-fn bind(address: SocketAddr, loops: u32, sharing: ListenerSharing) -> Result<Listeners, Failure> {
+fn bind(address: SocketAddr, loops: u32, Policy { sharing, write, .. }: Policy) -> Result<Listeners, Failure> {
     let hand_off = sharing == ListenerSharing::HandOff;
     let reuse_port = sharing == ListenerSharing::ReusePort && loops > 1;
     let sockets = || {
@@ -210,7 +210,7 @@ fn bind(address: SocketAddr, loops: u32, sharing: ListenerSharing) -> Result<Lis
             // taken for ourselves alone: who uses it is found out now.
             drop(listen(address, ListenOptions::default())?);
         }
-        let options = ListenOptions { reuse_port, ..ListenOptions::default() };
+        let options = ListenOptions { reuse_port, write, ..ListenOptions::default() };
         let first = listen(address, options)?;
         // Port 0 was asked for once; the others take the port that it became.
         let address = first.local_addr()?;

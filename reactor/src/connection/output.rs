@@ -7,11 +7,13 @@
 pub(crate) struct OutputScratch {
     bytes: Box<[u8]>,
     filled: usize,
+    /// Where the piece begins that was appended last.
+    last_piece: usize,
 }
 
 impl OutputScratch {
     pub(crate) fn new(bytes: usize) -> OutputScratch {
-        OutputScratch { bytes: vec![0; bytes].into_boxed_slice(), filled: 0 }
+        OutputScratch { bytes: vec![0; bytes].into_boxed_slice(), filled: 0, last_piece: 0 }
     }
 
     #[inline]
@@ -22,6 +24,11 @@ impl OutputScratch {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.filled
+    }
+
+    /// Where the piece ends that `from` lies in: the one that was appended last, or all those before it.
+    pub(crate) fn end_of_piece(&self, from: usize) -> usize {
+        if from < self.last_piece { self.last_piece.min(self.filled) } else { self.filled }
     }
 
     /// Forgets what comes after the first `len` bytes.
@@ -57,6 +64,7 @@ impl<'a> Output<'a> {
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
         self.scratch.bytes[self.scratch.filled..][..n].copy_from_slice(&bytes[..n]);
+        self.scratch.last_piece = self.scratch.filled;
         self.scratch.filled += n;
         n
     }
@@ -76,6 +84,7 @@ impl<'a> Output<'a> {
     #[inline]
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.room(), "advanced by {n} bytes, but the room was {}", self.room());
+        self.scratch.last_piece = self.scratch.filled;
         self.scratch.filled += n;
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::os::ListenerWakes;
+use crate::policy::WritePolicy;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
@@ -47,6 +48,8 @@ pub struct ListenOptions {
     /// `SO_SNDBUF` of accepted connections, in bytes, doubled by the kernel for its bookkeeping (socket(7)). Without it the kernel grows a
     /// slow reader's buffer to `tcp_wmem[2]`, 4 MiB. Setting it turns that growth off, for fast readers as well.
     pub send_buffer_bytes: Option<usize>,
+    /// Decides about `TCP_NODELAY`. The loop's policy has the same value.
+    pub write: WritePolicy,
 }
 
 /// Binds and listens. `TCP_NODELAY` is set here, since accepted sockets inherit it: no call per connection.
@@ -65,7 +68,7 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpList
     if let Some(bytes) = options.send_buffer_bytes {
         socket.set_send_buffer_size(bytes)?;
     }
-    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_nodelay(options.write.nodelay())?;
     if address.is_ipv6() {
         // One socket, one family: `[::]` must not depend on net.ipv6.bindv6only (ipv6(7)).
         socket.set_only_v6(true)?;
