@@ -93,16 +93,6 @@ pub fn limit_descriptors(pid: u32, descriptors_max: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets other threads go before the calling one: a flood must not make the clock late that measures what it does.
-///
-/// # Errors
-/// setpriority(2).
-pub fn give_way() -> io::Result<()> {
-    // SAFETY: setpriority(2) takes three numbers; for PRIO_PROCESS, 0 is the calling thread (on Linux, "C library/kernel differences").
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Asks the scheduler for short slices (100 µs, the shortest): when the calling thread wakes it runs at once, and not after the slice of
 /// whoever runs, about 3 ms. A generator that wakes for each request and works for some microseconds has no use for longer ones, and on two
 /// cores with a busy server it would often be late. Since Linux 6.12 (`sched_runtime`, sched_setattr(2)); older kernels ignore it.

@@ -1,21 +1,22 @@
 //! `firehose`: a connection that is sent to faster than it is served never runs empty, and a loop that reads until empty stays with it.
 //!
 //! The handler must be slower than the sender: each firehose is a body in chunks of one byte, and a chunk costs the server as much as it
-//! costs the sender to write a hundred. One firehose is enough as long as its sender is never late. Here there are 32, each filled
-//! again when it can be: the megabytes that lie in the kernel for each are enough, and a busy machine shows the same.
+//! costs the sender to write a hundred. And the kernel must bring the next bytes before the last ones are used up, which is not a
+//! matter of course; see [`connect`]. One firehose is then enough as long as its sender is never late. There are 32: what lies in the kernel
+//! for all of them lasts while a busy machine keeps the sender waiting.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::plan::Class;
-use crate::raw;
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 use crate::schedule::Schedule;
-use crate::sys;
 
 /// Requests a second of those who suffer, and their connections.
 const VICTIMS_RATE: f64 = 300.0;
@@ -24,15 +25,19 @@ const VICTIMS_CONNECTIONS: u32 = 20;
 const HOSE_TIME: Duration = Duration::from_secs(3);
 /// Before and after it.
 const CALM: Duration = Duration::from_secs(1);
-/// Firehoses. One is enough while its sender is never late; with so many, what lies in the kernel is enough.
+/// Firehoses. One is enough while its sender is never late; so many outlast its being late.
 const HOSES: usize = 32;
 /// What each sends: a body that never ends, in chunks of one byte.
 const HEAD: &[u8] = b"POST /digest?rounds=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
 const CHUNK: &[u8] = b"1\r\nx\r\n";
-/// Chunks in one write.
+/// Chunks in one write: 120 KB.
 const BLOCK_CHUNKS: usize = 20_000;
-/// Between two rounds of filling their sockets, which take some megabytes each.
-const TOP_UP_PAUSE: Duration = Duration::from_millis(5);
+/// Writes to one socket in a round: more than it takes at once, so that a round ends however fast the server is.
+const BLOCKS_PER_ROUND: usize = 64;
+/// Between two rounds of filling the sockets. What one of them holds keeps the server busy for a few times as long.
+const ROUND_PAUSE: Duration = Duration::from_millis(1);
+/// Bytes in a segment, as over Ethernet.
+const SEGMENT_BYTES: u32 = 1448;
 /// A server that neither reads nor answers for this long is not what is to be shown.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -93,7 +98,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
 
 fn wait_until(at: Instant, interrupted: &AtomicBool) {
     while Instant::now() < at && !interrupted.load(Ordering::Relaxed) {
-        std::thread::sleep(TOP_UP_PAUSE.min(at.saturating_duration_since(Instant::now())));
+        std::thread::sleep(ROUND_PAUSE.min(at.saturating_duration_since(Instant::now())));
     }
 }
 
@@ -102,16 +107,33 @@ fn wait_until(at: Instant, interrupted: &AtomicBool) {
 fn send_for(to: SocketAddr, from: IpAddr, until: Instant, interrupted: &AtomicBool) -> std::io::Result<u64> {
     let mut hoses = (0..HOSES).map(|_| Hose::connect(to, from)).collect::<std::io::Result<Vec<_>>>()?;
     let block = CHUNK.repeat(BLOCK_CHUNKS);
-    hoses.iter_mut().try_for_each(|hose| hose.fill(&block))?;
-    // The generator measures, so it goes first. The firehoses live from what lies in the kernel, and can wait.
-    sys::give_way()?;
     while Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
         for hose in &mut hoses {
             hose.fill(&block)?;
         }
-        std::thread::sleep(TOP_UP_PAUSE);
+        std::thread::sleep(ROUND_PAUSE);
     }
     hoses.into_iter().map(Hose::break_off).sum()
+}
+
+/// A connection on which the next bytes are there before the server has used up the last ones. Two things of the kernel's can make a
+/// socket run dry whose sender is far ahead, and then a visit without a budget ends all the same, by luck:
+///
+/// - The receiver opens its window again when a segment fits. Over loopback a segment has 64 KiB, and so has the first window: it opens
+///   when the last byte has been read. So: segments as over Ethernet.
+/// - BBR, the congestion control of many machines, paces at what it has measured. A connection that once had its fair share goes on
+///   at that rate, slower than the handler. So: Reno, which is in every kernel, allowed to everybody, and does not pace.
+///
+/// # Errors
+/// socket(2), setsockopt(2), bind(2), connect(2).
+fn connect(to: SocketAddr, from: IpAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)?;
+    socket.set_tcp_mss(SEGMENT_BYTES)?;
+    socket.set_tcp_congestion(b"reno")?;
+    socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
+    socket.connect_timeout(&SockAddr::from(to), PATIENCE)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
 }
 
 /// A connection whose request never ends.
@@ -122,7 +144,7 @@ struct Hose {
 
 impl Hose {
     fn connect(to: SocketAddr, from: IpAddr) -> std::io::Result<Hose> {
-        let mut stream = raw::connect(to, from)?;
+        let mut stream = connect(to, from)?;
         stream.write_all(HEAD)?;
         stream.set_nonblocking(true)?;
         Ok(Hose { stream, sent_bytes: 0 })
@@ -130,16 +152,17 @@ impl Hose {
 
     /// Sends until the socket takes no more.
     fn fill(&mut self, block: &[u8]) -> std::io::Result<()> {
-        loop {
+        for _ in 0..BLOCKS_PER_ROUND {
             // A chunk that was cut is continued where it was cut.
             let from = (self.sent_bytes % CHUNK.len() as u64) as usize;
             match self.stream.write(&block[from..]) {
                 Ok(n) => self.sent_bytes += n as u64,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
+        Ok(())
     }
 
     /// Closes with a reset (SO_LINGER of zero, socket(7)).
