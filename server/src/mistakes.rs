@@ -15,7 +15,7 @@ pub const MISTAKES: &[Mistake] = &[("loop-stall", |config| config.http.placement
 
 /// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
 /// test, the page and the row in the README.
-pub const PUBLIC: &[&str] = &["loop-stall", "edge-starvation", "firehose", "herd", "split-write", "fd-exhaustion"];
+pub const PUBLIC: &[&str] = &["loop-stall", "pool-starvation", "edge-starvation", "firehose", "herd", "split-write", "fd-exhaustion"];
 
 /// A public mistake in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "loop-stall",
         file: "server/src/dispatch.rs",
         sentence: "jobs run on the event loop instead of the worker pool, and every other connection of that loop waits",
+    },
+    Description {
+        slug: "pool-starvation",
+        file: "worker-pool/src/rules.rs",
+        sentence: "jobs that block may take every thread of the worker pool, and fast jobs wait until one of them ends",
     },
     Description {
         slug: "edge-starvation",

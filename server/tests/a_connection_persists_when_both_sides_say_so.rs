@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Server, get, post};
+use worker_pool::Class;
 
 #[test]
 fn keep_alive_is_the_default_of_1_1_and_a_wish_of_1_0() {
@@ -17,7 +20,7 @@ fn keep_alive_is_the_default_of_1_1_and_a_wish_of_1_0() {
         ("1.0", "Connection: keep-alive\r\n", Some("keep-alive"), true),
         ("1.0", "Connection: close\r\n", Some("close"), false),
     ] {
-        for path in ["/", "/sleep?ms=0", "/spin?ms=0", "/bytes?n=3"] {
+        for path in ["/", "/sleep?ms=0", "/spin?ms=0", "/block?ms=0", "/bytes?n=3"] {
             let mut client = server.connect();
             client.send(format!("GET {path} HTTP/{version}\r\nHost: test\r\n{wish}\r\n"));
             let response = client.response();
@@ -37,7 +40,9 @@ fn keep_alive_is_the_default_of_1_1_and_a_wish_of_1_0() {
 fn head_is_get_without_the_body() {
     let server = Server::routes();
     let mut client = server.connect();
-    for path in ["/", "/healthz", "/bytes?n=5000", "/spin?ms=0", "/sleep?ms=0", "/nothing", "/resolve?host=127.0.0.1"] {
+    for path in
+        ["/", "/healthz", "/bytes?n=5000", "/spin?ms=0", "/sleep?ms=0", "/block?ms=0", "/panic", "/nothing", "/resolve?host=127.0.0.1"]
+    {
         client.send(get(path));
         let with_body = client.response().without_date();
         client.send(get(path).replace("GET", "HEAD"));
@@ -73,6 +78,9 @@ fn methods_and_paths_get_their_statuses() {
         ("GET /spin?ms=-1", 400, None),
         ("GET /spin?ms=%2B1", 400, None),
         ("GET /spin?ms=10001", 400, None),
+        ("GET /block", 400, None),
+        ("GET /block?ms=10001", 400, None),
+        ("GET /panic", 500, None),
         ("GET /bytes?n=", 400, None),
         ("POST /digest?rounds=0", 400, None),
         ("GET /resolve", 400, None),
@@ -89,6 +97,17 @@ fn methods_and_paths_get_their_statuses() {
     // All on one connection: a refusal by the service is no reason to close it.
     client.send(get("/"));
     assert_eq!(client.response().text(), "Hello, World!");
+}
+
+#[test]
+fn a_call_that_blocks_is_slow_work_and_takes_as_long_as_was_asked() {
+    let server = Server::routes();
+    let mut client = server.connect();
+    client.send(get("/block?ms=20"));
+    assert_eq!(client.response().text(), "blocked 20 ms\n");
+    let run_time = server.pool.stats().run_time(Class::Slow).snapshot();
+    assert_eq!(run_time.counts.iter().sum::<u64>(), 1);
+    assert!(run_time.sum >= Duration::from_millis(20), "{:?}", run_time.sum);
 }
 
 fn expecting(path: &str, length: usize) -> String {

@@ -99,6 +99,23 @@ fn a_panicking_job_is_500_and_its_worker_lives_on() {
 }
 
 #[test]
+fn the_poison_request_of_the_demonstration_kills_nobody_however_often_it_comes() {
+    let server = Server::routes();
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send([get("/panic"), get("/spin?ms=0")].concat());
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().status, 500);
+        assert_eq!(client.response().text(), "spun 0 ms\n");
+    }
+    assert_eq!(server.pool.stats().threads_alive(), 2);
+    assert_eq!(server.pool.stats().outcomes(OutcomeKind::Panicked), 8);
+    drop(clients);
+    server.is_at_rest();
+}
+
+#[test]
 fn a_panicking_callback_is_500_and_a_close_and_others_are_unharmed() {
     let server = Server::start(Serve(|request: &Request<'_>, _| panics(request)), Setup::default());
     let mut neighbour = server.connect();

@@ -7,11 +7,19 @@ mod fd_exhaustion;
 mod firehose;
 mod herd;
 mod loop_stall;
+mod pool_starvation;
 mod split_write;
 
 /// All of them, in the order in which they are best read.
-pub static SCENARIOS: &[Scenario] =
-    &[loop_stall::SCENARIO, edge_starvation::SCENARIO, firehose::SCENARIO, herd::SCENARIO, split_write::SCENARIO, fd_exhaustion::SCENARIO];
+pub static SCENARIOS: &[Scenario] = &[
+    loop_stall::SCENARIO,
+    pool_starvation::SCENARIO,
+    edge_starvation::SCENARIO,
+    firehose::SCENARIO,
+    herd::SCENARIO,
+    split_write::SCENARIO,
+    fd_exhaustion::SCENARIO,
+];
 
 /// The scenario of that slug.
 #[must_use]

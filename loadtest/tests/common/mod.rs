@@ -4,8 +4,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The program under test.
 pub(crate) fn loadtest(args: &[&str]) -> Output {
@@ -84,4 +84,27 @@ pub(crate) fn run_json(server: &Scripted, args: &[&str]) -> (Output, serde_json:
     let output = loadtest(&args);
     let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", stdout(&output), stderr(&output)));
     (output, document)
+}
+
+/// One scenario at a time: each is about what a server does with the machine.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario as a user does. It judges itself; here it is enough that it finds its contrast.
+#[track_caller]
+pub(crate) fn is_shown(slug: &str, file: &str) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sides.json");
+    let path = path.to_str().expect("a path in UTF-8");
+    // A machine busy with other tests may make the generator late; the contrast must hold all the same.
+    let output = loadtest(&["scenario", "run", slug, "--allow-saturated", "--no-progress", "--json", path]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    for needle in [format!("{slug}: "), format!("{file}:"), format!("docs/failures/{slug}.md")] {
+        assert!(text.contains(&needle), "no '{needle}' in {text}");
+    }
+    let sides = std::fs::read(path).expect("the file that was asked for");
+    let sides: serde_json::Value = serde_json::from_slice(&sides).expect("JSON");
+    let sides: Vec<_> = sides.as_array().into_iter().flatten().map(|side| side["scenario"]["side"].as_str()).collect();
+    assert_eq!(sides, [Some("broken"), Some("correct")]);
 }

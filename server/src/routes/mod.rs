@@ -1,13 +1,15 @@
 //! The demonstration service: one file a route. Copy one to start your own, and delete the rest.
 //!
 //! A service sees a request and gives an answer; it never sees a socket. Read in this order: `root.rs`, `sleep.rs`, `spin.rs`,
-//! `digest.rs`, `resolve.rs`, `bytes.rs`, `echo.rs`, `files.rs`.
+//! `block.rs`, `panic.rs`, `digest.rs`, `resolve.rs`, `bytes.rs`, `echo.rs`, `files.rs`.
 
+mod block;
 mod bytes;
 mod digest;
 mod echo;
 mod files;
 mod healthz;
+mod panic;
 mod resolve;
 mod root;
 mod sleep;
@@ -53,6 +55,8 @@ const ROUTES: &[Route] = &[
     ("/echo", POST, echo::call),
     ("/digest", POST, digest::call),
     ("/resolve", GET, resolve::call),
+    ("/block", GET, block::call),
+    ("/panic", GET, panic::call),
 ];
 
 /// The one route that is a prefix.
