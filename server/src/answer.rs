@@ -4,11 +4,35 @@
 
 use std::time::{Duration, Instant};
 
-use worker_pool::{Checkpoint, Class};
+use crate::http::{Method, Response, StreamHead};
 
-use crate::http::{Response, StreamHead};
+pub use worker_pool::{Checkpoint, Class};
 
 /// The answer to one request.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use server::answer::{Answer, Work};
+/// use server::http::{Method, Request, Response};
+///
+/// fn call(request: &Request<'_>, now: Instant) -> Answer {
+///     match (request.method, request.path) {
+///         // At once.
+///         (Method::Get, "/") => Response::text("hello\n").into(),
+///         // In a second. No thread waits for it.
+///         (Method::Get, "/later") => Answer::At(now + Duration::from_secs(1), Response::text("hello\n")),
+///         // From a worker: what burns CPU, and in the slow class what waits for a disk or a name server.
+///         (Method::Get, "/sum") => Answer::job(|_| Response::text((0..1_000_000_u64).sum::<u64>().to_string())),
+///         (Method::Get, "/host") => Answer::Job(Work::slow(|_| match std::fs::read_to_string("/etc/hostname") {
+///             Ok(name) => Response::text(name).into(),
+///             Err(_) => Response::empty(500).into(),
+///         })),
+///         // After its body of at most 1 KiB; a longer one is answered 413.
+///         (Method::Post, "/upper") => Answer::body(1024, |body| Response::bytes(body.to_ascii_uppercase()).into()),
+///         _ => Response::not_found().into(),
+///     }
+/// }
+/// ```
 pub enum Answer {
     /// This response, at once.
     Now(Response),
@@ -25,6 +49,70 @@ pub enum Answer {
         /// Where the bytes come from.
         source: Box<dyn StreamSource>,
     },
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer::Now(response)
+    }
+}
+
+impl Answer {
+    /// What a worker makes, for work that burns CPU for a bounded time. Work that waits, or has a deadline of its own: [`Answer::Job`].
+    pub fn job<A: Into<Answer>>(run: impl FnOnce(&Checkpoint<'_>) -> A + Send + 'static) -> Answer {
+        Answer::Job(Work::fast(|checkpoint| run(checkpoint).into()))
+    }
+
+    /// The answer to a whole body of at most `bytes_max`; a longer one is answered 413. `then` runs on the loop: what takes time in it goes
+    /// into a job of its own. For a body that need not be held as a whole there is [`Answer::Read`].
+    pub fn body(bytes_max: usize, then: impl FnOnce(Vec<u8>) -> Answer + Send + 'static) -> Answer {
+        Answer::Read(Box::new(Collected { bytes: Vec::new(), bytes_max, too_long: false, then }))
+    }
+
+    /// A response that is made while it is sent. With `length_bytes` if that is known; else it goes in chunks.
+    pub fn stream(response: Response, length_bytes: Option<u64>, source: impl StreamSource + 'static) -> Answer {
+        Answer::Stream { head: response.into_stream(length_bytes), source: Box::new(source) }
+    }
+
+    /// For a path that exists, asked with a method that it does not take: 405 with Allow (RFC 9110 section 15.5.6), 501 for a method that
+    /// nobody knows (section 15.6.2), and OPTIONS answered with Allow (section 9.3.7).
+    ///
+    /// # Panics
+    /// If `allow`, the methods that there are (`GET, HEAD, OPTIONS`), has a control byte.
+    #[must_use]
+    pub fn not_allowed(method: Method, allow: &'static str) -> Answer {
+        Answer::Now(match method {
+            Method::Options => Response::empty(204).with_header("Allow", allow),
+            Method::Other => Response::text("unknown method\n").status(501),
+            _ => Response::text("method not allowed\n").status(405).with_header("Allow", allow),
+        })
+    }
+}
+
+/// Grows with what has arrived, not with what was announced: a length is only a promise.
+struct Collected<F> {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    too_long: bool,
+    then: F,
+}
+
+impl<F: FnOnce(Vec<u8>) -> Answer + Send> BodySink for Collected<F> {
+    fn take(&mut self, piece: &[u8]) -> usize {
+        if piece.len() > self.bytes_max - self.bytes.len() {
+            self.too_long = true;
+            return 0;
+        }
+        self.bytes.extend_from_slice(piece);
+        piece.len()
+    }
+
+    fn end(self: Box<Self>) -> Answer {
+        if self.too_long {
+            return Response::text("body too long\n").status(413).into();
+        }
+        (self.then)(self.bytes)
+    }
 }
 
 /// Takes a request body, piece by piece as it arrives.

@@ -6,9 +6,9 @@
 use reactor::listen::descriptors::{DESCRIPTORS_RESERVED, fit_connections, raise_descriptor_limit};
 
 use crate::config::{CONNECTIONS_MAX, Config};
-use crate::connection::{Conn, HttpHandler};
+use crate::connection::Conn;
+use crate::dispatch::Mail;
 use crate::process;
-use crate::routes::Routes;
 use crate::units::Size;
 
 /// One line of a bill.
@@ -194,7 +194,7 @@ fn memory(config: &Config, connections_max: u32) -> Vec<Item> {
     let limits = &config.reactor.limits;
     let loops = u64::from(config.loops);
     let slots = u64::from(connections_max) + loops * u64::from(limits.refusals_max);
-    let mail_bytes = size_of::<<HttpHandler<Routes> as reactor::Handler>::Mail>() as u64 + MESSAGE_OVERHEAD_BYTES;
+    let mail_bytes = size_of::<Mail>() as u64 + MESSAGE_OVERHEAD_BYTES;
     let threads = loops + u64::from(config.pool.threads) + OTHER_THREADS;
     vec![
         item("buffers", config.buffer_memory_bytes_max, "unfinished input and unsent output; --buffer-memory-max"),

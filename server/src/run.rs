@@ -28,7 +28,6 @@ use crate::dispatch::{Mail, RequestJob};
 use crate::http_stats::HttpStats;
 use crate::logging;
 use crate::monitor::{LoopView, Monitor};
-use crate::routes::Routes;
 use crate::service::Service;
 use crate::shutdown::{self, Event};
 use crate::watchdog::{LoopWatch, Watchdog};
@@ -38,15 +37,31 @@ pub const RUNTIME: u8 = 1;
 /// The exit code of a wrong flag, or of limits that do not fit.
 pub const USAGE: u8 = 2;
 
-/// The whole program: `args` as main gets them, the program's name first. Returns the exit code.
+/// A whole program around a service: `args` as main gets them, the program's name first. Returns the exit code.
 ///
+/// `service` gets the configuration and returns what makes a service: called once on each loop's own thread, so that no service is shared.
 /// At most once in a process: it takes the signals, the log and the panic hook.
-pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+///
+/// ```no_run
+/// # use server::{answer::Answer, http::{Request, Response}, service::Service};
+/// # struct Hello;
+/// # impl Service for Hello {
+/// #     fn call(&mut self, _: &Request<'_>, _: std::time::Instant) -> Answer { Response::text("hello").into() }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     server::run::program(std::env::args_os(), |_config| || Hello)
+/// }
+/// ```
+pub fn program<S, M>(args: impl IntoIterator<Item = OsString>, service: impl FnOnce(&Config) -> M) -> ExitCode
+where
+    S: Service + 'static,
+    M: Fn() -> S + Clone + Send + 'static,
+{
     let args = match args::parse(args) {
         Ok(args) => args,
         Err(code) => return code,
     };
-    match start(&args) {
+    match start(&args, service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure.complaint);
@@ -91,7 +106,11 @@ impl Failure {
     }
 }
 
-fn start(args: &Args) -> Result<(), Failure> {
+fn start<S, M>(args: &Args, service: impl FnOnce(&Config) -> M) -> Result<(), Failure>
+where
+    S: Service + 'static,
+    M: Fn() -> S + Clone + Send + 'static,
+{
     #[cfg(feature = "mistakes")]
     if args.list_mistakes {
         print(&crate::mistakes::list());
@@ -103,8 +122,8 @@ fn start(args: &Args) -> Result<(), Failure> {
         print(&check::report(&config, &budget));
         return budget.map(drop).map_err(Failure::usage);
     }
-    let files_root = config.files_root.clone();
-    serve(&config, move || Routes::new(files_root.clone()))
+    let make_service = service(&config);
+    serve(&config, make_service)
 }
 
 /// A closed stdout is no reason to fail.

@@ -10,6 +10,7 @@ use crate::http::Request;
 /// What the server is for. One value for each loop, on that loop's thread: no lock, no sharing.
 ///
 /// ```
+/// use std::time::Instant;
 /// use server::answer::Answer;
 /// use server::http::{Method, Request, Response};
 /// use server::service::Service;
@@ -17,10 +18,11 @@ use crate::http::Request;
 /// struct Hello;
 ///
 /// impl Service for Hello {
-///     fn call(&mut self, request: &Request<'_>, _now: std::time::Instant) -> Answer {
+///     fn call(&mut self, request: &Request<'_>, _now: Instant) -> Answer {
 ///         match (request.method, request.path) {
-///             (Method::Get, "/hello") => Answer::Now(Response::text("hello")),
-///             _ => Answer::Now(Response::text("not found\n").status(404)),
+///             (Method::Get | Method::Head, "/hello") => Response::text("hello").into(),
+///             (_, "/hello") => Answer::not_allowed(request.method, "GET, HEAD, OPTIONS"),
+///             _ => Response::not_found().into(),
 ///         }
 ///     }
 /// }

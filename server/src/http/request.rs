@@ -2,6 +2,10 @@
 //!
 //! Read next: `head.rs`, which makes it.
 
+use std::borrow::Cow;
+
+use super::percent::{InvalidPercent, percent_decode};
+
 /// The methods of RFC 9110 section 9.3, and PATCH (RFC 5789). Names are case-sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -127,6 +131,18 @@ impl<'a> Request<'a> {
             (found == name).then_some(value)
         })
     }
+
+    /// As [`Request::query_value`], decoded as a form would have encoded it: `+` is a space, `%XX` a byte (WHATWG URL, section 5.1).
+    ///
+    /// # Errors
+    /// [`InvalidPercent`] for a broken escape, NUL, or bytes that are no UTF-8: the client's fault, so 400.
+    pub fn query_text(&self, name: &str) -> Result<Option<Cow<'a, str>>, InvalidPercent> {
+        match self.query_value(name) {
+            None => Ok(None),
+            Some(value) if value.contains('+') => percent_decode(&value.replace('+', " ")).map(|text| Some(Cow::Owned(text.into_owned()))),
+            Some(value) => percent_decode(value).map(Some),
+        }
+    }
 }
 
 /// Iterates over the header lines of a head that was found valid: (name, value without outer space).
@@ -180,6 +196,22 @@ mod tests {
         });
         with_request("GET /ms=1 HTTP/1.1\r\nHost: a\r\n\r\n", |request| {
             assert_eq!(request.query_value("ms"), None);
+        });
+    }
+
+    #[test]
+    fn query_texts_are_decoded_as_a_form_encodes_them() {
+        let head = "GET /p?q=a+b%2Bc%20d&plain=ab&bad=%zz&empty= HTTP/1.1\r\nHost: a\r\n\r\n";
+        with_request(head, |request| {
+            for (name, text) in [
+                ("q", Ok(Some("a b+c d"))),
+                ("plain", Ok(Some("ab"))),
+                ("empty", Ok(Some(""))),
+                ("none", Ok(None)),
+                ("bad", Err(InvalidPercent)),
+            ] {
+                assert_eq!(request.query_text(name).as_ref().map(Option::as_deref).map_err(|e| *e), text, "{name}");
+            }
         });
     }
 

@@ -110,6 +110,12 @@ impl Response {
         Self { content_type: Some("application/octet-stream"), ..Self::empty(200) }.body(body)
     }
 
+    /// 404, with a line that says so.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::text("not found\n").status(404)
+    }
+
     /// Changes the status.
     ///
     /// # Panics

@@ -14,7 +14,7 @@ const PATTERN: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNO
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
     match number(request, "n", 0..=BYTES_MAX) {
-        Ok(n) => Answer::Stream { head: Response::bytes("").into_stream(Some(n)), source: Box::new(Bytes { sent: 0, n }) },
+        Ok(n) => Answer::stream(Response::bytes(""), Some(n), Bytes { sent: 0, n }),
         Err(answer) => *answer,
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
         BodyKind::Chunked => None,
     };
     let source = Echo { held: Vec::new(), sent: 0, complete: length_bytes == Some(0) };
-    Answer::Stream { head: Response::bytes("").into_stream(length_bytes), source: Box::new(source) }
+    Answer::stream(Response::bytes(""), length_bytes, source)
 }
 
 struct Echo {

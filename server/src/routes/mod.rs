@@ -15,8 +15,10 @@ mod root;
 mod sleep;
 mod spin;
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,6 +38,14 @@ impl Routes {
     pub fn new(files_root: Option<PathBuf>) -> Routes {
         Routes { files_root: files_root.map(Arc::from) }
     }
+}
+
+/// The program of the demonstration: all routes, on what the command line says. See [`crate::run::program`].
+pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::run::program(args, |config| {
+        let files_root = config.files_root.clone();
+        move || Routes::new(files_root.clone())
+    })
 }
 
 /// A route: the methods it takes, and what it answers.
@@ -78,28 +88,17 @@ impl Routes {
         match request.path.strip_prefix(FILES) {
             Some(path) if GET.contains(&request.method) => files::call(self.files_root.as_ref(), path),
             Some(_) => not_allowed(request.method, GET),
-            None if request.path == "*" => options(Some(ALL)),
-            None if matches!(request.method, Method::Other) => Answer::Now(Response::text("unknown method\n").status(501)),
-            None => Answer::Now(Response::text("not found\n").status(404)),
+            None if request.path == "*" || request.method == Method::Other => Answer::not_allowed(request.method, ALL),
+            None => Response::not_found().into(),
         }
     }
 }
 
 const ALL: &str = "GET, HEAD, POST, OPTIONS";
 
-/// 405 with Allow (RFC 9110 section 15.5.6), 501 for a method that no route knows (section 15.6.2), and OPTIONS answered for all.
 #[cold]
 fn not_allowed(method: Method, allowed: &'static [Method]) -> Answer {
-    let allow = if allowed == POST { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" };
-    match method {
-        Method::Options => options(Some(allow)),
-        Method::Other => Answer::Now(Response::text("unknown method\n").status(501)),
-        _ => Answer::Now(Response::text("method not allowed\n").status(405).with_header("Allow", allow)),
-    }
-}
-
-fn options(allow: Option<&'static str>) -> Answer {
-    Answer::Now(Response::empty(204).with_header("Allow", allow.unwrap_or(ALL)))
+    Answer::not_allowed(method, if allowed == POST { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" })
 }
 
 /// A number from the query: `?name=7`. A missing or wrong one is the client's mistake, and the answer says what is allowed.
