@@ -1,12 +1,13 @@
 //! One socket: its state, how it is read, written, visited and closed.
 //!
-//! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `sending`, `settle`, `closing`.
+//! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`, `settle`, `closing`.
 
 pub(crate) mod buffers;
 pub(crate) mod closing;
 pub(crate) mod drain_read;
 pub(crate) mod drain_write;
 pub(crate) mod flags;
+pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod sending;
 pub(crate) mod settle;

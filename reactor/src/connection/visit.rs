@@ -2,7 +2,7 @@
 //!
 //! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `settle.rs` leaves the connection in exactly one
 //! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close. Read next:
-//! `sending.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
+//! `input.rs`, `sending.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -10,7 +10,6 @@ use std::time::Instant;
 use crate::callback::Callback;
 use crate::connection::Entry;
 use crate::connection::buffers::Lease;
-use crate::connection::drain_read::{Drained, drain_read};
 use crate::connection::flags::Flags;
 use crate::connection::output::OutputScratch;
 use crate::connection::slots::Beside;
@@ -46,7 +45,7 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) token: Token,
     /// What is left of the visit's budgets.
     buffers_left: u32,
-    messages_left: u32,
+    pub(super) messages_left: u32,
     pub(super) write_left_bytes: usize,
     /// Output before the running callback: what a panic falls back to.
     pub(super) output_before: usize,
@@ -221,121 +220,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
     }
 
-    /// The unfinished rest of earlier visits goes in front, so that a message is always one slice. It costs a copy of at most one
-    /// buffer per visit (a 64 KiB copy is about the price of a read(2)); a message that needs more is refused.
-    #[inline]
-    fn copy_kept_input(&mut self) -> usize {
-        match &self.shared.slots.get(self.token.slot).input {
-            None => 0,
-            Some(lease) => {
-                let bytes = lease.filled();
-                self.scratch[..bytes.len()].copy_from_slice(bytes);
-                bytes.len()
-            }
-        }
-    }
-
-    /// Reads behind the `kept_bytes`; returns how far the scratch is filled.
-    #[inline]
-    fn read(&mut self, kept_bytes: usize) -> usize {
-        let flags = &mut self.entry.control.flags;
-        if !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS)) {
-            return kept_bytes;
-        }
-        if flags.has(Flags::UNPARSED) && kept_bytes > self.scratch.len() / 4 {
-            // Whole messages were left when a budget was spent. Filling up behind them would be a read(2) and two copies of the whole
-            // buffer for each visit's share of it: a tenth of what a firehose of pipelined requests costs (docs/numbers.md).
-            return kept_bytes;
-        }
-        let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
-        let shared = &mut *self.shared;
-        let into = &mut self.scratch[kept_bytes..];
-        let reads_max = shared.limits.visit_reads_max;
-        match drain_read(&mut self.entry.stream, into, reads_max, shared.policy.drain, short_read_is_empty) {
-            Ok(outcome) => {
-                match outcome.drained {
-                    Drained::Empty => flags.clear(Flags::READABLE),
-                    Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),
-                    Drained::PeerClosed => {
-                        flags.clear(Flags::READABLE);
-                        flags.set(Flags::INPUT_ENDED);
-                    }
-                }
-                shared.stats.reads.add(u64::from(outcome.calls));
-                shared.stats.bytes_read.add(outcome.bytes as u64);
-                if outcome.bytes > 0 {
-                    shared.progress = true;
-                    flags.set(Flags::UNPARSED);
-                }
-                kept_bytes + outcome.bytes
-            }
-            Err(_) => {
-                self.die(CloseReason::Reset);
-                kept_bytes
-            }
-        }
-    }
-
-    /// Hands out messages from `taken` on until the handler needs more, is held, or has had its share. Returns how far it came.
-    #[inline]
-    fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
-        let output_end_max = self.output_end_max();
-        if let Some(conn) = self.entry.conn.as_mut() {
-            while taken < filled && !self.entry.control.flags.has(Flags::HELD) {
-                if self.messages_left == 0 {
-                    self.shared.stats.budget_exits.add(1);
-                    return taken;
-                }
-                self.messages_left -= 1;
-                let flags = &mut self.entry.control.flags;
-                // Who asks for room in this very call waits with its input; who asked before waits with its output only.
-                let wanted_room = flags.has(Flags::WANTS_ROOM);
-                flags.clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
-                self.output_before = self.output.len();
-                self.shared.stats.enter(Callback::Input, self.token.slot);
-                let mut cx = Context {
-                    shared: self.shared,
-                    output: self.output,
-                    output_end_max,
-                    control: &mut self.entry.control,
-                    token: self.token,
-                };
-                let used = self.handler.input(conn, &self.scratch[taken..filled], &mut cx);
-                self.shared.stats.leave();
-                assert!(used <= filled - taken, "a handler took {used} bytes of {}", filled - taken);
-                taken += used;
-                let flags = &mut self.entry.control.flags;
-                let asked_for_room = flags.has(Flags::WANTS_ROOM);
-                if wanted_room {
-                    flags.set(Flags::WANTS_ROOM);
-                }
-                if used == 0 {
-                    if asked_for_room {
-                        flags.set(Flags::INPUT_WAITS);
-                        return taken;
-                    }
-                    if flags.has(Flags::PAUSED.or(Flags::NO_MORE_MESSAGES)) {
-                        return taken;
-                    }
-                    flags.clear(Flags::UNPARSED);
-                    if filled == self.scratch.len() && taken == 0 {
-                        self.die(CloseReason::MessageTooLong);
-                    }
-                    break;
-                }
-            }
-        }
-        if taken == filled {
-            self.entry.control.flags.clear(Flags::UNPARSED);
-        }
-        let flags = self.entry.control.flags;
-        if flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD.or(Flags::UNPARSED).or(Flags::HELD)) {
-            self.flags().set(Flags::END_TOLD);
-            self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, filled - taken, cx));
-        }
-        taken
-    }
-
     /// After a flush: whether input that waited for room can be offered again in this visit.
     #[inline]
     fn may_offer_more(&self, taken: usize, filled: usize) -> bool {
@@ -365,34 +249,8 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     }
 
     #[inline]
-    fn output_end_max(&self) -> usize {
+    pub(super) fn output_end_max(&self) -> usize {
         let kept_bytes = self.beside().output.as_ref().map_or(0, Lease::len);
         (self.shared.limits.output_high_water_bytes as usize).saturating_sub(kept_bytes)
-    }
-
-    /// Keeps what no message took. `kept_bytes` of it are in the lease already.
-    #[inline]
-    fn keep_rest(&mut self, kept_bytes: usize, taken: usize, filled: usize) {
-        let slot = self.token.slot;
-        if taken > 0 {
-            self.shared.progress = true; // Also where nothing was read or written.
-        }
-        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) || taken == filled {
-            if kept_bytes > 0 {
-                self.shared.drop_input(slot);
-            }
-            return;
-        }
-        if taken == 0 && kept_bytes == filled {
-            return;
-        }
-        if self.beside().evicted {
-            return; // Its memory was taken back in this very visit; `pressed` follows.
-        }
-        if kept_bytes == filled && self.shared.consume_input(slot, taken) {
-            return;
-        }
-        self.shared.drop_input(slot);
-        self.shared.keep_input(slot, &self.scratch[taken..filled]);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "close-bit-forgotten-on-a-short-read",
-        file: "connection/visit.rs",
+        file: "connection/input.rs",
         from: "let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);",
         to: "let short_read_is_empty = true;",
     },
@@ -55,7 +55,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "readable-cleared-at-the-end-of-the-budget",
-        file: "connection/visit.rs",
+        file: "connection/input.rs",
         from: "Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),",
         to: "Drained::BudgetSpent | Drained::BufferFull => flags.clear(Flags::READABLE),",
     },
@@ -175,7 +175,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "unfinished-input-dropped",
-        file: "connection/visit.rs",
+        file: "connection/input.rs",
         from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
         to: "        self.shared.keep_input(slot, &self.scratch[taken + usize::from(filled - taken > 7)..filled]);\n",
     },
