@@ -68,6 +68,19 @@ pub fn accept_queue(local: SocketAddrV4) -> io::Result<u64> {
     Ok(sockets(&fs::read_to_string("/proc/net/tcp")?, local, "0A").iter().sum())
 }
 
+/// A counter of TCP, of all processes together: `TCPAbortOnClose` is what nstat(8) calls `TcpExtTCPAbortOnClose`.
+///
+/// # Errors
+/// /proc/net/netstat cannot be read, or has no such counter.
+pub fn tcp_counter(name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/net/netstat")?;
+    // Two lines: the names, and below each its number (net/ipv4/proc.c).
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, numbers) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let found = names.split(' ').zip(numbers.split(' ')).find(|(found, _)| *found == name);
+    found.and_then(|(_, number)| number.parse().ok()).ok_or_else(|| io::Error::other(format!("no {name} in /proc/net/netstat")))
+}
+
 /// The receive queues of the sockets with that local address and state (include/net/tcp_states.h; proc_net_tcp(5)).
 fn sockets(table: &str, local: SocketAddrV4, wanted_state: &str) -> Vec<u64> {
     // The address is printed as one number in the machine's byte order, the port in the usual one (net/ipv4/tcp_ipv4.c).
@@ -124,6 +137,19 @@ mod tests {
         drop(go);
         assert_eq!(thread.join().unwrap(), 1);
         assert!(sleeps(pid, tid).is_err(), "it has gone");
+    }
+
+    #[test]
+    fn a_close_with_unread_input_is_counted() {
+        let before = tcp_counter("TCPAbortOnClose").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        client.write_all(b"unread").unwrap();
+        while server.peek(&mut [0; 8]).unwrap() == 0 {}
+        drop(server);
+        assert!(tcp_counter("TCPAbortOnClose").unwrap() > before);
+        assert!(tcp_counter("TCPNoSuchThing").is_err());
     }
 
     #[test]

@@ -21,6 +21,16 @@ fn every_loop_wakes_for_each_connection_on_a_shared_listener() {
 }
 
 #[test]
+fn requests_are_refused_or_forgotten_when_a_read_is_taken_for_a_message() {
+    is_shown("partial-read", "reactor/src/connection/input.rs");
+}
+
+#[test]
+fn clients_that_are_still_sending_get_an_error_instead_of_their_answer_when_it_is_followed_by_a_close() {
+    is_shown("early-close", "reactor/src/connection/closing.rs");
+}
+
+#[test]
 fn every_answer_waits_for_a_late_acknowledgement_when_it_is_written_in_two() {
     is_shown("split-write", "reactor/src/connection/sending.rs");
 }

@@ -6,7 +6,7 @@
 use crate::limits::Config;
 use crate::listen::sharing::ListenerSharing;
 use crate::mailbox::DrainOrder;
-use crate::policy::{AcceptPressure, DrainPolicy, ReadyRule, ResumePolicy, TokenCheck, VisitPolicy, WritePolicy};
+use crate::policy::{AcceptPressure, ClosePolicy, DrainPolicy, Framing, ReadyRule, ResumePolicy, TokenCheck, VisitPolicy, WritePolicy};
 
 /// A slug, and what it changes.
 pub type Mistake = (&'static str, fn(&mut Config));
@@ -20,6 +20,8 @@ pub const MISTAKES: &[Mistake] = &[
     ("stale-completion", |config| config.policy.token_check = TokenCheck::SlotOnly),
     ("lost-wakeup", |config| config.policy.drain_order = DrainOrder::DrainThenClear),
     ("herd", |config| config.policy.sharing = ListenerSharing::WakeAll),
+    ("partial-read", |config| config.policy.framing = Framing::ByRead),
+    ("early-close", |config| config.policy.close = ClosePolicy::AtOnce),
     ("split-write", |config| config.policy.write = WritePolicy::Split),
     ("fd-exhaustion", |config| config.policy.accept_pressure = AcceptPressure::NextEvent),
 ];

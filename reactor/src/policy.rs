@@ -36,6 +36,16 @@ pub enum ResumePolicy {
     NextEvent,
 }
 
+/// What a read of the socket is taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// A piece of a stream: the handler says where each message ends, and what no message took stays until more has come.
+    #[default]
+    ByMessage,
+    /// A message: what the handler did not take of it is forgotten.
+    ByRead,
+}
+
 /// How a visit's output is handed to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WritePolicy {
@@ -64,6 +74,16 @@ pub enum ReadyRule {
     CanProgress,
     /// Every connection with something left to do, even one that waits for its peer.
     HasWork,
+}
+
+/// How a connection ends once its output is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClosePolicy {
+    /// FIN, then input is read and forgotten within `linger_timeout` and `linger_bytes_max`, then close(2).
+    #[default]
+    Linger,
+    /// close(2). If input is unread, or still comes, the kernel sends a reset.
+    AtOnce,
 }
 
 /// What identifies the receiver of an event, of mail and of a deadline.
@@ -107,8 +127,12 @@ pub struct Policy {
     pub visit: VisitPolicy,
     /// What becomes of work left over.
     pub resume: ResumePolicy,
+    /// What a read is taken for.
+    pub framing: Framing,
     /// How output is written.
     pub write: WritePolicy,
+    /// How connections end.
+    pub close: ClosePolicy,
     /// Who is on the ready list.
     pub ready_rule: ReadyRule,
     /// How late arrivals are told from the slot's new tenant.

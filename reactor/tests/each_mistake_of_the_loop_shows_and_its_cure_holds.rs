@@ -7,7 +7,7 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -15,7 +15,7 @@ use reactor::listen::sharing::ListenOptions;
 use reactor::{Config, Context, Handler, ListenerWakes, MISTAKES, Origin};
 use support::child::{Server, is_server, start_server};
 use support::lines::Lines;
-use support::{PATIENCE, Running, ask, connect, listener_with, prepare, prepare_on, sys, until};
+use support::{PATIENCE, Running, ask, connect, listener_with, prepare, prepare_on, read_all, start, sys, until};
 
 /// The default, or one mistake in it.
 fn config(mistake: Option<&str>) -> Config {
@@ -145,6 +145,62 @@ fn others_wait_until_a_firehose_is_empty_with_firehose() {
 fn others_wait_for_one_visit_to_a_firehose_without() {
     let swallowed = swallowed_before_others(config(None));
     assert!(swallowed <= 2 * 4096, "{swallowed} bytes came first");
+}
+
+/// What comes back of a line that comes in two reads, and of two lines that come in one.
+fn echoed(config: Config) -> (String, String) {
+    let server = start(config, Lines::silent());
+    let mut other = server.connect();
+    let mut come_back = |pieces: &[&str]| {
+        let mut client = server.connect();
+        for piece in pieces {
+            client.write_all(piece.as_bytes()).unwrap();
+            // It has been read before the next one is sent.
+            two_turns(&mut other);
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        String::from_utf8(read_all(&mut client)).unwrap()
+    };
+    (come_back(&["hel", "lo\n"]), come_back(&["hello\nworld\n"]))
+}
+
+#[test]
+fn a_line_in_two_reads_and_the_second_of_two_in_one_are_lost_with_partial_read() {
+    assert_eq!(echoed(config(Some("partial-read"))), ("lo\n".to_owned(), "hello\n".to_owned()));
+}
+
+#[test]
+fn a_line_in_two_reads_and_two_lines_in_one_come_back_whole_without() {
+    assert_eq!(echoed(config(None)), ("hello\n".to_owned(), "hello\nworld\n".to_owned()));
+}
+
+/// What a client sees that has sent more than was wanted of it when it is told goodbye.
+fn last_words(config: Config) -> (String, Option<ErrorKind>) {
+    let server = prepare(small_buffers(config), Lines::silent());
+    let mut client = connect(server.address);
+    // Less than half of the smallest window, and much more than the loop's one buffer.
+    client.write_all(&[b"close\n".as_slice(), &[b'x'; 20_000]].concat()).unwrap();
+    let _server = server.run();
+    let (mut words, mut piece) = (Vec::new(), [0; 64]);
+    let error = loop {
+        match client.read(&mut piece) {
+            Ok(0) => break None,
+            Ok(n) => words.extend_from_slice(&piece[..n]),
+            Err(e) => break Some(e.kind()),
+        }
+    };
+    (String::from_utf8(words).unwrap(), error)
+}
+
+#[test]
+fn a_goodbye_to_a_client_that_has_sent_more_ends_in_a_reset_with_early_close() {
+    // On Linux what came before a reset stays readable; other systems throw it away. The reset is what both have in common.
+    assert_eq!(last_words(config(Some("early-close"))).1, Some(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_goodbye_to_a_client_that_has_sent_more_arrives_and_so_does_the_end_without() {
+    assert_eq!(last_words(config(None)), ("bye\n".to_owned(), None));
 }
 
 /// Answers each byte with a head and a body, as two pieces.

@@ -15,7 +15,17 @@ pub const MISTAKES: &[Mistake] = &[("loop-stall", |config| config.http.placement
 
 /// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
 /// test, the page and the row in the README.
-pub const PUBLIC: &[&str] = &["loop-stall", "pool-starvation", "edge-starvation", "firehose", "herd", "split-write", "fd-exhaustion"];
+pub const PUBLIC: &[&str] = &[
+    "loop-stall",
+    "pool-starvation",
+    "edge-starvation",
+    "firehose",
+    "herd",
+    "partial-read",
+    "early-close",
+    "split-write",
+    "fd-exhaustion",
+];
 
 /// A public mistake in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +64,16 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "herd",
         file: "reactor/src/listen/sharing.rs",
         sentence: "all loops wait on one listening socket, and each new connection wakes them all",
+    },
+    Description {
+        slug: "partial-read",
+        file: "reactor/src/connection/input.rs",
+        sentence: "each read is taken for one message: half a request is forgotten, and so is what came behind a whole one",
+    },
+    Description {
+        slug: "early-close",
+        file: "reactor/src/connection/closing.rs",
+        sentence: "a socket is closed with input unread, and the client gets a reset instead of the answer",
     },
     Description {
         slug: "split-write",

@@ -2,11 +2,13 @@
 
 use crate::scenario::Scenario;
 
+mod early_close;
 mod edge_starvation;
 mod fd_exhaustion;
 mod firehose;
 mod herd;
 mod loop_stall;
+mod partial_read;
 mod pool_starvation;
 mod split_write;
 
@@ -17,6 +19,8 @@ pub static SCENARIOS: &[Scenario] = &[
     edge_starvation::SCENARIO,
     firehose::SCENARIO,
     herd::SCENARIO,
+    partial_read::SCENARIO,
+    early_close::SCENARIO,
     split_write::SCENARIO,
     fd_exhaustion::SCENARIO,
 ];

@@ -9,7 +9,7 @@ use crate::connection::flags::Flags;
 use crate::connection::visit::Visit;
 use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
-use crate::policy::DrainPolicy;
+use crate::policy::{ClosePolicy, DrainPolicy};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Goes on with an end that was asked for.
@@ -38,6 +38,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.entry.control.flags.has(Flags::INPUT_ENDED) {
             let reason = if reason == CloseReason::Finished { CloseReason::PeerClosed } else { reason };
             return self.die(reason);
+        }
+        match self.shared.policy.close {
+            ClosePolicy::Linger => {}
+            ClosePolicy::AtOnce => return self.die(reason), // MISTAKE(early-close): a close with input unread is a reset, and a client that is still sending gets an error instead of the answer.
         }
         if self.os.shutdown_write(&mut self.entry.stream).is_err() {
             return self.die(CloseReason::Reset);
