@@ -24,6 +24,14 @@ pub struct Limits {
     pub output_high_water_bytes: u32,
     /// Unsent bytes at which they go on. Lower than the high water, so that it does not flutter.
     pub output_low_water_bytes: u32,
+    /// Bytes of output that the kernel may hold unsent for one connection (`TCP_NOTSENT_LOWAT`, tcp(7), since Linux 3.12): at so many a write
+    /// takes no more, and half of them must be sent before the next one does. None leaves it to the kernel, which takes up to
+    /// `tcp_wmem[2]`, usually 4 MiB, from a peer that does not read (failure mode L6), and no resident memory shows it.
+    ///
+    /// What is sent and not acknowledged does not count, so a long path keeps the buffer that its bandwidth needs. `SO_SNDBUF` would bound
+    /// both and turn the kernel's autotuning off: with 64 KiB, 50 MB over 1 Gbit/s and 20 ms took 8.9 s instead of 0.7 s. 64 KiB is one full
+    /// write of a visit; measured: docs/numbers.md, "Slow readers".
+    pub kernel_unsent_bytes_max: Option<u32>,
 
     /// Messages that one visit hands to the handler. memcached yields after 20 (`reqs_per_event`); ours cost less each, and the bytes
     /// are bounded besides.
@@ -49,7 +57,8 @@ pub struct Limits {
     /// the pool can have under way.
     pub mail_max: u32,
 
-    /// A connection whose output makes no progress for this long is closed. HAProxy `timeout client` is of this order (30 s).
+    /// A connection whose output makes no progress for this long is reset. HAProxy `timeout client` is of this order (30 s); 15 s, so that
+    /// peers that never read are gone within 20 s, whatever else the loop does.
     pub write_stall_timeout: Duration,
     /// How long a closed-for-writing connection's input is discarded, so that the last response is not lost to a reset
     /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s).
@@ -74,6 +83,7 @@ impl Default for Limits {
             buffer_bytes_max: 64 << 10,
             output_high_water_bytes: 64 << 10,
             output_low_water_bytes: 16 << 10,
+            kernel_unsent_bytes_max: Some(64 << 10),
             visit_messages_max: 128,
             visit_reads_max: 16,
             visit_written_bytes_max: 256 << 10,
@@ -83,7 +93,7 @@ impl Default for Limits {
             deadlines_per_turn_max: 256,
             closes_per_turn_max: 64,
             mail_max: 4096,
-            write_stall_timeout: Duration::from_secs(20),
+            write_stall_timeout: Duration::from_secs(15),
             linger_timeout: Duration::from_secs(2),
             refused_linger_timeout: Duration::from_millis(200),
             linger_bytes_max: 16 << 20,
@@ -139,6 +149,13 @@ impl Config {
             return Err(format!(
                 "output water marks are {} and {}; needed: low < high <= buffer_bytes_max ({})",
                 limits.output_low_water_bytes, limits.output_high_water_bytes, limits.buffer_bytes_max
+            ));
+        }
+        if limits.kernel_unsent_bytes_max.is_some_and(|bytes| bytes == 0 || i32::try_from(bytes).is_err()) {
+            return Err(format!(
+                "kernel_unsent_bytes_max is {}; 1 to {} are allowed, or None",
+                limits.kernel_unsent_bytes_max.unwrap_or_default(),
+                i32::MAX
             ));
         }
         if limits.buffer_memory_bytes_max < 4 * limits.buffer_bytes_max as usize {

@@ -104,6 +104,33 @@ fn a_client_that_never_reads_is_closed_after_the_write_stall_timeout_and_holds_l
     until("its memory is back", || server.stats.leased_bytes.get() == 0);
 }
 
+/// What the kernel takes for a client that reads nothing and has room for little.
+fn taken_for_who_never_reads(kernel_unsent_bytes_max: Option<u32>) -> u64 {
+    let mut config = Config::default();
+    config.limits.kernel_unsent_bytes_max = kernel_unsent_bytes_max;
+    let server = start(config, Lines::silent());
+    // Before it connects: afterwards the window is already offered.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut never_reads: TcpStream = socket.into();
+    never_reads.write_all(b"many 100000000\n").unwrap();
+    until("the kernel takes no more", || server.stats.short_writes.get() > 0 && server.stats.leased_bytes.get() > 0);
+    // Two turns later nothing has changed: the loop waits for an edge.
+    let mut other = server.connect();
+    (0..3).for_each(|_| ask(&mut other, "a turn"));
+    server.stats.bytes_written.get()
+}
+
+#[test]
+fn the_kernel_holds_little_for_a_client_that_never_reads() {
+    let bounded = taken_for_who_never_reads(Config::default().limits.kernel_unsent_bytes_max);
+    // What is unsent may pass the bound by one segment, which is at most 64 KiB; and the client's window takes a little.
+    assert!(bounded <= 192 << 10, "{bounded} bytes");
+    let left_to_the_kernel = taken_for_who_never_reads(None);
+    assert!(left_to_the_kernel >= 2 * bounded, "the bound changes nothing: {left_to_the_kernel} bytes without, {bounded} with it");
+}
+
 #[test]
 fn a_client_that_reads_slowly_but_reads_is_not_closed() {
     let (lines, heard) = Lines::new();

@@ -14,7 +14,7 @@ use clap::{Parser, ValueEnum};
 use reactor::listen::sharing::ListenerSharing;
 
 use crate::config::{Config, default_loops, default_workers};
-use crate::units::{Size, Time, time_above_zero};
+use crate::units::{Size, SizeOrAuto, Time, time_above_zero};
 
 /// A high-concurrency HTTP server on an edge-triggered event loop.
 #[derive(Clone, Debug, Parser)]
@@ -67,6 +67,14 @@ pub struct Args {
     )]
     pub buffer_bytes_max: Size,
 
+    /// Output of one connection that the kernel may hold unsent (TCP_NOTSENT_LOWAT): 4KiB to 1GiB, or auto (or 0) for as much as the kernel
+    /// likes, which is megabytes for a client that does not read.
+    #[arg(
+        long, env = "SERVER_SEND_BUFFER_MAX", value_name = "SIZE|auto",
+        default_value_t = SizeOrAuto(Config::default().reactor.limits.kernel_unsent_bytes_max.map(u64::from))
+    )]
+    pub send_buffer_max: SizeOrAuto,
+
     /// From the first byte of a request's head to its end. Absolute: progress does not extend it.
     #[arg(
         long, env = "SERVER_HEADER_TIMEOUT", value_name = "TIME",
@@ -91,7 +99,7 @@ pub struct Args {
     )]
     pub request_timeout: Time,
 
-    /// A client that takes none of its response for this long is closed.
+    /// A client that takes none of its response for this long is reset.
     #[arg(
         long, env = "SERVER_WRITE_STALL_TIMEOUT", value_name = "TIME",
         default_value_t = Time(Config::default().reactor.limits.write_stall_timeout),

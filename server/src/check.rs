@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::budget::{Budget, Item, mebibytes};
 use crate::config::Config;
-use crate::units::{Size, Time};
+use crate::units::{Size, SizeOrAuto, Time};
 
 /// The report. `budget` is an error when the limits do not fit the machine.
 #[must_use]
@@ -60,6 +60,11 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
         ("buffer", bytes(limits.buffer_bytes_max), "scratch and largest lease; --buffer-bytes-max"),
         ("output high water", bytes(limits.output_high_water_bytes), "unsent bytes at which reading stops"),
         ("output low water", bytes(limits.output_low_water_bytes), "and at which it goes on"),
+        (
+            "kernel's unsent output",
+            SizeOrAuto(limits.kernel_unsent_bytes_max.map(u64::from)).to_string(),
+            "of one connection, beside what is on its way; auto: up to tcp_wmem; --send-buffer-max",
+        ),
         ("messages per visit", limits.visit_messages_max.to_string(), "then the next connection's turn"),
         ("reads per visit", limits.visit_reads_max.to_string(), "one peer's single bytes must not keep the loop"),
         ("written per visit", bytes(limits.visit_written_bytes_max), "a fast reader gives way after this"),
@@ -69,7 +74,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
         ("deadlines per turn", limits.deadlines_per_turn_max.to_string(), "thousands may expire together"),
         ("closes per turn", limits.closes_per_turn_max.to_string(), "close(2) costs microseconds"),
         ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 1024"),
-        ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is closed; --write-stall-timeout"),
+        ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is reset; --write-stall-timeout"),
         ("linger", time(limits.linger_timeout), "input discarded after the last response, so that it is not lost"),
         ("linger of the refused", time(limits.refused_linger_timeout), "the same for who was only told that there is no room"),
         ("linger bytes", bytes(limits.linger_bytes_max), "and at most so many"),

@@ -115,6 +115,10 @@ impl Config {
         limits.buffer_bytes_max = buffer_bytes_max;
         limits.output_high_water_bytes = limits.output_high_water_bytes.min(buffer_bytes_max);
         limits.output_low_water_bytes = limits.output_low_water_bytes.min(limits.output_high_water_bytes / 4);
+        limits.kernel_unsent_bytes_max = match args.send_buffer_max.0 {
+            Some(bytes) => Some(in_range("--send-buffer-max", crate::units::Size(bytes), 4 << 10, 1 << 30)?),
+            None => None,
+        };
         limits.write_stall_timeout = args.write_stall_timeout.0;
         limits.accept_pause = args.accept_pause.0;
 

@@ -20,6 +20,10 @@ pub struct Time(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
+/// Bytes, or `auto`: the system decides. `0` means the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeOrAuto(pub Option<u64>);
+
 impl FromStr for Time {
     type Err = String;
 
@@ -35,6 +39,18 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Size, String> {
         with_unit(text, &SIZE_UNITS, "a whole number and B, KiB, MiB or GiB, for example 64KiB").map(Size)
+    }
+}
+
+impl FromStr for SizeOrAuto {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SizeOrAuto, String> {
+        match text {
+            "auto" | "0" => Ok(SizeOrAuto(None)),
+            _ => with_unit(text, &SIZE_UNITS, "auto, 0, or a whole number and B, KiB, MiB or GiB, for example 64KiB")
+                .map(|bytes| SizeOrAuto(Some(bytes).filter(|bytes| *bytes > 0))),
+        }
     }
 }
 
@@ -72,6 +88,15 @@ impl fmt::Display for Time {
     }
 }
 
+impl fmt::Display for SizeOrAuto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => Size(bytes).fmt(f),
+            None => f.pad("auto"),
+        }
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_with_unit(f, self.0, &SIZE_UNITS, "B")
@@ -96,6 +121,8 @@ mod tests {
             let time = Time(Duration::from_micros(micros));
             prop_assert_eq!(time.to_string().parse(), Ok(time));
             prop_assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
+            let size = SizeOrAuto(Some(bytes).filter(|bytes| *bytes > 0));
+            prop_assert_eq!(size.to_string().parse(), Ok(size));
         }
 
         #[test]
@@ -114,6 +141,7 @@ mod tests {
         assert_eq!("64KiB".parse(), Ok(Size(65_536)));
         assert_eq!("1GiB".parse(), Ok(Size(1 << 30)));
         assert_eq!(Size(65_536).to_string(), "64KiB");
+        assert_eq!(["auto", "0", "0B", "1B"].map(str::parse), [None, None, None, Some(1)].map(|bytes| Ok(SizeOrAuto(bytes))));
         assert_eq!(Time(Duration::from_secs(90)).to_string(), "90s");
         assert_eq!(Time(Duration::ZERO).to_string(), "0s");
     }
@@ -127,6 +155,8 @@ mod tests {
         for text in ["64", "64KB", "64k", "64kib", "KiB", "0x10B", "17179869184GiB"] {
             let error = text.parse::<Size>().expect_err(text);
             assert!(error.contains("expected") || error.contains("too large"), "{text}: {error}");
+            let error = text.parse::<SizeOrAuto>().expect_err(text);
+            assert!(error.contains("auto") || error.contains("too large"), "{text}: {error}");
         }
         assert!(time_above_zero("0s").is_err());
     }

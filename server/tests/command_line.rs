@@ -35,6 +35,8 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
         (&["--shutdown-delay", "5"], &["--shutdown-delay", "'5'", "unit", "10s"]),
         (&["--body-bytes-max", "64KB"], &["--body-bytes-max", "'64KB'", "KiB"]),
         (&["--buffer-bytes-max", "1KiB"], &["--buffer-bytes-max", "1KiB", "4KiB", "16MiB"]),
+        (&["--send-buffer-max", "64"], &["--send-buffer-max", "'64'", "unit", "auto"]),
+        (&["--send-buffer-max", "1KiB"], &["--send-buffer-max", "1KiB", "4KiB", "1GiB"]),
         (&["--header-bytes-max", "128KiB"], &["--header-bytes-max", "128KiB", "64KiB"]),
         (&["--buffer-memory-max", "64KiB"], &["--buffer-memory-max", "64KiB", "at least"]),
         (&["--loops", "0"], &["--loops", "'0'", "1..=1024"]),
@@ -95,6 +97,10 @@ fn the_environment_sets_what_no_flag_does_and_a_flag_goes_first() {
     assert!(from_environment.contains(" 7s  between requests"), "{from_environment}");
     let from_flag = check(command().env("SERVER_IDLE_TIMEOUT", "7s").args(["--idle-timeout", "9s"]));
     assert!(from_flag.contains(" 9s  between requests"), "{from_flag}");
+    for (value, shown) in [("128KiB", "128KiB"), ("auto", "auto"), ("0", "auto")] {
+        let report = check(command().env("SERVER_SEND_BUFFER_MAX", value));
+        assert!(report.contains(&format!(" {shown}  of one connection")), "{report}");
+    }
 }
 
 #[test]
@@ -192,6 +198,7 @@ fn check_prints_every_limit_with_its_reason_and_the_sums() {
         "--idle-timeout",
         "--request-timeout",
         "--write-stall-timeout",
+        "--send-buffer-max",
         "--job-deadline",
         "--header-bytes-max",
         "--body-bytes-max",

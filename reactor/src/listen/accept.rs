@@ -19,14 +19,18 @@ use crate::policy::{AcceptPressure, AtConnectionsMax};
 use crate::token::Token;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first.
+    /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first. The kernel's part of their
+    /// output is bounded from now on ([`crate::Limits::kernel_unsent_bytes_max`]), wherever the socket comes from.
     ///
     /// # Errors
-    /// epoll_ctl(2), with the socket lost; `InvalidInput` beyond 63 listeners.
+    /// setsockopt(2), epoll_ctl(2), with the socket lost; `InvalidInput` beyond 63 listeners.
     pub fn listen_on(&mut self, mut socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
         let index = self.listeners.len();
         if index == Token::LISTENERS_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("one loop has at most {} listeners", Token::LISTENERS_MAX)));
+        }
+        if let Some(bytes_max) = self.shared.limits.kernel_unsent_bytes_max {
+            self.os.bound_unsent(&mut socket, bytes_max)?;
         }
         self.os.register_listener(&mut socket, Token::listener(index as u32), wakes)?;
         self.listeners.push(Listener { socket: Some(socket), ready: false, paused_until: None });

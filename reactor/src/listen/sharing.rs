@@ -45,8 +45,10 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 pub struct ListenOptions {
     /// `SO_REUSEPORT`: each loop has a socket of its own on the same port (socket(7)).
     pub reuse_port: bool,
-    /// `SO_SNDBUF` of accepted connections, in bytes, doubled by the kernel for its bookkeeping (socket(7)). Without it the kernel grows a
-    /// slow reader's buffer to `tcp_wmem[2]`, 4 MiB. Setting it turns that growth off, for fast readers as well.
+    /// `SO_SNDBUF` of accepted connections, in bytes, doubled by the kernel for its bookkeeping (socket(7)). It bounds what is unsent and
+    /// what is not acknowledged together, also for a peer that lies about what it has received; and it turns the kernel's autotuning off, so
+    /// that a connection sends no more than this in a round trip. [`crate::Limits::kernel_unsent_bytes_max`] bounds the first part alone, at no
+    /// such price, and is the default.
     pub send_buffer_bytes: Option<usize>,
     /// Decides about `TCP_NODELAY`. The loop's policy has the same value.
     pub write: WritePolicy,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Waker};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
 use crate::listen::descriptors::grow_table;
@@ -133,14 +133,21 @@ impl Os for Linux {
         self.poll.registry().deregister(&mut SourceFd(&listener.0.as_raw_fd()))
     }
 
+    fn bound_unsent(&mut self, listener: &mut LinuxListener, bytes_max: u32) -> io::Result<()> {
+        SockRef::from(&listener.0).set_tcp_notsent_lowat(bytes_max)
+    }
+
     fn accept(&mut self, listener: &mut LinuxListener) -> io::Result<(LinuxStream, SocketAddr)> {
         let (stream, peer) = listener.0.accept()?;
         Ok((LinuxStream(stream), peer))
     }
 
-    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<LinuxStream> {
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<LinuxStream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
+        if let Some(bytes_max) = unsent_bytes_max {
+            socket.set_tcp_notsent_lowat(bytes_max)?;
+        }
         if let Some(from) = from {
             sys::set_bind_address_no_port(socket.as_fd())?;
             socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;

@@ -130,17 +130,25 @@ pub trait Os {
     /// epoll_ctl(2).
     fn deregister_listener(&mut self, listener: &mut Self::Listener) -> io::Result<()>;
 
+    /// Bounds what the kernel may hold unsent for each connection that comes to this listener from now on
+    /// ([`crate::Limits::kernel_unsent_bytes_max`]). One call for all of them: accepted sockets inherit it.
+    ///
+    /// # Errors
+    /// setsockopt(2).
+    fn bound_unsent(&mut self, listener: &mut Self::Listener, bytes_max: u32) -> io::Result<()>;
+
     /// Takes one connection from the listener's queue.
     ///
     /// # Errors
     /// accept4(2): `WouldBlock` when the queue is empty; see `listen/accept.rs` for each of the others.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
 
-    /// Begins to connect, from the source address `from` if one is given. Write readiness says that it ended, [`Os::take_error`] how.
+    /// Begins to connect, from the source address `from` if one is given, with the kernel's unsent output bounded as in
+    /// [`Os::bound_unsent`]. Write readiness says that it ended, [`Os::take_error`] how.
     ///
     /// # Errors
-    /// socket(2), bind(2), connect(2); `EINPROGRESS` is success.
-    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self::Stream>;
+    /// socket(2), setsockopt(2), bind(2), connect(2); `EINPROGRESS` is success.
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<Self::Stream>;
 
     /// The error pending on a socket (`SO_ERROR`, socket(7)), taken off it.
     ///

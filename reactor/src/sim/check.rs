@@ -128,6 +128,14 @@ fn check_budgets(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
             world.violated(format!("{number} {what}, and {max} are allowed"));
         }
     }
+    // The kernel's part of the output is bounded, too.
+    for id in 0..world.kernel.sockets.len() {
+        let bytes = world.kernel.sockets[id].unsent.len();
+        if let Some(max) = limits.kernel_unsent_bytes_max.filter(|max| bytes > *max as usize) {
+            let text = format!("the kernel holds {bytes} unsent bytes for {}, and {max} are allowed", world.name(id as u32));
+            world.violated(text);
+        }
+    }
     let scratch = limits.buffer_bytes_max as usize;
     let written_max = limits.visit_written_bytes_max as usize + 3 * limits.output_high_water_bytes as usize;
     for id in 0..world.kernel.sockets.len() {

@@ -68,6 +68,8 @@ pub(crate) struct ListenSocket {
     pub(crate) registered: Option<Token>,
     pub(crate) on_ready_list: bool,
     pub(crate) late_edges: u32,
+    /// What a connection inherits.
+    pub(crate) unsent_bytes_max: Option<usize>,
 }
 
 /// The eventfd. Any thread may write it, so it is the one part of the simulation that is atomic.
@@ -136,8 +138,9 @@ impl Kernel {
         self.listeners.len() - 1
     }
 
-    pub(crate) fn new_socket(&mut self, phase: Phase) -> SocketId {
-        self.sockets.push(Socket::new(phase, self.received_bytes_max, self.unsent_bytes_max));
+    /// A bound on unsent bytes is a smaller buffer here: the difference, what is sent and not acknowledged, does not exist.
+    pub(crate) fn new_socket(&mut self, phase: Phase, unsent_bytes_max: Option<usize>) -> SocketId {
+        self.sockets.push(Socket::new(phase, self.received_bytes_max, unsent_bytes_max.unwrap_or(self.unsent_bytes_max)));
         (self.sockets.len() - 1) as SocketId
     }
 
@@ -150,7 +153,7 @@ impl Kernel {
         if !self.listeners[listener].open {
             return None;
         }
-        let id = self.new_socket(Phase::Open);
+        let id = self.new_socket(Phase::Open, self.listeners[listener].unsent_bytes_max);
         self.listeners[listener].queue.push_back(id);
         self.edge(Source::Listener(listener));
         Some(id)

@@ -170,13 +170,18 @@ impl Os for SimOs {
         Ok(())
     }
 
+    fn bound_unsent(&mut self, listener: &mut SimListener, bytes_max: u32) -> io::Result<()> {
+        self.world.borrow_mut().kernel.listeners[listener.index].unsent_bytes_max = Some(bytes_max as usize);
+        Ok(())
+    }
+
     fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
         let (id, peer) = self.world.borrow_mut().accept(listener.index)?;
         Ok((SimStream { world: Rc::clone(&self.world), id }, peer))
     }
 
     /// The upstream with the number of `to`'s port, less `FIRST_PEER_PORT`.
-    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> io::Result<SimStream> {
+    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
         let mut world = self.world.borrow_mut();
         world.enter();
         if let Some(e) = world.faults.count(Call::Connect) {
@@ -185,7 +190,7 @@ impl Os for SimOs {
         if world.kernel.descriptors >= world.kernel.descriptors_max {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        let id = world.kernel.new_socket(Phase::Connecting);
+        let id = world.kernel.new_socket(Phase::Connecting, unsent_bytes_max.map(|bytes| bytes as usize));
         world.open_descriptor(id);
         let upstream = u32::from(to.port().saturating_sub(FIRST_PEER_PORT));
         let turn_started = world.kernel.turn_started;

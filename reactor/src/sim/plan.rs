@@ -30,7 +30,6 @@ pub(crate) struct RunPlan {
     pub(crate) settings: Settings,
     pub(crate) hostility: Hostility,
     pub(crate) received_bytes_max: usize,
-    pub(crate) unsent_bytes_max: usize,
     pub(crate) descriptors_max: u32,
     pub(crate) wake_latency_nanos_max: Nanos,
     pub(crate) listeners: usize,
@@ -44,10 +43,11 @@ pub(crate) struct RunPlan {
 impl RunPlan {
     /// The plan of a seed; the same seed has always the same plan.
     pub(crate) fn new(rng: &mut Rng) -> RunPlan {
-        let config = config(rng);
-        let unsent_bytes_max = rng.pick(&[128, 300, 1000, 4000]);
+        let mut config = config(rng);
+        let unsent_bytes_max: u32 = rng.pick(&[128, 300, 1000, 4000]);
+        config.limits.kernel_unsent_bytes_max = Some(unsent_bytes_max);
         let listeners = rng.between(1, 2) as usize;
-        let peers = peers(rng, &config, listeners, unsent_bytes_max);
+        let peers = peers(rng, &config, listeners, unsent_bytes_max as usize);
         let upstreams = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
         let is_calm = rng.one_in(4);
         let descriptors = rng.between(2, 16) as u32;
@@ -55,7 +55,6 @@ impl RunPlan {
             settings: settings(rng),
             hostility: if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) },
             received_bytes_max: rng.pick(&[1000, 3000, 9000, 20_000]),
-            unsent_bytes_max,
             descriptors_max: if rng.one_in(3) { descriptors } else { u32::MAX },
             wake_latency_nanos_max: if rng.one_in(2) { rng.between(1, 200) * MICRO } else { 0 },
             listeners,
@@ -103,6 +102,7 @@ fn config(rng: &mut Rng) -> Config {
         buffer_bytes_max,
         output_high_water_bytes: high,
         output_low_water_bytes: rng.below(u64::from(high)) as u32,
+        kernel_unsent_bytes_max: None,
         visit_messages_max: rng.pick(&[1, 2, 8, 128]),
         visit_reads_max: rng.pick(&[1, 2, 4, 16]),
         visit_written_bytes_max: rng.pick(&[100, 1000, 10_000, 100_000]),

@@ -23,6 +23,9 @@ use crate::{EventLoop, ListenerWakes};
 /// A run that takes longer does not end.
 const TURNS_MAX: u64 = 20_000;
 
+/// What the kernel would hold unsent for a connection that nobody has bounded: more than any run has to send.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
 /// What to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -111,7 +114,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 }
 
 fn set_up(plan: RunPlan, rng: Rng, trace: bool) -> (Rc<RefCell<World>>, EventLoop<Service, SimOs>) {
-    let mut kernel = Kernel::new(rng, plan.hostility, plan.received_bytes_max, plan.unsent_bytes_max);
+    let mut kernel = Kernel::new(rng, plan.hostility, plan.received_bytes_max, UNSENT_BYTES_MAX);
     kernel.descriptors_max = plan.descriptors_max;
     let listeners: Vec<usize> = (0..plan.listeners).map(|_| kernel.listen()).collect();
     let mut world = World::new(kernel, plan.config.limits.clone());

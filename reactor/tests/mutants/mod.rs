@@ -156,6 +156,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "            .chain(paused.filter(|_| false))\n",
     },
     Mutant {
+        slug: "kernel-left-to-hold-what-it-likes",
+        file: "listen/accept.rs",
+        from: "            self.os.bound_unsent(&mut socket, bytes_max)?;\n",
+        to: "            let _ = bytes_max;\n",
+    },
+    Mutant {
         slug: "spare-descriptor-not-taken-back",
         file: "listen/accept.rs",
         from: "            if listener.paused_until.take().is_some() {\n                self.os.hold_spare();\n            }\n",
