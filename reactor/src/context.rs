@@ -98,7 +98,7 @@ impl Context<'_> {
         self.control.flags.set(Flags::CLOSE);
     }
 
-    /// Closes without sending what is left.
+    /// Closes without sending what is left, by a reset (RFC 9293 section 3.10.5, ABORT): the peer must not take it for the end.
     #[inline]
     pub fn abort(&mut self) {
         self.control.flags.set(Flags::ABORT);

@@ -46,9 +46,9 @@ pub enum CloseReason {
     PeerClosed,
     /// The peer reset the connection, or the network failed.
     Reset,
-    /// The handler asked for an immediate end.
+    /// The handler asked for an immediate end: a reset.
     Aborted,
-    /// The output made no progress for `write_stall_timeout`.
+    /// The output made no progress for `write_stall_timeout`: reset.
     WriteStalled,
     /// The handler gave no progress on a full buffer: a message longer than `buffer_bytes_max`.
     MessageTooLong,
@@ -161,6 +161,14 @@ pub trait Handler: Sized {
     /// was sent yet. The loop closes the connection in any case. The state may be half changed: touch as little of it as possible.
     fn panicked(&mut self, conn: &mut Self::Conn, cx: &mut Context<'_>) {
         let _ = (conn, cx);
+    }
+
+    /// Whether the peer has been sent a part of something and waits for the rest. Where that is so the connection never ends with FIN, which
+    /// says "that was all": it is reset, whatever ends it. Output that was written and not sent counts without being mentioned here. Asked
+    /// when the connection ends, outside of any callback: it only looks, and must not panic.
+    fn is_unfinished(&self, conn: &Self::Conn) -> bool {
+        let _ = conn;
+        false
     }
 
     /// The last callback of a connection. What it held is given back here.

@@ -151,6 +151,8 @@ pub struct Stats {
     /// Outbound connections that failed.
     pub connect_failures: Counter,
     closes: [Counter; CloseReason::COUNT],
+    /// Of all closes, those by a reset of ours: something was cut short, and the peer must not take that for the end.
+    pub resets: Counter,
 
     /// Calls of read(2), those that found nothing among them.
     pub reads: Counter,
@@ -220,6 +222,7 @@ impl Stats {
             connects: Counter::new(),
             connect_failures: Counter::new(),
             closes: [const { Counter::new() }; CloseReason::COUNT],
+            resets: Counter::new(),
             reads: Counter::new(),
             bytes_read: Counter::new(),
             bytes_discarded: Counter::new(),

@@ -215,6 +215,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if let Err(e) = self.os.deregister(&mut entry.stream) {
             log::debug!("deregister: {e}");
         }
+        if entry.control.flags.has(Flags::RESET) {
+            self.shared.stats.resets.add(1);
+            if let Err(e) = self.os.reset_at_close(&mut entry.stream) {
+                log::debug!("cannot reset a connection: {e}");
+            }
+        }
         drop(entry.stream);
         self.shared.slots.vacate(slot);
         let stats = &self.shared.stats;

@@ -288,6 +288,10 @@ impl<S: Service> Handler for HttpHandler<S> {
         self.fail(conn, Response::text("internal error\n").status(500), cx);
     }
 
+    fn is_unfinished(&self, conn: &Conn) -> bool {
+        conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer())
+    }
+
     fn closed(&mut self, mut conn: Conn, _reason: CloseReason) {
         self.count_out(&mut conn);
         if let Some(exchange) = conn.exchange.take() {

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ enum Give {
     Bytes(usize),
     FromJob(usize),
     At,
+    /// In an hour.
+    Late,
     End,
     Broken,
 }
@@ -33,6 +36,7 @@ impl StreamSource for Script {
             }
             Some(Give::FromJob(bytes)) => (0, Pulled::Job(Work::fast(move |_| vec![b'x'; bytes]))),
             Some(Give::At) => (0, Pulled::At(now + std::time::Duration::from_millis(1))),
+            Some(Give::Late) => (0, Pulled::At(now + Duration::from_secs(3600))),
             Some(Give::Broken) => (0, Pulled::Broken),
             Some(Give::End) | None => (0, Pulled::End),
         }
@@ -133,6 +137,69 @@ fn a_stream_that_is_too_short_or_broken_or_too_long_ends_short() {
         server.is_at_rest();
         server_serves(&server);
     }
+}
+
+/// What came, and whether a reset ended it.
+fn to_its_end(client: &mut support::Client) -> (usize, bool) {
+    let (mut piece, mut bytes) = ([0; 64 << 10], 0);
+    loop {
+        match client.stream.read(&mut piece) {
+            Ok(0) => return (bytes, false),
+            Ok(n) => bytes += n,
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => return (bytes, true),
+            Err(e) => panic!("neither an end nor a reset: {e}"),
+        }
+    }
+}
+
+#[test]
+fn to_a_client_for_whom_the_end_is_the_length_a_broken_stream_ends_with_a_reset() {
+    use Give::{At, Broken, Bytes, End, FromJob};
+    for (steps, is_whole) in [
+        (vec![Bytes(999), Broken], false),
+        (vec![FromJob(999), Broken], false),
+        (vec![Bytes(999), At, Broken], false),
+        (vec![FromJob(300_000), Broken], false),
+        (vec![Bytes(999), End], true),
+        (vec![FromJob(300_000), At, End], true),
+    ] {
+        let server = serve(None, steps);
+        let mut client = server.connect();
+        client.send("GET /stream HTTP/1.0\r\n\r\n");
+        let (bytes, was_reset) = to_its_end(&mut client);
+        assert_eq!(was_reset, !is_whole, "{bytes} bytes came");
+        drop(client);
+        server.is_at_rest();
+        assert_eq!(server.stats.resets.get(), u64::from(!is_whole));
+    }
+}
+
+#[test]
+fn who_stops_reading_is_reset_and_does_not_take_what_it_has_for_all() {
+    let mut setup = Setup::default();
+    setup.reactor.limits.write_stall_timeout = Duration::from_millis(300);
+    let server = Server::start(Serve(|_: &Request<'_>, _| stream(None, &[Give::FromJob(50_000_000), Give::End])), setup);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    until("it is closed as stalled", || server.stats.closes(reactor::CloseReason::WriteStalled).get() == 1);
+    let (bytes, was_reset) = to_its_end(&mut client);
+    assert!(was_reset && bytes < 50_000_000, "{bytes} bytes, and an end in order");
+    server.is_at_rest();
+}
+
+#[test]
+fn a_loop_that_ends_resets_who_is_in_the_middle_of_an_answer_and_nobody_else() {
+    let server = serve(None, vec![Give::Bytes(999), Give::Late, Give::End]);
+    let (mut idle, mut reading) = (server.connect(), server.connect());
+    idle.send(get("/"));
+    assert_eq!(idle.response().text(), "fine");
+    reading.send("GET /stream HTTP/1.0\r\n\r\n");
+    reading.head();
+    let stats = Arc::clone(&server.stats);
+    drop(server);
+    assert!(to_its_end(&mut reading).1, "it looks complete");
+    idle.is_closed();
+    assert_eq!(stats.resets.get(), 1);
 }
 
 fn server_serves(server: &Server) {

@@ -1,8 +1,13 @@
-//! How a connection ends: flush, FIN, discard what still comes, close; in that order.
+//! How a connection ends: flush, FIN, discard what still comes, close; in that order. Or by a reset, where something was cut short.
 //!
 //! Closing a socket with unread input makes the kernel send a reset instead of FIN (`tcp_close`, RFC 2525 section 2.17), and the peer
 //! may lose the last response. So we say FIN first and read what still comes, within limits (RFC 9112 section 9.6; nginx
-//! `lingering_close`). Read next: `event_loop.rs`.
+//! `lingering_close`).
+//!
+//! FIN says "that was all". To a peer that knows no length it is the only sign that an answer is complete (HTTP/1.0, RFC 9112 section 6.3), so
+//! a connection that ends in the middle of one must not send it. And close(2) alone leaves what is unsent in the kernel, which goes on offering
+//! it to a peer that has stopped reading, for minutes, with nobody's connection to count it on (failure mode L6; nginx
+//! `reset_timedout_connection`). `SO_LINGER` of zero makes close(2) a reset and frees the memory at once. Read next: `event_loop.rs`.
 
 use crate::connection::drain_read::{Drained, drain_read};
 use crate::connection::flags::Flags;
@@ -25,7 +30,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 CloseReason::Finished => CloseReason::Aborted,
                 reason => reason,
             };
-            return self.die(reason);
+            return self.break_off(reason);
         }
         self.shared.drop_input(slot);
         if !flags.has(Flags::LINGERING) && self.shared.slots.get(slot).output.is_none() {
@@ -35,6 +40,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     fn start_lingering(&mut self) {
         let reason = self.entry.reason;
+        if self.is_cut_short() {
+            return self.break_off(reason);
+        }
         if self.entry.control.flags.has(Flags::INPUT_ENDED) {
             let reason = if reason == CloseReason::Finished { CloseReason::PeerClosed } else { reason };
             return self.die(reason);
@@ -80,12 +88,28 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
+    /// Whether the peer has a part of something, or is owed what was written for it.
+    fn is_cut_short(&self) -> bool {
+        let unsent = self.shared.slots.get(self.token.slot).output.is_some();
+        unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
+    }
+
+    /// Ends with a reset: what is unsent is forgotten, here and in the kernel, and the peer learns that it has not got everything.
+    pub(crate) fn break_off(&mut self, reason: CloseReason) {
+        self.entry.control.flags.set(Flags::RESET);
+        self.die(reason);
+    }
+
     /// Nothing more happens to this connection but its close, in the end-of-turn stage. Its memory is free at once.
     pub(crate) fn die(&mut self, reason: CloseReason) {
-        let flags = &mut self.entry.control.flags;
-        if flags.has(Flags::DEAD) {
+        if self.entry.control.flags.has(Flags::DEAD) {
             return;
         }
+        // After FIN all is said: a reset would take from the peer what is still on its way.
+        if !self.entry.control.flags.has(Flags::LINGERING) && self.is_cut_short() {
+            self.entry.control.flags.set(Flags::RESET);
+        }
+        let flags = &mut self.entry.control.flags;
         if flags.has(Flags::LINGERING) {
             self.shared.stats.connections_lingering.sub(1);
         }

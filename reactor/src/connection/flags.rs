@@ -38,6 +38,8 @@ impl Flags {
     pub(crate) const CONNECTING: Flags = Flags(1 << 13);
     /// The handler took nothing of its input and asked for room: nothing is read or offered before there is some.
     pub(crate) const INPUT_WAITS: Flags = Flags(1 << 14);
+    /// Its close(2) is to send a reset: something was cut short, and FIN would say that it was whole.
+    pub(crate) const RESET: Flags = Flags(1 << 15);
 
     /// No more input is wanted, for good: closing or gone.
     pub(crate) const NO_MORE_MESSAGES: Flags = Flags(Self::CLOSE.0 | Self::ABORT.0 | Self::LINGERING.0 | Self::DEAD.0 | Self::CONNECTING.0);

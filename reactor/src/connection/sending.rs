@@ -51,7 +51,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     sent += outcome.bytes;
                     self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
                 }
-                Err(_) => self.die(CloseReason::Reset),
+                Err(_) => self.break_off(CloseReason::Reset),
             }
         }
         if sent < self.output.len() && !self.entry.control.flags.has(Flags::DEAD) {
@@ -90,7 +90,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
         if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
             // Others' unsent output fills the memory. An answer cut short must not look complete: the connection goes.
-            self.die(CloseReason::Evicted);
+            self.break_off(CloseReason::Evicted);
         }
     }
 }

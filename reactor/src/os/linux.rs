@@ -172,6 +172,10 @@ impl Os for Linux {
         stream.0.shutdown(std::net::Shutdown::Write)
     }
 
+    fn reset_at_close(&mut self, stream: &mut LinuxStream) -> io::Result<()> {
+        SockRef::from(&stream.0).set_linger(Some(Duration::ZERO))
+    }
+
     fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<LinuxStream> {
         let stream = std::net::TcpStream::from(descriptor);
         stream.set_nonblocking(true)?;

@@ -165,6 +165,12 @@ pub trait Os {
     /// `NotConnected` when the peer has reset the connection; the caller closes either way.
     fn shutdown_write(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
+    /// Has the stream's close send a reset, and forget what is unsent, instead of FIN behind it (`SO_LINGER` of zero, socket(7)).
+    ///
+    /// # Errors
+    /// setsockopt(2).
+    fn reset_at_close(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
+
     /// Makes a stream of a descriptor that another loop accepted.
     ///
     /// # Errors

@@ -267,13 +267,14 @@ impl World {
         self.socket_is_gone(id, true);
     }
 
-    /// close(2), `tcp_close` in `net/ipv4/tcp.c`: with unread input a reset (RFC 2525 section 2.17), else FIN after what is unsent.
+    /// close(2), `tcp_close` in `net/ipv4/tcp.c`: with unread input (RFC 2525 section 2.17) or `SO_LINGER` of zero a reset, else FIN after what
+    /// is unsent.
     pub(crate) fn close(&mut self, id: SocketId) {
         let (now, linger) = (self.kernel.turn_started, self.limits.linger_timeout.as_nanos() as Nanos);
         let socket = self.kernel.socket(id);
         socket.open = false;
         let registered = socket.registered.is_some();
-        let with_reset = !socket.received.is_empty() || socket.phase == Phase::Reset;
+        let with_reset = socket.resets_at_close || !socket.received.is_empty() || socket.phase == Phase::Reset;
         if with_reset {
             // The peer may lose what it has not read yet (failure mode P4): the worst that a stack may do.
             socket.unsent.clear();

@@ -88,6 +88,11 @@ impl World {
             let _ = write!(line, "    peer {index} sees {}", if with_reset { "a reset" } else { "the end" });
         });
         let peer = &self.peers[index as usize];
+        // FIN says that this was all. In the middle of an answer nobody may say so, whatever the excuse.
+        if !with_reset && (peer.body.is_some() || peer.head_bytes > 0) {
+            self.violated(format!("peer {index} saw an end in order in the middle of an answer"));
+        }
+        let peer = &self.peers[index as usize];
         let socket = &self.kernel.sockets[id as usize];
         // What is lost beyond the limits of lingering is lost by design.
         let lingered_out = with_reset && (socket.lingered_out || peer.out.len() > self.limits.linger_bytes_max as usize);

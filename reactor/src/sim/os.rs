@@ -236,6 +236,11 @@ impl Os for SimOs {
         Ok(())
     }
 
+    fn reset_at_close(&mut self, stream: &mut SimStream) -> io::Result<()> {
+        self.world.borrow_mut().kernel.socket(stream.id).resets_at_close = true;
+        Ok(())
+    }
+
     fn adopt(&mut self, _descriptor: OwnedFd) -> io::Result<SimStream> {
         Err(io::ErrorKind::Unsupported.into())
     }

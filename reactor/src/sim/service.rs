@@ -318,6 +318,10 @@ impl Handler for Service {
         self.set_deadline(conn.id, cx, None);
     }
 
+    fn is_unfinished(&self, conn: &Conn) -> bool {
+        matches!(conn.state, State::Answer { .. } | State::Echo { .. })
+    }
+
     fn closed(&mut self, conn: Conn, reason: CloseReason) {
         let mut world = self.world();
         let record = &mut world.conns[conn.id as usize];

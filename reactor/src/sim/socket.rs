@@ -77,6 +77,8 @@ pub(crate) struct Socket {
     pub(crate) on_ready_list: bool,
     /// Edges that are under way (see `Kernel::edge`).
     pub(crate) late_edges: u32,
+    /// `SO_LINGER` of zero: close(2) forgets what is unsent and sends a reset (`tcp_close`, `net/ipv4/tcp.c`).
+    pub(crate) resets_at_close: bool,
     /// A fault was injected here: the peer's complaints do not count any more.
     pub(crate) faulted: bool,
     /// It was closed when its time to linger was over.
@@ -138,6 +140,7 @@ impl Socket {
             registered: None,
             on_ready_list: false,
             late_edges: 0,
+            resets_at_close: false,
             faulted: false,
             lingered_out: false,
             log: SocketLog::default(),

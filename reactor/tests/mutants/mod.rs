@@ -114,6 +114,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "        self.entry.control.flags.set(Flags::LINGERING);\n        self.shared.stats.connections_lingering.add(1);\n        return self.die(reason);\n        #[allow(unreachable_code)]\n",
     },
     Mutant {
+        slug: "a-broken-answer-ended-in-order",
+        file: "turn.rs",
+        from: "        if entry.control.flags.has(Flags::RESET) {\n",
+        to: "        if entry.control.flags.has(Flags::RESET) && self.shared.stop {\n",
+    },
+    Mutant {
+        slug: "unfinished-answer-ended-by-fin",
+        file: "connection/closing.rs",
+        from: "        unsent || self.entry.conn.as_ref()",
+        to: "        unsent && self.entry.conn.as_ref()",
+    },
+    Mutant {
         slug: "lingering-without-an-end",
         file: "connection/closing.rs",
         from: "self.entry.control.deadline = Some(self.shared.now + linger_timeout);",
