@@ -26,10 +26,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 // Not the other way round: a second visit in one turn, for mail or a deadline, can end what put it on the list, and
                 // the next turn takes it off. Nobody stays there without progress (the simulator counts).
                 assert!(
-                    !can_progress(flags, beside) || beside.is_queued(),
+                    !can_progress(flags, beside, policy.output) || beside.is_queued(),
                     "slot {slot} can go on, and is not on the ready list ({flags:?})"
                 );
             }
+            // What `may_say_more` rests on.
+            assert!(
+                flags.has(Flags::WRITABLE.or(Flags::DEAD)) || beside.output.is_some(),
+                "slot {slot} waits for room in the kernel, and has nothing to put there ({flags:?})"
+            );
             assert!(
                 !flags.has(Flags::DEAD) || (beside.input.is_none() && beside.output.is_none()),
                 "slot {slot} is dead and holds a lease"

@@ -6,7 +6,9 @@
 use crate::limits::Config;
 use crate::listen::sharing::ListenerSharing;
 use crate::mailbox::DrainOrder;
-use crate::policy::{AcceptPressure, ClosePolicy, DrainPolicy, Framing, ReadyRule, ResumePolicy, TokenCheck, VisitPolicy, WritePolicy};
+use crate::policy::{
+    AcceptPressure, ClosePolicy, DrainPolicy, Framing, OutputBound, ReadyRule, RestPolicy, ResumePolicy, TokenCheck, VisitPolicy, WritePolicy,
+};
 
 /// A slug, and what it changes.
 pub type Mistake = (&'static str, fn(&mut Config));
@@ -20,7 +22,9 @@ pub const MISTAKES: &[Mistake] = &[
     ("stale-completion", |config| config.policy.token_check = TokenCheck::SlotOnly),
     ("lost-wakeup", |config| config.policy.drain_order = DrainOrder::DrainThenClear),
     ("herd", |config| config.policy.sharing = ListenerSharing::WakeAll),
+    ("slow-consumer", |config| config.policy.output = OutputBound::None),
     ("partial-read", |config| config.policy.framing = Framing::ByRead),
+    ("partial-write", |config| config.policy.rest = RestPolicy::Dropped),
     ("early-close", |config| config.policy.close = ClosePolicy::AtOnce),
     ("split-write", |config| config.policy.write = WritePolicy::Split),
     ("fd-exhaustion", |config| config.policy.accept_pressure = AcceptPressure::NextEvent),

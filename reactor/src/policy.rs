@@ -66,6 +66,26 @@ impl WritePolicy {
     }
 }
 
+/// How much output a connection may have waiting for its peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputBound {
+    /// The water marks in [`crate::Limits`]: above the high one nothing is asked for and nothing is read.
+    #[default]
+    WaterMarks,
+    /// As much as there is to say.
+    None,
+}
+
+/// What becomes of the rest when write(2) takes only a part of what it was offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestPolicy {
+    /// It keeps its place: it is written first, as soon as there is room.
+    #[default]
+    Kept,
+    /// Nobody looks at the number that write(2) returned.
+    Dropped,
+}
+
 /// Who is on the ready list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadyRule {
@@ -133,6 +153,10 @@ pub struct Policy {
     pub write: WritePolicy,
     /// How connections end.
     pub close: ClosePolicy,
+    /// How much output may wait.
+    pub output: OutputBound,
+    /// What becomes of a short write's rest.
+    pub rest: RestPolicy,
     /// Who is on the ready list.
     pub ready_rule: ReadyRule,
     /// How late arrivals are told from the slot's new tenant.

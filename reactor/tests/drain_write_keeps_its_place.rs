@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 
 use proptest::prelude::*;
+use reactor::policy::RestPolicy;
 use reactor::{Flushed, drain_write};
 
 /// What the socket does at one call.
@@ -75,7 +76,7 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 4000, "no progress");
             let calls_before = socket.calls;
-            let outcome = match drain_write(&mut socket, &from[sent..], budget_bytes) {
+            let outcome = match drain_write(&mut socket, &from[sent..], budget_bytes, RestPolicy::Kept) {
                 Ok(outcome) => outcome,
                 Err(e) => {
                     prop_assert!(reset && e.kind() == ErrorKind::BrokenPipe);
@@ -102,19 +103,27 @@ proptest! {
 #[test]
 fn nothing_to_write_is_all_written_without_a_call() {
     let mut socket = Scripted { steps: VecDeque::new(), taken: Vec::new(), calls: 0, last_blocked: false };
-    let outcome = drain_write(&mut socket, &[], 10).unwrap();
+    let outcome = drain_write(&mut socket, &[], 10, RestPolicy::Kept).unwrap();
     assert_eq!((outcome.flushed, outcome.bytes, outcome.calls), (Flushed::All, 0, 0));
 }
 
 #[test]
 fn a_budget_of_nothing_writes_nothing() {
     let mut socket = Scripted { steps: VecDeque::new(), taken: Vec::new(), calls: 0, last_blocked: false };
-    let outcome = drain_write(&mut socket, b"hello", 0).unwrap();
+    let outcome = drain_write(&mut socket, b"hello", 0, RestPolicy::Kept).unwrap();
     assert_eq!((outcome.flushed, outcome.bytes, outcome.calls), (Flushed::BudgetSpent, 0, 0));
 }
 
 #[test]
 fn a_socket_that_takes_nothing_is_an_error_and_not_an_endless_loop() {
     let mut socket = Scripted { steps: [Step::Takes(0)].into(), taken: Vec::new(), calls: 0, last_blocked: false };
-    assert_eq!(drain_write(&mut socket, b"hello", 10).unwrap_err().kind(), ErrorKind::WriteZero);
+    assert_eq!(drain_write(&mut socket, b"hello", 10, RestPolicy::Kept).unwrap_err().kind(), ErrorKind::WriteZero);
+}
+
+#[test]
+fn the_rest_of_a_short_write_is_lost_with_partial_write() {
+    let mut socket = Scripted { steps: [Step::Takes(2), Step::WouldBlock].into(), taken: Vec::new(), calls: 0, last_blocked: false };
+    let outcome = drain_write(&mut socket, b"hello", 10, RestPolicy::Dropped).unwrap();
+    assert_eq!((outcome.flushed, outcome.bytes, outcome.calls), (Flushed::All, 5, 1), "it believes that all is sent");
+    assert_eq!(socket.taken, b"he");
 }

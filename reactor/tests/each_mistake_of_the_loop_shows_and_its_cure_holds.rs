@@ -248,6 +248,70 @@ fn an_answer_is_one_write_and_nagle_is_off_without() {
     assert_eq!(writes_for_ten_answers(config(None)), (10, true));
 }
 
+const MANY_BYTES: usize = 2_000_000;
+
+/// A client with room for little, who is sent much.
+fn has_room_for_little(server: &Running<Lines>) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut client: TcpStream = socket.into();
+    support::patient(&client);
+    client.write_all(format!("many {MANY_BYTES}\n").as_bytes()).unwrap();
+    client
+}
+
+/// How much is kept for a client that reads nothing, when the loop has nothing left to do.
+fn kept_for_who_does_not_read(mut config: Config) -> u64 {
+    config.limits.write_stall_timeout = PATIENCE;
+    let server = prepare(config, Lines::silent()).run();
+    let _never_reads = has_room_for_little(&server);
+    until("the kernel takes no more", || server.stats.short_writes.get() > 0 && server.stats.leased_bytes.get() > 0);
+    two_turns(&mut server.connect());
+    server.stats.leased_bytes.get()
+}
+
+#[test]
+fn all_there_is_to_say_is_kept_for_who_does_not_read_with_slow_consumer() {
+    let kept = kept_for_who_does_not_read(config(Some("slow-consumer")));
+    assert!(kept > MANY_BYTES as u64 * 3 / 4, "{kept} bytes");
+}
+
+#[test]
+fn no_more_than_the_high_water_is_kept_for_who_does_not_read_without() {
+    let config = config(None);
+    let high_water = u64::from(config.limits.output_high_water_bytes);
+    assert!(kept_for_who_does_not_read(config) <= high_water);
+}
+
+/// What comes to a client that reads all that comes, until it has everything or nothing comes any more.
+fn read_by_who_has_room_for_little(config: Config) -> Vec<u8> {
+    let server = prepare(config, Lines::silent()).run();
+    let mut client = has_room_for_little(&server);
+    // Answered by the loop when the long answer is written, as far as the loop knows.
+    client.write_all(b"the end\n").unwrap();
+    let mut read = Vec::new();
+    let mut piece = [0; 65_536];
+    while !read.ends_with(b"the end\n") {
+        let n = client.read(&mut piece).unwrap();
+        assert!(n > 0, "the server closed the connection");
+        read.extend_from_slice(&piece[..n]);
+    }
+    read
+}
+
+#[test]
+fn an_answer_has_holes_where_the_kernel_had_no_room_with_partial_write() {
+    let read = read_by_who_has_room_for_little(config(Some("partial-write")));
+    assert!(read.len() < MANY_BYTES, "{} bytes came", read.len());
+}
+
+#[test]
+fn an_answer_comes_whole_however_little_room_there_is_without() {
+    let read = read_by_who_has_room_for_little(config(None));
+    assert!(read == [&support::pattern(MANY_BYTES)[..], b"the end\n"].concat(), "{} bytes came", read.len());
+}
+
 /// Descriptors of the server, and clients who come and stay.
 const DESCRIPTORS: u64 = 64;
 const WAITERS: usize = 10;

@@ -1,6 +1,7 @@
 //! One socket: its state, how it is read, written, visited and closed.
 //!
-//! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`, `settle`, `closing`.
+//! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`,
+//! `water_marks`, `settle`, `closing`.
 
 pub(crate) mod buffers;
 pub(crate) mod closing;
@@ -13,6 +14,7 @@ pub(crate) mod sending;
 pub(crate) mod settle;
 pub(crate) mod slots;
 pub(crate) mod visit;
+pub(crate) mod water_marks;
 
 use std::time::Instant;
 

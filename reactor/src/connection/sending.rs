@@ -21,7 +21,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     fn write_kept(&mut self) {
         let slot = self.token.slot;
         let Some(lease) = self.shared.slots.get_mut(slot).output.as_mut() else { return };
-        let result = drain_write(&mut self.entry.stream, lease.filled(), self.write_left_bytes);
+        let result = drain_write(&mut self.entry.stream, lease.filled(), self.write_left_bytes, self.shared.policy.rest);
         let Ok(outcome) = result else { return self.die(CloseReason::Reset) };
         lease.consume(outcome.bytes);
         self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
@@ -46,7 +46,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 WritePolicy::Joined => self.output.len(),
                 WritePolicy::Split => self.output.end_of_piece(sent), // MISTAKE(split-write): the second of two small writes waits until the first is acknowledged (Nagle), and the peer, who waits for the second, takes 40 ms over that.
             };
-            match drain_write(&mut self.entry.stream, &self.output.filled()[sent..end], usize::MAX) {
+            match drain_write(&mut self.entry.stream, &self.output.filled()[sent..end], usize::MAX, self.shared.policy.rest) {
                 Ok(outcome) => {
                     sent += outcome.bytes;
                     self.wrote(outcome.bytes, outcome.calls, outcome.flushed);

@@ -5,13 +5,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
-use crate::connection::buffers::Lease;
 use crate::connection::flags::Flags;
 use crate::connection::slots::Beside;
 use crate::connection::visit::Visit;
+use crate::connection::water_marks::{hold_or_let_go, may_say_more};
 use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
-use crate::policy::{ReadyRule, ResumePolicy};
+use crate::policy::{OutputBound, ReadyRule, ResumePolicy};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
@@ -43,17 +43,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 return;
             }
         }
-        let limits = &self.shared.limits;
-        let kept_bytes = self.shared.slots.get(slot).output.as_ref().map_or(0, Lease::len);
-        if kept_bytes >= limits.output_high_water_bytes as usize {
-            self.entry.control.flags.set(Flags::OUTPUT_FULL);
-        } else if kept_bytes <= limits.output_low_water_bytes as usize {
-            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
-        }
         let beside = self.shared.slots.get(slot);
+        let bound = self.shared.policy.output;
+        hold_or_let_go(&mut self.entry.control.flags, beside, &self.shared.limits, bound);
         let on_the_list = match self.shared.policy.ready_rule {
-            ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside),
-            ReadyRule::HasWork => can_progress(self.entry.control.flags, beside) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
+            ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside, bound),
+            ReadyRule::HasWork => can_progress(self.entry.control.flags, beside, bound) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
         };
         if on_the_list {
             match self.shared.policy.resume {
@@ -73,7 +68,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
 /// The one rule of the ready list: whether a visit now would get anywhere without anything new from the peer.
 #[inline]
-pub(crate) fn can_progress(flags: Flags, beside: &Beside) -> bool {
+pub(crate) fn can_progress(flags: Flags, beside: &Beside, bound: OutputBound) -> bool {
     if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
         return false;
     }
@@ -89,7 +84,7 @@ pub(crate) fn can_progress(flags: Flags, beside: &Beside) -> bool {
     if flags.has(Flags::CLOSE) {
         return false;
     }
-    if flags.has(Flags::WANTS_ROOM) && flags.has(Flags::WRITABLE) && beside.output.is_none() {
+    if flags.has(Flags::WANTS_ROOM) && may_say_more(beside, bound) {
         return true;
     }
     if flags.has(Flags::HELD) {

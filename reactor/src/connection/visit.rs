@@ -2,17 +2,17 @@
 //!
 //! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `settle.rs` leaves the connection in exactly one
 //! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close. Read next:
-//! `input.rs`, `sending.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
+//! `input.rs`, `sending.rs`, `water_marks.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::callback::Callback;
 use crate::connection::Entry;
-use crate::connection::buffers::Lease;
 use crate::connection::flags::Flags;
 use crate::connection::output::OutputScratch;
 use crate::connection::slots::Beside;
+use crate::connection::water_marks::{may_say_more, room_bytes};
 use crate::context::Context;
 use crate::handler::{CloseReason, Handler, Origin, Pressure};
 use crate::os::Os;
@@ -244,13 +244,11 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     }
 
     fn has_room(&self) -> bool {
-        let flags = self.entry.control.flags;
-        flags.has(Flags::WRITABLE) && !flags.has(Flags::NO_MORE_MESSAGES) && self.beside().output.is_none()
+        !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) && may_say_more(self.beside(), self.shared.policy.output)
     }
 
     #[inline]
     pub(super) fn output_end_max(&self) -> usize {
-        let kept_bytes = self.beside().output.as_ref().map_or(0, Lease::len);
-        (self.shared.limits.output_high_water_bytes as usize).saturating_sub(kept_bytes)
+        room_bytes(self.beside(), &self.shared.limits, self.shared.policy.output)
     }
 }

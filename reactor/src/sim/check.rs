@@ -11,6 +11,7 @@ use super::socket::{LastRead, Socket};
 use super::trace::Slot;
 use super::world::World;
 use crate::EventLoop;
+use crate::connection::buffers::Lease;
 use crate::connection::flags::Flags;
 use crate::connection::settle::can_progress;
 
@@ -45,6 +46,14 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
     let token = event_loop.shared.slots.token(slot);
     let name = |world: &World| format!("slot {} = {}", Slot(token), world.name(id));
 
+    // What a peer does not take is bounded, and whoever makes it stops there.
+    let kept_bytes = beside.output.as_ref().map_or(0, Lease::len);
+    let high_water = event_loop.shared.limits.output_high_water_bytes as usize;
+    if kept_bytes > high_water {
+        let text = format!("{kept_bytes} bytes of output are kept for {}, and {high_water} are allowed", name(world));
+        world.violated(text);
+    }
+
     // Epoll knows the connection by its own token.
     if world.kernel.socket(id).registered.is_some_and(|registered| registered != token) {
         let text = format!("{} is registered under another token", name(world));
@@ -70,7 +79,7 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
     }
 
     // Who can go on is on the ready list, whatever the policy says.
-    if can_progress(flags, beside) && !beside.is_queued() {
+    if can_progress(flags, beside, event_loop.shared.policy.output) && !beside.is_queued() {
         let text = format!("{} can go on and is not on the ready list ({flags:?})", name(world));
         world.violated(text);
     }
