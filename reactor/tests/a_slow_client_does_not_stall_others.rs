@@ -110,11 +110,11 @@ fn taken_for_who_never_reads(kernel_unsent_bytes_max: Option<u32>) -> u64 {
     config.limits.kernel_unsent_bytes_max = kernel_unsent_bytes_max;
     let server = start(config, Lines::silent());
     // Before it connects: afterwards the window is already offered.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.address.into()).unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("it works on loopback");
+    socket.set_recv_buffer_size(4096).expect("it works on loopback");
+    socket.connect(&server.address.into()).expect("it works on loopback");
     let mut never_reads: TcpStream = socket.into();
-    never_reads.write_all(b"many 100000000\n").unwrap();
+    never_reads.write_all(b"many 100000000\n").expect("it works on loopback");
     until("the kernel takes no more", || server.stats.short_writes.get() > 0 && server.stats.leased_bytes.get() > 0);
     // Two turns later nothing has changed: the loop waits for an edge.
     let mut other = server.connect();
