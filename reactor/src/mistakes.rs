@@ -7,7 +7,8 @@ use crate::limits::Config;
 use crate::listen::sharing::ListenerSharing;
 use crate::mailbox::DrainOrder;
 use crate::policy::{
-    AcceptPressure, ClosePolicy, DrainPolicy, Framing, OutputBound, ReadyRule, RestPolicy, ResumePolicy, TokenCheck, VisitPolicy, WritePolicy,
+    AcceptPressure, ClosePolicy, DrainPolicy, Framing, OutputBound, ReadyRule, RestPolicy, ResumePolicy, TokenCheck, VisitPolicy,
+    WritePolicy,
 };
 
 /// A slug, and what it changes.
