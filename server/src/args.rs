@@ -1,7 +1,7 @@
 //! The command line. Every flag is also an environment variable: `--header-timeout` is `SERVER_HEADER_TIMEOUT`.
 //!
-//! A flag goes before its variable, and the variable before the default. Nothing is decided here: read next `config.rs`, which turns
-//! the flags into the limits and choices of each part.
+//! A flag goes before its variable, and the variable before the default. Nothing is decided here: read next `pool_args.rs`, the flags of
+//! the worker pool; `config.rs`, which turns the flags into the limits and choices of each part.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use reactor::listen::sharing::ListenerSharing;
 
-use crate::config::{Config, default_loops, default_workers};
+use crate::config::{Config, default_loops};
+use crate::pool_args::PoolArgs;
 use crate::units::{Size, SizeOrAuto, Time, time_above_zero};
 
 /// A high-concurrency HTTP server on an edge-triggered event loop.
@@ -36,21 +37,9 @@ pub struct Args {
     )]
     pub loops: u32,
 
-    /// Worker threads for jobs. Default: the cores that the loops leave, at least two.
-    #[arg(
-        long, env = "SERVER_WORKERS", value_name = "N",
-        default_value_t = default_workers(),
-        value_parser = clap::value_parser!(u32).range(1..=4096)
-    )]
-    pub workers: u32,
-
-    /// Jobs that may wait for a worker. One more is answered 503 with Retry-After.
-    #[arg(
-        long, env = "SERVER_QUEUE_JOBS_MAX", value_name = "N",
-        default_value_t = Config::default().pool.limits.queue_jobs_max,
-        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
-    )]
-    pub queue_jobs_max: u32,
+    /// The worker pool.
+    #[command(flatten)]
+    pub pool: PoolArgs,
 
     /// Open connections of all loops together. Default: 10000, or what fits under the descriptor limit.
     #[arg(long, env = "SERVER_CONNECTIONS_MAX", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

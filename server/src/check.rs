@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use worker_pool::{Concurrency, Discipline, WhenFull};
+
 use crate::budget::{Budget, Item, mebibytes};
 use crate::config::Config;
 use crate::units::{Size, SizeOrAuto, Time};
@@ -39,6 +41,7 @@ fn process(config: &Config) -> Rows {
         ("listen", config.listen.to_string(), "the service; --listen"),
         ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
         ("loops", config.loops.to_string(), "threads that serve connections: half of the cores; --loops"),
+        ("loop slice", time(crate::run::LOOP_SLICE), "the scheduler's: a loop that wakes runs before a worker (Linux 6.12)"),
         ("listener sharing", format!("{:?}", config.reactor.policy.sharing), "how they share the port; --listener-sharing"),
         ("shutdown delay", time(config.shutdown_delay), "after SIGTERM only /readyz fails, and all are served; --shutdown-delay"),
         ("shutdown grace", time(config.shutdown_grace), "then requests in flight have so long; --shutdown-grace"),
@@ -101,12 +104,44 @@ fn http(config: &Config) -> Rows {
 
 fn pool(config: &Config) -> Rows {
     let pool = &config.pool;
+    let policy = &pool.policy;
     vec![
         ("workers", pool.threads.to_string(), "the cores that the loops leave, at least 2; --workers"),
         ("queue", pool.limits.queue_jobs_max.to_string(), "jobs that may wait; 503 with Retry-After beyond; --queue-jobs-max"),
-        ("wait", time(pool.limits.wait_max), "a job that would wait longer is refused at once"),
+        (
+            "wait",
+            time(pool.limits.wait_max),
+            "a job that would wait longer is refused at once; --queue-wait-max, at most half the job deadline",
+        ),
+        ("standing wait", time(pool.limits.standing_wait_max), "the same when no worker was free for so long; --queue-standing-wait-max"),
+        ("discipline", discipline(policy.discipline), "which waiting job is next; --queue-discipline"),
+        ("when full", when_full(policy.when_full), "what gives way; --queue-when-full, --queue-sample-percent"),
+        ("bound", bound(policy.concurrency).to_owned(), "on jobs in flight: workers and queue, or less when latency rises; --queue-bound"),
         ("nice", format!("+{}", pool.nice_increment), "a woken loop preempts a computing worker"),
     ]
+}
+
+fn discipline(discipline: Discipline) -> String {
+    match discipline {
+        Discipline::Fifo => "fifo".to_owned(),
+        Discipline::NewestFirst { pressure } => format!("newest at {}", time(pressure)),
+        Discipline::CoDel { target, interval } => format!("codel {}/{}", time(target), time(interval)),
+    }
+}
+
+fn when_full(when_full: WhenFull) -> String {
+    match when_full {
+        WhenFull::RefuseNewest => "refuse-newest".to_owned(),
+        WhenFull::DropOldest => "drop-oldest".to_owned(),
+        WhenFull::Sample { keep_percent } => format!("sample {keep_percent}%"),
+    }
+}
+
+fn bound(concurrency: Concurrency) -> &'static str {
+    match concurrency {
+        Concurrency::Static => "static",
+        Concurrency::Gradient(_) => "gradient",
+    }
 }
 
 fn sums(out: &mut String, budget: &Budget) {

@@ -132,8 +132,7 @@ impl Config {
         // A result that comes after the request has timed out cannot be sent.
         http.job_deadline = args.job_deadline.0.min(args.request_timeout.0);
 
-        config.pool.threads = args.workers;
-        config.pool.limits.queue_jobs_max = args.queue_jobs_max;
+        args.pool.apply(&mut config.pool);
         config.derive();
 
         #[cfg(feature = "mistakes")]
@@ -146,6 +145,11 @@ impl Config {
 
     /// Sets what follows from other numbers.
     fn derive(&mut self) {
+        // Half of the time that a client has may go by in the queue; the rest is for the job itself, and for jobs ahead of it that take longer
+        // than usual.
+        let wait = &mut self.pool.limits;
+        wait.wait_max = wait.wait_max.min(self.http.job_deadline / 2);
+        wait.standing_wait_max = wait.standing_wait_max.min(wait.wait_max);
         // Room for the completion of every job that can be in flight is reserved when it is admitted, in the mailbox of the loop that
         // asked. All of them may have been asked for by one loop.
         let jobs_in_flight_max = self.pool.limits.queue_jobs_max.saturating_add(self.pool.threads);

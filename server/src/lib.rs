@@ -18,6 +18,7 @@ pub mod metrics;
 #[cfg(feature = "mistakes")]
 pub mod mistakes;
 pub mod monitor;
+pub mod pool_args;
 pub mod process;
 pub mod routes;
 pub mod run;

@@ -46,6 +46,12 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
         (&["--connections-max", "4000000000"], &["--connections-max", "4000000000", "ulimit -n"]),
         (&["--buffer-memory-max", "1048576GiB"], &["memory", "--buffer-memory-max"]),
         (&["--listener-sharing", "fair"], &["--listener-sharing", "'fair'", "reuse-port, exclusive, hand-off"]),
+        (&["--queue-wait-max", "0ms"], &["--queue-wait-max", "'0ms'", "above zero"]),
+        (&["--queue-standing-wait-max", "1"], &["--queue-standing-wait-max", "'1'", "unit"]),
+        (&["--queue-discipline", "lifo"], &["--queue-discipline", "'lifo'", "fifo, newest-first, codel"]),
+        (&["--queue-when-full", "grow"], &["--queue-when-full", "'grow'", "refuse-newest, drop-oldest, sample"]),
+        (&["--queue-sample-percent", "100"], &["--queue-sample-percent", "'100'", "1..=99"]),
+        (&["--queue-bound", "none"], &["--queue-bound", "'none'", "static, gradient"]),
         (&["--files-root", "/no/such/directory"], &["--files-root", "/no/such/directory", "directory"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
         (&["stray"], &["stray"]),
@@ -100,6 +106,28 @@ fn the_environment_sets_what_no_flag_does_and_a_flag_goes_first() {
     for (value, shown) in [("128KiB", "128KiB"), ("auto", "auto"), ("0", "auto")] {
         let report = check(command().env("SERVER_SEND_BUFFER_MAX", value));
         assert!(report.contains(&format!(" {shown}  of one connection")), "{report}");
+    }
+}
+
+#[test]
+fn the_choices_of_the_queue_take_effect_and_jobs_are_done_with_each() {
+    let all: &[(&[&str], &str)] = &[
+        (&[], "fifo"),
+        (&["--queue-discipline", "newest-first"], "newest at 100ms"),
+        (&["--queue-discipline", "codel"], "codel 5ms/100ms"),
+        (&["--queue-when-full", "drop-oldest"], "drop-oldest"),
+        (&["--queue-when-full", "sample", "--queue-sample-percent", "20"], "sample 20%"),
+        (&["--queue-bound", "gradient"], "gradient"),
+        (&["--queue-wait-max", "70ms"], " 70ms  a job that would wait longer"),
+        // What follows from it: no more than it, and no more than half of what the client allows.
+        (&["--queue-wait-max", "70ms"], " 70ms  the same when no worker was free"),
+        (&["--job-deadline", "90ms"], " 45ms  a job that would wait longer"),
+    ];
+    for (flags, shown) in all {
+        let checked = text(&run(command().args(*flags).arg("--check")).stdout);
+        assert!(checked.contains(shown), "{flags:?}: {checked}");
+        let server = Server::start(flags);
+        assert_eq!(get(server.http, "/spin?ms=1").body, "spun 1 ms\n", "{flags:?}");
     }
 }
 

@@ -30,7 +30,7 @@ impl Job for Nothing {
 const ROUNDS: u32 = 200_000;
 
 fn main() -> io::Result<()> {
-    let limits = Limits { queue_jobs_max: 1024, wait_max: Duration::MAX };
+    let limits = Limits { queue_jobs_max: 1024, wait_max: Duration::MAX, ..Limits::default() };
     let pool = Pool::start(Config { threads: 2, limits, ..Config::default() })?;
     let submitter = pool.submitter();
     let (done, dones) = channel();

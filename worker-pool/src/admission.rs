@@ -42,6 +42,51 @@ impl RunMean {
     }
 }
 
+/// When a thread was last free for the jobs of one class: tells a burst from a queue that stands.
+///
+/// A burst fills the queue and is gone; a queue that stands is an overload, and its length is nothing but latency (Nichols and Jacobson,
+/// "Controlling Queue Delay", ACM Queue 2012; for requests Maurer, "Fail at Scale", ACM Queue 2015, `queue.lastEmptyTime()`).
+#[derive(Debug)]
+pub struct LastFree {
+    epoch: Instant,
+    after_ns: AtomicU64,
+}
+
+impl LastFree {
+    /// Free now.
+    pub fn new(now: Instant) -> Self {
+        Self { epoch: now, after_ns: AtomicU64::new(0) }
+    }
+
+    /// A job that came now would not wait.
+    fn note(&self, now: Instant) {
+        let after_ns = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
+        // Relaxed: it publishes nothing but itself. A loop whose clock is a little behind may move it back by that much.
+        self.after_ns.store(after_ns, Ordering::Relaxed);
+    }
+
+    /// For how long no job that came found a thread free.
+    fn ago(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch + Duration::from_nanos(self.after_ns.load(Ordering::Relaxed)))
+    }
+}
+
+/// What is known about the work of one class, beside the jobs in flight.
+#[derive(Debug)]
+pub struct Known {
+    /// How long its jobs run.
+    pub run_mean: RunMean,
+    /// When a thread was last free for them.
+    pub last_free: LastFree,
+}
+
+impl Known {
+    /// Nothing yet.
+    pub fn new(now: Instant) -> Self {
+        Self { run_mean: RunMean::default(), last_free: LastFree::new(now) }
+    }
+}
+
 /// How long a job of this class would wait if it were admitted now, behind those in flight.
 pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run: Duration) -> Duration {
     let (ahead, servers) = match class {
@@ -69,17 +114,24 @@ pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run:
 ///
 /// # Errors
 /// `WaitTooLong` or `WouldExpire`.
-pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, mean_run: Duration, now: Instant) -> Result<(), Reason> {
+pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, known: &Known, now: Instant) -> Result<(), Reason> {
     match rules.when_full {
         WhenFull::RefuseNewest | WhenFull::Sample { .. } => {}
         // The newest is welcome; the worker that looks next makes room (`waiting.rs`).
         WhenFull::DropOldest => return Ok(()),
     }
+    let mean_run = known.run_mean.load();
     let wait = expected_wait(rules, terms.class, in_flight, mean_run);
+    if wait.is_zero() {
+        known.last_free.note(now);
+    }
+    // A burst that fits `wait_max` is over after that time. What has stood for longer is no burst.
+    let stands = rules.wait_max.is_some_and(|wait_max| known.last_free.ago(now) > wait_max);
+    let wait_max = if stands { rules.standing_wait_max } else { rules.wait_max };
     // One mean run is always granted, or threads that end a job find none. Measured in virtual time at 1.5
     // times the capacity of 2 threads: 0.90 of it is used with one run; without this line, 0.69 where the
     // bound is a fifth of a run.
-    if rules.wait_max.is_some_and(|wait_max| wait > wait_max.max(mean_run)) {
+    if wait_max.is_some_and(|wait_max| wait > wait_max.max(mean_run)) {
         return Err(Reason::WaitTooLong);
     }
     if rules.deadline_at_admission
@@ -169,12 +221,43 @@ mod tests {
         let rules = Rules::resolve(&Config { threads: 2, ..Config::default() });
         let now = Instant::now();
         let terms = Terms { deadline: Some(now + Duration::from_millis(50)), ..Terms::default() };
-        let check = |fast, mean| check(&rules, &terms, InFlight { fast, slow: 0 }, mean, now);
+        let known = |mean| {
+            let known = Known::new(now);
+            known.run_mean.record(mean);
+            known
+        };
+        let check = |fast, mean| check(&rules, &terms, InFlight { fast, slow: 0 }, &known(mean), now);
         assert_eq!(check(2, MEAN), Ok(())); // 10 ms of waiting, 20 ms of running
         assert_eq!(check(5, MEAN), Err(Reason::WouldExpire)); // 40 ms and 20 ms
         assert_eq!(check(1, Duration::from_secs(10)), Ok(()));
         let past = now + Duration::from_millis(50);
         let none = InFlight { fast: 0, slow: 0 };
-        assert_eq!(super::check(&rules, &terms, none, MEAN, past), Err(Reason::WouldExpire));
+        assert_eq!(super::check(&rules, &terms, none, &known(MEAN), past), Err(Reason::WouldExpire));
+    }
+
+    #[test]
+    fn a_burst_may_wait_longer_than_a_queue_that_stands() {
+        let rules = Rules::resolve(&Config { threads: 1, ..Config::default() });
+        let (burst, standing) = (rules.wait_max.expect("by default"), rules.standing_wait_max.expect("by default"));
+        let begin = Instant::now();
+        let known = Known::new(begin);
+        known.run_mean.record(MEAN);
+        let waits = |in_flight: u32| expected_wait(&rules, Class::Fast, InFlight { fast: in_flight, slow: 0 }, MEAN);
+        let check = |fast, now| check(&rules, &Terms::default(), InFlight { fast, slow: 0 }, &known, now);
+        let most = |bound| (1..).take_while(|jobs| waits(*jobs) <= bound).last().expect("one at least");
+        let (in_burst, in_standing) = (most(burst), most(standing));
+        assert!(in_standing < in_burst);
+        // The burst begins long after the start, with a thread that is free.
+        let begin = begin + Duration::from_secs(60);
+        assert_eq!(check(0, begin), Ok(()));
+        assert_eq!(check(in_burst, begin + burst), Ok(()));
+        assert_eq!(check(in_burst + 1, begin + burst), Err(Reason::WaitTooLong));
+        // It should be over, and it is not.
+        let later = begin + burst + Duration::from_millis(1);
+        assert_eq!(check(in_standing + 1, later), Err(Reason::WaitTooLong));
+        assert_eq!(check(in_standing, later), Ok(()));
+        // A thread was free: whatever comes next is a burst again.
+        assert_eq!(check(0, later), Ok(()));
+        assert_eq!(check(in_burst, later), Ok(()));
     }
 }

@@ -69,7 +69,7 @@ mod worker;
 
 pub use histogram::{BUCKETS, Histogram, HistogramSnapshot};
 pub use job::{CancelFlag, Checkpoint, Class, Job, Outcome, OutcomeKind, Terms, Unfinished};
-pub use limits::{Config, Limits, QUEUE_JOBS_MAX, THREADS_MAX, WAIT_MAX_DEFAULT};
+pub use limits::{Config, Limits, QUEUE_JOBS_MAX, STANDING_WAIT_MAX_DEFAULT, THREADS_MAX, WAIT_MAX_DEFAULT};
 pub use mistakes::MISTAKES;
 pub use permits::InFlight;
 pub use policy::{

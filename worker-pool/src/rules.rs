@@ -22,6 +22,8 @@ pub struct Rules {
     pub slow_in_flight_max: u32,
     /// The longest expected wait to admit; `None`: not asked.
     pub wait_max: Option<Duration>,
+    /// The same while the queue stands.
+    pub standing_wait_max: Option<Duration>,
     /// Whether a job's own deadline is held against the expected wait.
     pub deadline_at_admission: bool,
     /// The order of the queue.
@@ -56,6 +58,7 @@ impl Rules {
             WhenFull::RefuseNewest | WhenFull::Sample { .. } => queue_jobs_max,
         };
         let by_wait = policy.admission == Admission::NumberAndWait;
+        let wait_max = (by_wait && config.limits.wait_max < Duration::MAX).then_some(config.limits.wait_max);
         let mut rules = Self {
             threads,
             slow_threads_max,
@@ -66,7 +69,8 @@ impl Rules {
                 SlowShare::Half => slow_threads_max.saturating_add((queue_room / 2).max(1)),
                 SlowShare::Everything => UNLIMITED,
             },
-            wait_max: (by_wait && config.limits.wait_max < Duration::MAX).then_some(config.limits.wait_max),
+            wait_max,
+            standing_wait_max: wait_max.map(|wait_max| wait_max.min(config.limits.standing_wait_max)),
             deadline_at_admission: by_wait,
             discipline: policy.discipline,
             when_full: policy.when_full,
@@ -93,6 +97,7 @@ impl Rules {
         self.in_flight_max = UNLIMITED;
         self.slow_in_flight_max = UNLIMITED;
         self.wait_max = None;
+        self.standing_wait_max = None;
         self.deadline_at_admission = false;
         self.discipline = Discipline::Fifo;
         self.when_full = WhenFull::RefuseNewest;

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::admission::RunMean;
+use crate::admission::Known;
 use crate::histogram::Histogram;
 use crate::job::{Class, OutcomeKind};
 use crate::permits::{InFlight, Permits};
@@ -30,15 +30,16 @@ pub struct Stats {
     abandoned_run_ns: AtomicU64,
     time_in_queue: [Histogram; 2],
     run_time: [Histogram; 2],
-    run_mean: [RunMean; 2],
+    known: [Known; 2],
 }
 
 const NOBODY: u64 = u64::MAX;
 
 impl Stats {
     pub(crate) fn new(limit: u32) -> Self {
+        let epoch = Instant::now();
         Self {
-            epoch: Instant::now(),
+            epoch,
             permits: Permits::new(),
             waiting: Default::default(),
             running: Default::default(),
@@ -52,7 +53,7 @@ impl Stats {
             abandoned_run_ns: AtomicU64::new(0),
             time_in_queue: Default::default(),
             run_time: Default::default(),
-            run_mean: Default::default(),
+            known: [Known::new(epoch), Known::new(epoch)],
         }
     }
 
@@ -139,7 +140,12 @@ impl Stats {
 
     /// The recent mean of the run time, as admission uses it; zero before the first run.
     pub fn run_mean(&self, class: Class) -> Duration {
-        self.run_mean[class as usize].load()
+        self.known(class).run_mean.load()
+    }
+
+    /// What admission goes by.
+    pub(crate) fn known(&self, class: Class) -> &Known {
+        &self.known[class as usize]
     }
 
     pub(crate) fn job_waits(&self, class: Class) {
@@ -161,7 +167,7 @@ impl Stats {
 
     pub(crate) fn run_ended(&self, class: Class, ran: Duration, abandoned: bool) {
         self.run_time[class as usize].record(ran);
-        self.run_mean[class as usize].record(ran);
+        self.known(class).run_mean.record(ran);
         if abandoned {
             let ns = u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX);
             self.abandoned_run_ns.fetch_add(ns, Ordering::Relaxed);

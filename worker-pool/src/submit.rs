@@ -150,10 +150,10 @@ impl<J: Job> Submitter<J> {
         }
         let rules = &ledger.rules;
         let in_flight = ledger.stats.permits.in_flight();
-        let mean_run = ledger.stats.run_mean(terms.class);
-        admission::check(rules, terms, in_flight, mean_run, now)?;
+        let known = ledger.stats.known(terms.class);
+        admission::check(rules, terms, in_flight, known, now)?;
         if let WhenFull::Sample { keep_percent } = rules.when_full
-            && admission::under_pressure(rules, terms.class, in_flight, mean_run)
+            && admission::under_pressure(rules, terms.class, in_flight, known.run_mean.load())
         {
             let n = ledger.offered.fetch_add(1, Ordering::Relaxed);
             if !admission::sample_keeps(n, keep_percent) {

@@ -73,7 +73,7 @@ fn teach_run_time(bench: &Bench, at_least: Duration) {
 
 #[test]
 fn a_job_that_would_wait_too_long_is_refused_with_the_time_to_come_back() {
-    let limits = Limits { queue_jobs_max: 1000, wait_max: Duration::from_millis(1) };
+    let limits = Limits { queue_jobs_max: 1000, wait_max: Duration::from_millis(1), ..Limits::default() };
     let bench = Bench::new(Config { limits, ..config() });
     teach_run_time(&bench, Duration::from_millis(20));
     let gates = bench.hold_threads(2);
@@ -105,7 +105,7 @@ fn a_job_that_cannot_make_its_deadline_is_refused_and_a_patient_one_is_not() {
 
 #[test]
 fn under_pressure_a_sample_gets_in() {
-    let limits = Limits { queue_jobs_max: 100, wait_max: Duration::MAX };
+    let limits = Limits { queue_jobs_max: 100, wait_max: Duration::MAX, ..Limits::default() };
     let policy = Policy { when_full: WhenFull::Sample { keep_percent: 10 }, ..Policy::default() };
     let bench = Bench::new(Config { limits, policy, ..config() });
     let gates = bench.hold_threads(2);
@@ -121,7 +121,7 @@ fn under_pressure_a_sample_gets_in() {
 fn the_adaptive_limit_holds_from_the_start() {
     let gradient = Gradient { queue_jobs: 3, ..Gradient::default() };
     let policy = Policy { concurrency: Concurrency::Gradient(gradient), ..Policy::default() };
-    let limits = Limits { queue_jobs_max: 100, wait_max: Duration::MAX };
+    let limits = Limits { queue_jobs_max: 100, wait_max: Duration::MAX, ..Limits::default() };
     let bench = Bench::new(Config { limits, policy, ..config() });
     let gates = bench.hold_threads(2);
     for id in 0..3 {
@@ -199,7 +199,7 @@ fn departed_clients_the_mistake_works_for_nobody() {
 fn thread_per_job_the_mistake_has_a_thread_for_every_job() {
     const JOBS: u32 = 100;
     for (placement, running) in [(Placement::PoolThread, 2), (Placement::ThreadPerJob, JOBS)] {
-        let limits = Limits { queue_jobs_max: JOBS, wait_max: Duration::MAX };
+        let limits = Limits { queue_jobs_max: JOBS, wait_max: Duration::MAX, ..Limits::default() };
         let policy = Policy { placement, ..Policy::default() };
         let bench = Bench::new(Config { limits, policy, ..config() });
         let gates: Vec<Gate> = (0..JOBS)

@@ -127,7 +127,7 @@ fn shed_by_codel_and_by_giving_way() {
 #[test]
 fn a_storm_of_everything_at_once_leaves_no_job_and_no_permit_behind() {
     for shutdown in [Shutdown::Finish, Shutdown::Drop] {
-        let limits = Limits { queue_jobs_max: 64, wait_max: Duration::MAX };
+        let limits = Limits { queue_jobs_max: 64, wait_max: Duration::MAX, ..Limits::default() };
         let policy = Policy { shutdown, ..Policy::default() };
         let bench = Bench::new(Config { threads: 4, limits, policy, ..Config::default() });
         let mut admitted = Vec::new();

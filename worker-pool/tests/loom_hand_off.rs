@@ -49,7 +49,7 @@ impl Job for Count {
 }
 
 fn config(queue_jobs_max: u32, shutdown: Shutdown) -> Config {
-    let limits = Limits { queue_jobs_max, wait_max: Duration::MAX };
+    let limits = Limits { queue_jobs_max, wait_max: Duration::MAX, ..Limits::default() };
     Config { threads: 2, limits, policy: Policy { shutdown, ..Policy::default() }, ..Config::default() }
 }
 

@@ -1,7 +1,7 @@
-//! Four kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
+//! Six kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
 //!
 //! `cargo run --release -p loadtest --example adversity -- NAME --server 'COMMAND with {port}'`, where NAME is `firehose`, `mass-close`,
-//! `connect-flood` or `descriptors`. The server gets CPU 0, the clients CPU 1; only loopback, every run bounded in time and count.
+//! `connect-flood`, `descriptors`, `overload` or `mixed`. The server gets CPU 0, the clients CPU 1; only loopback, every run bounded in time and count.
 //!
 //! All clients of a run live on one thread that never sleeps: a second thread on the same CPU would be measured by the scheduler's time
 //! slices. The price is a step of the attack (a write, a read, eight closes) between two looks at the clock; `late` says what that was.
@@ -11,8 +11,11 @@ mod client;
 mod connect_flood;
 mod descriptors;
 mod firehose;
+mod jobs;
 mod mass_close;
+mod mixed;
 mod others;
+mod overload;
 mod sys;
 mod target;
 
@@ -44,12 +47,15 @@ struct Args {
     /// mass-close and connect-flood: how many connections. [default: 8000 and 5000]
     #[arg(long)]
     connections: Option<usize>,
-    /// mass-close: by a reset (SO_LINGER 0) instead of a FIN.
+    /// mass-close, overload, mixed: clients leave by a reset (SO_LINGER 0) instead of a FIN.
     #[arg(long)]
     reset: bool,
     /// descriptors: the server's limit.
     #[arg(long, default_value_t = 256)]
     limit: u64,
+    /// overload: jobs offered as a multiple of the capacity.
+    #[arg(long, default_value_t = 1.5)]
+    overload: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,6 +68,10 @@ enum Name {
     ConnectFlood,
     /// No descriptor is left, then 300 are given back
     Descriptors,
+    /// Jobs of 20 ms beyond the capacity, for 6 times --time
+    Overload,
+    /// 30 jobs of 20 ms a second beside 1,000 light requests a second
+    Mixed,
 }
 
 fn main() -> ExitCode {
@@ -84,6 +94,8 @@ fn run(args: &Args) -> io::Result<()> {
         Name::MassClose => mass_close::run(args),
         Name::ConnectFlood => connect_flood::run(args),
         Name::Descriptors => descriptors::run(args),
+        Name::Overload => overload::run(args),
+        Name::Mixed => mixed::run(args),
     }
 }
 

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use worker_pool::admission::{self, RunMean};
+use worker_pool::admission::{self, Known};
 use worker_pool::gradient::GradientLimit;
 use worker_pool::waiting::{Taken, Waiting, Waits};
 use worker_pool::{CancelFlag, Class, Config, InFlight, Rules, Terms};
@@ -108,7 +108,7 @@ pub fn simulate(config: &Config, load: &Load, seed: u64) -> Figures {
     arrivals.reverse();
     let end = begin + load.lasts;
     let half = begin + load.lasts / 2;
-    let mut run = Run::new(&rules, load);
+    let mut run = Run::new(&rules, load, begin);
     let mut ends: BinaryHeap<Reverse<(Instant, u64)>> = BinaryHeap::new();
     let mut running: Vec<Option<Ask>> = Vec::new();
     loop {
@@ -167,7 +167,7 @@ struct Run<'a> {
     rules: &'a Rules,
     load: &'a Load,
     waiting: Waiting<Ask>,
-    mean: RunMean,
+    known: Known,
     gradient: Option<GradientLimit>,
     in_flight: u32,
     /// Clients, by the time at which they give up; the flag is set when the time has come.
@@ -181,12 +181,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(rules: &'a Rules, load: &'a Load) -> Self {
+    fn new(rules: &'a Rules, load: &'a Load, begin: Instant) -> Self {
         Self {
             rules,
             load,
             waiting: Waiting::new(rules),
-            mean: RunMean::default(),
+            known: Known::new(begin),
             gradient: GradientLimit::from_rules(rules),
             in_flight: 0,
             leaving: Default::default(),
@@ -205,8 +205,7 @@ impl<'a> Run<'a> {
         let in_flight = InFlight { fast: self.in_flight, slow: 0 };
         let limit = self.gradient.as_ref().map_or(u32::MAX, GradientLimit::limit);
         let full = self.in_flight >= self.rules.in_flight_max.min(limit);
-        let mean = self.mean.load();
-        let checked = admission::check(self.rules, &ask.terms, in_flight, mean, now);
+        let checked = admission::check(self.rules, &ask.terms, in_flight, &self.known, now);
         if full || checked.is_err() {
             self.figures.refused += u64::from(counts);
             return;
@@ -236,7 +235,7 @@ impl<'a> Run<'a> {
     }
 
     fn ended(&mut self, ask: &Ask, now: Instant, half: Instant, end: Instant) {
-        self.mean.record(ask.run);
+        self.known.run_mean.record(ask.run);
         let latency = now - ask.at;
         if let Some(gradient) = &mut self.gradient {
             gradient.record(latency, self.in_flight, now);

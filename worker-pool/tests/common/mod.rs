@@ -79,7 +79,7 @@ pub fn gate() -> (Gate, Action) {
 
 /// Two threads, eight places, and no judging by time: for tests of everything else.
 pub fn config() -> Config {
-    let limits = Limits { queue_jobs_max: 8, wait_max: Duration::MAX };
+    let limits = Limits { queue_jobs_max: 8, wait_max: Duration::MAX, ..Limits::default() };
     Config { threads: 2, limits, ..Config::default() }
 }
 
