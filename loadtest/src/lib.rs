@@ -7,13 +7,15 @@
 //! 4. [`generator`], [`histogram`], [`verdict`]: threads, three clocks, and whether to believe them;
 //! 5. [`report`], [`json`], [`progress`]: what is said of it;
 //! 6. [`scenario`], [`contrast`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
-//! 7. [`raw`], [`proc`]: clients by hand and the kernel's own counts, for what is not a matter of latency.
+//! 7. [`raw`], [`deserters`], [`proc`], [`admin`]: clients by hand, the kernel's counts and the server's own, for what is not a matter of latency.
 
+pub mod admin;
 pub mod args;
 pub mod child;
 pub mod client;
 pub mod condition;
 pub mod contrast;
+pub mod deserters;
 pub mod errors;
 pub mod exit;
 pub mod figures;

@@ -52,6 +52,16 @@ pub fn open_descriptors(pid: u32) -> io::Result<u64> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
 }
 
+/// Bytes of a process that lie in memory (`VmRSS`).
+///
+/// # Errors
+/// The process has gone.
+pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("no VmRSS in /proc/PID/status"))
+}
+
 /// For each established connection of a listening address, the bytes that have arrived and that nobody has read: `Recv-Q` in `ss -tn`.
 ///
 /// # Errors
@@ -150,6 +160,14 @@ mod tests {
         drop(server);
         assert!(tcp_counter("TCPAbortOnClose").unwrap() > before);
         assert!(tcp_counter("TCPNoSuchThing").is_err());
+    }
+
+    #[test]
+    fn memory_that_was_touched_is_resident() {
+        let pid = std::process::id();
+        let before = resident_bytes(pid).unwrap();
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(resident_bytes(pid).unwrap() > before + held.len() as u64 / 2);
     }
 
     #[test]

@@ -51,6 +51,10 @@ pub const CONNECTIONS_MAX: u32 = 10_000;
 /// keeps it, so this bounds a burst and nothing fails. Each place takes its memory at once.
 const MAIL_BESIDE_JOBS: u32 = 1024;
 
+/// A pool without a bound would need a mailbox without one. This is more than a test of it can fill, so that the mailbox does not refuse first and
+/// hide the queue behind it; about 40 MiB.
+const MAIL_OF_UNBOUNDED_JOBS: u32 = 1 << 18;
+
 /// max(1, cores / 2): the other half is the workers'.
 #[must_use]
 pub fn default_loops() -> u32 {
@@ -139,6 +143,8 @@ impl Config {
         for slug in &args.mistake {
             crate::mistakes::switch_on(slug, &mut config)?;
         }
+        // What they changed has consequences too.
+        config.derive();
         config.check()?;
         Ok(config)
     }
@@ -152,7 +158,8 @@ impl Config {
         wait.standing_wait_max = wait.standing_wait_max.min(wait.wait_max);
         // Room for the completion of every job that can be in flight is reserved when it is admitted, in the mailbox of the loop that
         // asked. All of them may have been asked for by one loop.
-        let jobs_in_flight_max = self.pool.limits.queue_jobs_max.saturating_add(self.pool.threads);
+        let rules = worker_pool::Rules::resolve(&self.pool);
+        let jobs_in_flight_max = if rules.unbounded() { MAIL_OF_UNBOUNDED_JOBS } else { rules.in_flight_max };
         self.reactor.limits.mail_max = jobs_in_flight_max.saturating_add(MAIL_BESIDE_JOBS);
     }
 

@@ -21,6 +21,8 @@ pub const PUBLIC: &[&str] = &[
     "edge-starvation",
     "firehose",
     "herd",
+    "unbounded-queue",
+    "departed-clients",
     "partial-read",
     "early-close",
     "split-write",
@@ -64,6 +66,16 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "herd",
         file: "reactor/src/listen/sharing.rs",
         sentence: "all loops wait on one listening socket, and each new connection wakes them all",
+    },
+    Description {
+        slug: "unbounded-queue",
+        file: "worker-pool/src/rules.rs",
+        sentence: "the queue of the worker pool takes every job and forgets none, and at an overload all wait longer than their clients",
+    },
+    Description {
+        slug: "departed-clients",
+        file: "worker-pool/src/waiting.rs",
+        sentence: "jobs of clients that have left are done all the same, and those who stay wait for it",
     },
     Description {
         slug: "partial-read",

@@ -112,8 +112,8 @@ impl Rules {
         self.abandoned = Abandoned::RunAnyway;
     }
 
-    /// Whether the channel in front of the queue needs no bound.
-    pub(crate) fn unbounded(&self) -> bool {
+    /// Whether any number of jobs may be in flight.
+    pub fn unbounded(&self) -> bool {
         self.in_flight_max == UNLIMITED
     }
 

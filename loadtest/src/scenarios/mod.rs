@@ -2,6 +2,7 @@
 
 use crate::scenario::Scenario;
 
+mod departed_clients;
 mod early_close;
 mod edge_starvation;
 mod fd_exhaustion;
@@ -11,6 +12,7 @@ mod loop_stall;
 mod partial_read;
 mod pool_starvation;
 mod split_write;
+mod unbounded_queue;
 
 /// All of them, in the order in which they are best read.
 pub static SCENARIOS: &[Scenario] = &[
@@ -19,6 +21,8 @@ pub static SCENARIOS: &[Scenario] = &[
     edge_starvation::SCENARIO,
     firehose::SCENARIO,
     herd::SCENARIO,
+    unbounded_queue::SCENARIO,
+    departed_clients::SCENARIO,
     partial_read::SCENARIO,
     early_close::SCENARIO,
     split_write::SCENARIO,

@@ -1,4 +1,4 @@
-//! `GET /spin?ms=N`: burns N milliseconds of CPU, on the pool. The work that must never be done on a loop.
+//! `GET /spin?ms=N` or `?us=N`: burns so much CPU time, on the pool. The work that must never be done on a loop.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,19 @@ use crate::sys::thread_cpu_time;
 const SPIN_MS_MAX: u64 = 10_000;
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
-    match number(request, "ms", 0..=SPIN_MS_MAX) {
-        Ok(ms) => Answer::Job(Work::fast(move |checkpoint| spin(Duration::from_millis(ms), checkpoint))),
+    // Short jobs are counted in microseconds: thousands of them a second fit one core.
+    let spun = match request.query_value("us") {
+        Some(_) => number(request, "us", 0..=SPIN_MS_MAX * 1_000).map(|us| (Duration::from_micros(us), format!("spun {us} us\n"))),
+        None => number(request, "ms", 0..=SPIN_MS_MAX).map(|ms| (Duration::from_millis(ms), format!("spun {ms} ms\n"))),
+    };
+    match spun {
+        Ok((duration, text)) => Answer::Job(Work::fast(move |checkpoint| spin(duration, text, checkpoint))),
         Err(answer) => *answer,
     }
 }
 
 /// Thread CPU time, not wall time: a worker that the scheduler has put aside does no work, and must not count as capacity.
-fn spin(duration: Duration, checkpoint: &Checkpoint<'_>) -> Answer {
+fn spin(duration: Duration, text: String, checkpoint: &Checkpoint<'_>) -> Answer {
     let until = thread_cpu_time() + duration;
     let mut rounds = 0_u64;
     while thread_cpu_time() < until {
@@ -31,5 +36,5 @@ fn spin(duration: Duration, checkpoint: &Checkpoint<'_>) -> Answer {
             break;
         }
     }
-    Answer::Now(Response::text(format!("spun {} ms\n", duration.as_millis())))
+    Answer::Now(Response::text(text))
 }

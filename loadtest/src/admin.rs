@@ -1,0 +1,44 @@
+//! What a server says of itself on its admin port: single figures of `/metrics`, for scenarios.
+//!
+//! Read next: `proc.rs`, what the kernel says of it.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// The admin port has a loop of its own and answers whatever the service does. A machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The whole page.
+///
+/// # Errors
+/// The port does not answer, or not with 200.
+pub fn metrics(admin: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    if page.starts_with("HTTP/1.1 200 ") { Ok(page) } else { Err(io::Error::other("/metrics was not answered 200")) }
+}
+
+/// The value of a sample on that page, by its name and labels as they are written there: `pool_jobs_ended_total{outcome="done"}`.
+///
+/// # Errors
+/// There is no such sample.
+pub fn sample(page: &str, name: &str) -> io::Result<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.split(' ').next()?.parse().ok());
+    value.ok_or_else(|| io::Error::other(format!("no {name} in /metrics")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_found_by_its_whole_name() {
+        let page = "HTTP/1.1 200 OK\r\n\r\n# TYPE a gauge\na 1\na_b 2\na{c=\"d\"} 3.5 1700000000\n";
+        assert_eq!(["a", "a_b", "a{c=\"d\"}"].map(|name| sample(page, name).unwrap()), [1.0, 2.0, 3.5]);
+        assert!(sample(page, "a{c").is_err());
+    }
+}
