@@ -191,18 +191,21 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if carried {
             return Ok(Some(Duration::ZERO));
         }
-        let paused = (0..self.listeners.len()).filter_map(|index| self.pause_ends(index));
-        let earliest = [self.shared.wheel.next(), self.handler.next_wake(), self.drain.as_ref().map(|drain| drain.until)]
-            .into_iter()
-            .flatten()
-            .chain(paused)
-            .min();
+        let mut earliest = sooner(self.shared.wheel.next(), self.handler.next_wake());
+        if let Some(drain) = &self.drain {
+            earliest = sooner(earliest, Some(drain.until));
+        }
+        for index in 0..self.listeners.len() {
+            earliest = sooner(earliest, self.pause_ends(index));
+        }
         // A close in another loop makes room to hand over, and does not wake this one.
-        let at_the_door = !self.receivers.is_empty() && self.listeners.iter().any(|listener| listener.ready);
-        let look_again = at_the_door.then(|| self.shared.now + self.shared.limits.accept_pause);
+        if !self.receivers.is_empty() && self.listeners.iter().any(|listener| listener.ready) {
+            earliest = sooner(earliest, Some(self.shared.now + self.shared.limits.accept_pause));
+        }
         // What a peak left behind must go back also when nothing follows it: at most two wake-ups.
-        let trim = (self.shared.buffers.held_bytes() > self.shared.buffers.leased_bytes()).then_some(self.trim_at);
-        let earliest = [earliest, look_again, trim].into_iter().flatten().min();
+        if self.shared.buffers.held_bytes() > self.shared.buffers.leased_bytes() {
+            earliest = sooner(earliest, Some(self.trim_at));
+        }
         let Some(earliest) = earliest else { return Ok(None) };
         // mio's own timeout is in whole milliseconds, rounded up, so the timer ends the wait. It is set only when the earliest time has moved
         // earlier: not once in most turns.
@@ -244,6 +247,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             }
         }
         self.handler
+    }
+}
+
+/// The earlier of the two, if there are two.
+#[inline]
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

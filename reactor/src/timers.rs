@@ -63,7 +63,12 @@ pub(crate) struct Wheel {
     heads: [[u32; BUCKETS]; LEVELS],
     /// One bit for each bucket that has a slot.
     occupied: [u64; LEVELS],
+    /// Where the first bucket that has a slot begins, or [`NEVER`]: each turn asks for it twice, and it seldom changes.
+    first_tick: u64,
 }
+
+/// Later than any tick.
+const NEVER: u64 = u64::MAX;
 
 impl Wheel {
     /// A wheel for the slots `0..slots_max`. The only allocation: 16 bytes for each slot, not resident before its first deadline.
@@ -80,6 +85,7 @@ impl Wheel {
             links: vec![[0; 4]; slots_max as usize],
             heads: [[0; BUCKETS]; LEVELS],
             occupied: [0; LEVELS],
+            first_tick: NEVER,
         }
     }
 
@@ -116,7 +122,8 @@ impl Wheel {
     /// When [`Wheel::expire`] has something to do: never later than the earliest deadline. It may be earlier, by less than the width
     /// of the bucket in which the earliest slot hangs (64 of them span the distance), or because that slot's deadline was moved or cancelled.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.first_bucket().map(|place| self.instant_of(place.start_tick(self.tick)))
+        debug_assert_eq!(self.first_tick, self.first_bucket().map_or(NEVER, |first| first.start_tick(self.tick)));
+        (self.first_tick != NEVER).then(|| self.instant_of(self.first_tick))
     }
 
     /// Takes one deadline that has passed: its slot, and the time when it was to run (rounded up to the tick; one that had passed
@@ -129,12 +136,13 @@ impl Wheel {
         self.now_tick = self.now_tick.max(self.tick_before(now));
         let now_tick = self.now_tick;
         for _ in 0..MOVES_PER_CALL_MAX {
-            let Some(place) = self.first_bucket().filter(|place| place.start_tick(self.tick) <= now_tick) else {
+            let first = if self.first_tick <= now_tick { self.first_bucket() } else { None };
+            let Some(place) = first else {
                 // Nothing hangs before now, so a long sleep costs no steps. The range of deadlines counts from here on.
                 self.tick = now_tick;
                 return None;
             };
-            self.tick = place.start_tick(self.tick);
+            self.tick = self.first_tick;
             let slot = self.heads[place.level()][place.bucket()] - 1;
             self.unhang(slot, place);
             let link = &mut self.links[slot as usize];
@@ -176,6 +184,8 @@ impl Wheel {
             }
             first => (self.links[first as usize - 1][PREV], first),
         };
+        // A bucket keeps its first tick while it has a slot: the wheel's time never passes it.
+        self.first_tick = self.first_tick.min(place.start_tick(self.tick));
         let link = &mut self.links[slot as usize];
         link[PREV] = prev;
         link[NEXT] = next;
@@ -192,6 +202,9 @@ impl Wheel {
         if next == id {
             *head = 0;
             self.occupied[place.level()] &= !(1 << place.bucket());
+            if place.start_tick(self.tick) == self.first_tick {
+                self.first_tick = self.first_bucket().map_or(NEVER, |first| first.start_tick(self.tick));
+            }
         } else {
             if *head == id {
                 *head = next;

@@ -182,14 +182,16 @@ impl<S: Service> Handler for HttpHandler<S> {
 
     #[inline]
     fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
-        let (used, step) = conn.machine.step(&self.settings.limits, input);
-        match step {
+        // Looked at where it is: taken apart, a request would be moved, and it is seventeen words.
+        let stepped = conn.machine.step(&self.settings.limits, input);
+        let used = stepped.0;
+        match &stepped.1 {
             Step::Request(request) => {
                 conn.in_head = false;
                 if self.draining {
                     conn.machine.close_after_response();
                 }
-                let answer = self.service.call(&request, cx.now());
+                let answer = self.service.call(request, cx.now());
                 self.begin(conn, answer, request.body, used == input.len(), cx);
                 used
             }
@@ -201,13 +203,13 @@ impl<S: Service> Handler for HttpHandler<S> {
                 }
                 used
             }
-            Step::Body { piece, last } => used + self.body(conn, piece, last, cx),
+            Step::Body { piece, last } => used + self.body(conn, piece, *last, cx),
             Step::Paused => {
                 cx.pause();
                 used
             }
             Step::Refuse(refusal) => {
-                if self.refuse(conn, refusal, cx) {
+                if self.refuse(conn, *refusal, cx) {
                     used
                 } else {
                     0

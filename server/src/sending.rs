@@ -43,21 +43,28 @@ impl<S: Service> HttpHandler<S> {
     /// Writes a whole response: at once if it fits, in pieces as there is room if not.
     #[inline]
     pub(crate) fn respond(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
+        if !self.respond_at_once(conn, &response, started, cx) {
+            self.respond_in_pieces(conn, response, started, cx);
+        }
+    }
+
+    /// Writes a whole response if there is room for it, else nothing. By reference: a response is ten words.
+    fn respond_at_once(&mut self, conn: &mut Conn, response: &Response, started: Instant, cx: &mut Context<'_>) -> bool {
         if response.closes() {
             conn.machine.close_after_response();
         }
         let plan = conn.machine.response_plan();
         let date = self.date.bytes(cx.now());
         let mut output = cx.output();
-        if let Some(n) = response.encode_head(&plan, date, output.spare_mut()) {
-            let body = response.body_to_send(&plan);
-            if n + body.len() <= output.room() {
-                output.advance(n);
-                output.write(body);
-                return self.complete(conn, response.status_code(), started, cx);
-            }
+        let Some(n) = response.encode_head(&plan, date, output.spare_mut()) else { return false };
+        let body = response.body_to_send(&plan);
+        if n + body.len() > output.room() {
+            return false;
         }
-        self.respond_in_pieces(conn, response, started, cx);
+        output.advance(n);
+        output.write(body);
+        self.complete(conn, response.status_code(), started, cx);
+        true
     }
 
     #[cold]
@@ -107,15 +114,16 @@ impl<S: Service> HttpHandler<S> {
     /// The last byte of the response is written; the request was read whole or given up.
     #[inline]
     fn complete(&mut self, conn: &mut Conn, status: u16, started: Instant, cx: &mut Context<'_>) {
-        // By the loop's clock, read once a turn: what is answered in the callback that read it took no time. (What a turn took shows in
-        // `reactor_turn_duration_seconds`.)
-        let took = if conn.in_flight { cx.now().saturating_duration_since(started) } else { Duration::ZERO };
+        self.stats.responded(status);
         if conn.in_flight {
+            self.stats.duration.record(cx.now().saturating_duration_since(started));
             conn.exchange = None;
             self.count_out(conn);
+        } else {
+            // By the loop's clock, read once a turn: what is answered in the callback that read it took no time. (What a turn took shows
+            // in `reactor_turn_duration_seconds`.)
+            self.stats.duration.record(Duration::ZERO);
         }
-        self.stats.responded(status);
-        self.stats.duration.record(took);
         conn.machine.answered();
         if conn.machine.persists() {
             cx.resume();

@@ -164,8 +164,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "pause-of-accepting-without-an-end",
         file: "event_loop.rs",
-        from: "            .chain(paused)\n",
-        to: "            .chain(paused.filter(|_| false))\n",
+        from: "            earliest = sooner(earliest, self.pause_ends(index));\n",
+        to: "            earliest = sooner(earliest, self.pause_ends(index).filter(|_| false));\n",
     },
     Mutant {
         slug: "kernel-left-to-hold-what-it-likes",
@@ -224,8 +224,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "drain-without-an-end",
         file: "event_loop.rs",
-        from: "self.drain.as_ref().map(|drain| drain.until)]",
-        to: "self.drain.as_ref().map(|drain| drain.until + std::time::Duration::from_secs(9))]",
+        from: "sooner(earliest, Some(drain.until));",
+        to: "sooner(earliest, Some(drain.until + std::time::Duration::from_secs(9)));",
     },
     Mutant {
         slug: "deadlines-rounded-down",
