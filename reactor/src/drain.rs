@@ -1,6 +1,7 @@
 //! The orderly end of a loop: accept what the kernel has queued, stop listening, tell everyone, wait for the last, within a grace time.
 //!
-//! Closing a listener resets whoever is still in its queue (failure mode H3), so it is emptied first. Read next: `mail.rs`, which
+//! Closing a listener resets whoever is still in its queue (failure mode H3), so it is emptied first (`listen/accept.rs`). One that another
+//! process holds too is not reset; there the queue is the next server's, but for those who were in it before. Read next: `mail.rs`, which
 //! carries the order.
 
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::connection::visit::Cause;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Pressure};
+use crate::listen::sharing::LISTEN_BACKLOG;
 use crate::os::Os;
 
 /// How far the end has come.
@@ -29,7 +31,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         for listener in &mut self.listeners {
             // Whatever the last event said: the queue is looked at once more before it is closed.
             listener.ready = true;
+            if listener.inherited {
+                // Those who were in the queue when the order came are at its head; a queue of the usual length holds no more than this. The
+                // rest of a longer one waits for the next server. Without a bound a loop that is slower than its clients come would never
+                // let go.
+                listener.accepts_left = Some(LISTEN_BACKLOG.unsigned_abs());
+            }
         }
+        // Whoever comes now is told by this loop; the others may end when they have taken what is on its way to them.
+        self.receivers.clear();
         let to_tell = self.entries.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
         self.drain = Some(Drain { until: self.shared.now + grace, told: 0, to_tell });
     }
@@ -49,13 +59,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         for slot in from..to {
             self.visit(slot, Cause::Pressed(Pressure::Draining));
         }
-        for index in 0..self.listeners.len() {
-            if !self.listeners[index].ready {
-                self.stop_listening(index);
-            }
-        }
         let listening = self.listeners.iter().any(|listener| listener.socket.is_some());
-        if (!listening && self.entries.is_empty() && !self.mail_waits) || until <= self.shared.now {
+        if (!listening && self.givers == 0 && self.entries.is_empty() && !self.mail_waits) || until <= self.shared.now {
             self.shared.stop = true;
         }
     }

@@ -33,6 +33,8 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) drain: Option<Drain>,
     /// Loops that take connections from this one.
     pub(crate) receivers: Vec<Receiver<H::Mail>>,
+    /// Loops that may still hand connections to this one.
+    pub(crate) givers: u32,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) output: OutputScratch,
     pub(crate) events: Vec<Event>,
@@ -88,6 +90,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             listeners: Vec::new(),
             drain: None,
             receivers: Vec::new(),
+            givers: 0,
             scratch: vec![0; buffer_bytes].into_boxed_slice(),
             output: OutputScratch::new(buffer_bytes),
             events: Vec::with_capacity(limits.events_per_poll_max),

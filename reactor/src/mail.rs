@@ -18,6 +18,8 @@ pub(crate) enum Envelope<M> {
     Mail(Token, M),
     /// A connection that another loop accepted for this one.
     Socket { descriptor: OwnedFd, peer: SocketAddr, listener: usize },
+    /// The last word of a loop that may have sent some: no more come from it.
+    NoMoreSockets,
 }
 
 /// Sends mail to the connections of one loop, from any thread. Outlives the loop safely: mail then comes back to its sender.
@@ -59,7 +61,7 @@ impl<M> Reserved<M> {
     pub fn send(self, mail: M) -> Result<(), M> {
         self.room.send(Envelope::Mail(self.to, mail)).map_err(|envelope| match envelope {
             Envelope::Mail(_, mail) => mail,
-            Envelope::Socket { .. } => unreachable!("mail comes back as it was sent"),
+            Envelope::Socket { .. } | Envelope::NoMoreSockets => unreachable!("mail comes back as it was sent"),
         })
     }
 

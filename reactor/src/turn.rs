@@ -126,6 +126,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             match self.inbox.take() {
                 Some(Envelope::Mail(to, mail)) => self.deliver(to, mail),
                 Some(Envelope::Socket { descriptor, peer, listener }) => self.adopt(descriptor, peer, listener),
+                Some(Envelope::NoMoreSockets) => self.givers -= 1,
                 None => {
                     self.mail_waits = false;
                     return;

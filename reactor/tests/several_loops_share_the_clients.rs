@@ -14,7 +14,11 @@ use support::{Prepared, Running, ask, connect, listener, listener_with, prepare,
 
 /// A loop without a listener.
 fn receiving(config: Config) -> (Running<Lines>, Receiver<support::lines::Mail>) {
-    let event_loop = EventLoop::new(config, Lines::silent()).unwrap();
+    receiving_with(config, Lines::silent())
+}
+
+fn receiving_with(config: Config, lines: Lines) -> (Running<Lines>, Receiver<support::lines::Mail>) {
+    let mut event_loop = EventLoop::new(config, lines).unwrap();
     let receiver = event_loop.receiver();
     let address = "127.0.0.1:0".parse().unwrap();
     (Prepared { event_loop, address }.run(), receiver)
@@ -61,21 +65,38 @@ fn a_loop_that_has_ended_is_handed_nobody() {
 
 #[test]
 fn the_drain_of_all_loops_loses_no_queued_client_whichever_loop_hears_of_it_first() {
-    let (second, to_second) = receiving(Config::default());
-    let mut lines = Lines::silent();
-    lines.goodbye = "draining\n";
-    let mut first = prepare(Config::default(), lines);
-    first.event_loop.hand_off_to(vec![to_second]);
-    let mut queued: Vec<TcpStream> = (0..50).map(|_| connect(first.address)).collect();
-    second.handle.drain(support::PATIENCE);
-    second.ended(); // It has nobody, so it ends at once.
-    first.event_loop.handle().drain(support::PATIENCE);
-    let first = first.run();
-    for client in &mut queued {
-        assert_eq!(read_all(client), b"draining\n");
+    for the_one_that_accepts_first in [true, false] {
+        let polite = || {
+            let mut lines = Lines::silent();
+            lines.goodbye = "draining\n";
+            lines
+        };
+        let (second, to_second) = receiving_with(Config::default(), polite());
+        let mut first = prepare(Config::default(), polite());
+        first.event_loop.hand_off_to(vec![to_second]);
+        let mut queued: Vec<TcpStream> = (0..50).map(|_| connect(first.address)).collect();
+        let first_handle = first.event_loop.handle();
+        let first = if the_one_that_accepts_first {
+            first_handle.drain(support::PATIENCE);
+            let first = first.run();
+            second.handle.drain(support::PATIENCE);
+            first
+        } else {
+            // It has nobody, and must not end: the other one does not know yet, and hands over.
+            second.handle.drain(support::PATIENCE);
+            let first = first.run();
+            until("all are accepted", || first.stats.accepts.get() + second.stats.adoptions.get() == 50);
+            assert!(second.stats.adoptions.get() > 0, "it is handed its share all the same");
+            first_handle.drain(support::PATIENCE);
+            first
+        };
+        for client in &mut queued {
+            assert_eq!(read_all(client), b"draining\n");
+        }
+        drop(queued);
+        first.ended();
+        second.ended();
     }
-    drop(queued);
-    first.ended();
 }
 
 #[test]

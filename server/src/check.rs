@@ -6,13 +6,15 @@ use std::fmt::Write;
 
 use worker_pool::{Concurrency, Discipline, WhenFull};
 
+use crate::activation::Inherited;
 use crate::budget::{Budget, Item, mebibytes};
 use crate::config::Config;
+use crate::listeners::sharing_of_inherited;
 use crate::units::{Size, SizeOrAuto, Time};
 
 /// The report. `budget` is an error when the limits do not fit the machine.
 #[must_use]
-pub fn report(config: &Config, budget: &Result<Budget, String>) -> String {
+pub fn report(config: &Config, inherited: &Inherited, budget: &Result<Budget, String>) -> String {
     let mut out = String::new();
     let mut section = |title: &str, rows: &[(&str, String, &str)]| {
         let _ = writeln!(out, "{title}");
@@ -21,7 +23,7 @@ pub fn report(config: &Config, budget: &Result<Budget, String>) -> String {
         }
         let _ = writeln!(out);
     };
-    section("process", &process(config));
+    section("process", &process(config, inherited));
     section("each loop", &each_loop(config, budget.as_ref().ok()));
     section("http", &http(config));
     section("worker pool", &pool(config));
@@ -36,13 +38,23 @@ pub fn report(config: &Config, budget: &Result<Budget, String>) -> String {
 
 type Rows = Vec<(&'static str, String, &'static str)>;
 
-fn process(config: &Config) -> Rows {
+fn process(config: &Config, inherited: &Inherited) -> Rows {
+    let listen = match inherited.http_address() {
+        Some(address) => ("listen", address.to_string(), "the service: an inherited socket (LISTEN_FDS), so not --listen"),
+        None => ("listen", config.listen.to_string(), "the service; --listen"),
+    };
+    let admin = match inherited.admin_address() {
+        Some(address) => ("admin", address.to_string(), "metrics and state: an inherited socket (LISTEN_FDS), so not --admin"),
+        None => ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
+    };
+    let sharing = config.reactor.policy.sharing;
+    let sharing = if inherited.http.is_some() { sharing_of_inherited(sharing) } else { sharing };
     let mut rows = vec![
-        ("listen", config.listen.to_string(), "the service; --listen"),
-        ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
+        listen,
+        admin,
         ("loops", config.loops.to_string(), "threads that serve connections: half of the cores; --loops"),
         ("loop slice", time(crate::run::LOOP_SLICE), "the scheduler's: a loop that wakes runs before a worker (Linux 6.12)"),
-        ("listener sharing", format!("{:?}", config.reactor.policy.sharing), "how they share the port; --listener-sharing"),
+        ("listener sharing", format!("{sharing:?}"), "how they share the port; --listener-sharing"),
         ("shutdown delay", time(config.shutdown_delay), "after SIGTERM only /readyz fails, and all are served; --shutdown-delay"),
         ("shutdown grace", time(config.shutdown_grace), "then requests in flight have so long; --shutdown-grace"),
     ];

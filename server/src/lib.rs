@@ -3,6 +3,7 @@
 //! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eight small examples), [`connection`] and
 //! `exchange` (the way of a request), `sending`, `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
 
+pub mod activation;
 pub mod admin;
 pub mod answer;
 pub mod args;
@@ -28,6 +29,7 @@ pub mod units;
 pub mod watchdog;
 
 mod exchange;
+mod listeners;
 mod sending;
 mod streaming;
 mod sys;

@@ -14,10 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use reactor::listen::hand_off::Receiver;
-use reactor::listen::sharing::{ListenOptions, ListenerSharing, listen};
-use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes, Policy};
+use reactor::listen::sharing::{ListenOptions, listen};
+use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
 use worker_pool::{Pool, Submitter};
 
+use crate::activation::Inherited;
 use crate::admin::{self, AdminService};
 use crate::args::{self, Args};
 use crate::budget::{Budget, Machine};
@@ -26,6 +27,7 @@ use crate::config::Config;
 use crate::connection::{HttpHandler, HttpSettings};
 use crate::dispatch::{Mail, RequestJob};
 use crate::http_stats::HttpStats;
+use crate::listeners::Listeners;
 use crate::logging;
 use crate::monitor::{LoopView, Monitor};
 use crate::service::Service;
@@ -118,8 +120,9 @@ where
     }
     let config = Config::from_args(args).map_err(Failure::usage)?;
     if args.check {
+        let inherited = Inherited::take().map_err(Failure::usage)?;
         let budget = Budget::of(&config, Machine::prepare().map_err(Failure::runtime)?);
-        print(&check::report(&config, &budget));
+        print(&check::report(&config, &inherited, &budget));
         return budget.map(drop).map_err(Failure::usage);
     }
     let make_service = service(&config);
@@ -135,25 +138,38 @@ fn print(text: &str) {
 
 /// Serves until a signal ends it. `make_service` is called once on each loop's own thread: no service is shared.
 ///
+/// To be called before the program opens anything and starts threads: it takes the listening sockets that the process was started with
+/// (`activation.rs`), and `config.listen` and `config.admin` are for those that it was not.
+///
 /// # Errors
-/// The exit code and one line: limits that do not fit, a port in use, a thread that cannot be started, a loop that failed.
+/// The exit code and one line: limits that do not fit, inherited descriptors that are no listening sockets, a port in use, a thread that
+/// cannot be started, a loop that failed.
 pub fn serve<S, M>(config: &Config, make_service: M) -> Result<(), Failure>
 where
     S: Service + 'static,
     M: Fn() -> S + Clone + Send + 'static,
 {
+    let inherited = Inherited::take().map_err(Failure::usage)?;
     config.check().map_err(Failure::usage)?;
     let machine = Machine::prepare().map_err(Failure::runtime)?;
     let budget = Budget::of(config, machine).map_err(Failure::usage)?;
     let (events, ended) = channel();
     // Before the ports are bound: who sees the first line on stdout may send a signal at once.
     shutdown::listen_for_signals(events.clone()).map_err(Failure::runtime)?;
-    let listeners = bind(config.listen, config.loops, config.reactor.policy)?;
-    let admin_listener = listen(config.admin, ListenOptions::default()).map_err(Failure::runtime)?;
+    let is_inherited = (inherited.http.is_some(), inherited.admin.is_some());
+    let listeners = match inherited.http {
+        Some(socket) => Listeners::inherit(socket, config.loops, config.reactor.policy),
+        None => Listeners::bind(config.listen, config.loops, config.reactor.policy),
+    };
+    let listeners = listeners.map_err(Failure::runtime)?;
+    let admin_listener = inherited.admin.map_or_else(|| listen(config.admin, ListenOptions::default()), Ok).map_err(Failure::runtime)?;
     let addresses = (address_of(&listeners.first)?, address_of(&admin_listener)?);
 
     let log = logging::start().map_err(Failure::runtime)?;
     warn_at_start(config, &budget);
+    if is_inherited != (false, false) {
+        log::info!("listening sockets were inherited http={} admin={}", is_inherited.0, is_inherited.1);
+    }
     let pool = Pool::start(config.pool.clone()).map_err(Failure::runtime)?;
 
     let (handles, views) = start_loops(config, &budget, listeners, &pool, &make_service, &events).map_err(Failure::runtime)?;
@@ -210,37 +226,6 @@ fn warn_at_start(config: &Config, budget: &Budget) {
     }
 }
 
-/// How the loops come to their connections.
-struct Listeners {
-    /// The first loop's socket.
-    first: TcpListener,
-    /// Those of the others, one for each; none when the first hands over.
-    others: Vec<TcpListener>,
-    wakes: ListenerWakes,
-    hand_off: bool,
-}
-
-fn bind(address: SocketAddr, loops: u32, Policy { sharing, write, .. }: Policy) -> Result<Listeners, Failure> {
-    let hand_off = sharing == ListenerSharing::HandOff;
-    let reuse_port = sharing == ListenerSharing::ReusePort && loops > 1;
-    let sockets = || {
-        if reuse_port && address.port() != 0 {
-            // SO_REUSEPORT would let a second server of the same user in, and each would get a part of the clients. So the port is first
-            // taken for ourselves alone: who uses it is found out now.
-            drop(listen(address, ListenOptions::default())?);
-        }
-        let options = ListenOptions { reuse_port, write, ..ListenOptions::default() };
-        let first = listen(address, options)?;
-        // Port 0 was asked for once; the others take the port that it became.
-        let address = first.local_addr()?;
-        let another = |_| if reuse_port { listen(address, options) } else { first.try_clone() };
-        let others: io::Result<Vec<TcpListener>> = (1..loops).filter(|_| !hand_off).map(another).collect();
-        Ok((first, others?))
-    };
-    let (first, others) = sockets().map_err(|e: io::Error| Failure::runtime(e))?;
-    Ok(Listeners { first, others, wakes: sharing.wakes(), hand_off })
-}
-
 fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(Failure::runtime)
 }
@@ -259,7 +244,7 @@ where
     S: Service + 'static,
     M: Fn() -> S + Clone + Send + 'static,
 {
-    let Listeners { first, others, wakes, hand_off } = listeners;
+    let Listeners { first, others, wakes, hand_off, inherited } = listeners;
     let mut sockets: Vec<Option<TcpListener>> = std::iter::once(first).chain(others).map(Some).collect();
     sockets.resize_with(config.loops as usize, || None);
     let mut started = Vec::new();
@@ -272,6 +257,7 @@ where
             http: config.http.clone(),
             listener: sockets.pop().flatten(),
             wakes,
+            inherited,
             pool: pool.submitter(),
             receivers: if index == 0 && hand_off { std::mem::take(&mut receivers) } else { Vec::new() },
         };
@@ -289,6 +275,7 @@ struct Plan {
     http: HttpSettings,
     listener: Option<TcpListener>,
     wakes: ListenerWakes,
+    inherited: bool,
     pool: Submitter<RequestJob>,
     /// The loops that it hands connections to.
     receivers: Vec<Receiver<Mail>>,
@@ -300,8 +287,10 @@ impl Plan {
         let mut event_loop = EventLoop::new(self.config, handler)?;
         let mailer = event_loop.mailer();
         event_loop.handler_mut().set_mailer(mailer);
-        if let Some(listener) = self.listener {
-            event_loop.listen_on(LinuxListener::new(listener)?, self.wakes)?;
+        match self.listener.map(LinuxListener::new).transpose()? {
+            Some(listener) if self.inherited => drop(event_loop.listen_on_inherited(listener, self.wakes)?),
+            Some(listener) => drop(event_loop.listen_on(listener, self.wakes)?),
+            None => {}
         }
         event_loop.hand_off_to(self.receivers);
         Ok(event_loop)
@@ -327,7 +316,7 @@ where
         if let Err(e) = crate::sys::ask_for_slices(LOOP_SLICE) {
             log::debug!("{thread_name} keeps the usual slices: {e}");
         }
-        let event_loop = match plan.build(make_service(), http_stats) {
+        let mut event_loop = match plan.build(make_service(), http_stats) {
             Ok(event_loop) => event_loop,
             Err(e) => return drop(ready.send(Err(io::Error::new(e.kind(), format!("{thread_name}: {e}"))))),
         };
@@ -361,6 +350,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         http: HttpSettings::default(),
         listener: Some(listener),
         wakes: ListenerWakes::All,
+        inherited: false, // It does not drain: it is there to the end.
         pool,
         receivers: Vec::new(),
     };

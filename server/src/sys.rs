@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// CPU time that the calling thread has used (`CLOCK_THREAD_CPUTIME_ID`).
@@ -38,6 +38,27 @@ pub(crate) fn ask_for_slices(slice: Duration) -> io::Result<()> {
     // SAFETY: sched_setattr(2) reads as many bytes as the `size` field says, which sched_getattr(2) has set; 0 is the calling thread.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attributes, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a descriptor ours that this process was started with, and has it closed on exec(3). Only for one that nobody else in the process
+/// has: asked for twice, the second owner would close what the first one uses.
+///
+/// # Errors
+/// fcntl(2): EBADF when there is none of that number.
+pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl(2) with F_SETFD takes two numbers, and fails on a descriptor that is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, as fcntl(2) has just said, and was passed to this process to be its own (sd_listen_fds(3)); the only caller asks
+    // once for each number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Removes a variable from the environment. Only while the process has a single thread.
+pub(crate) fn remove_variable(name: &str) {
+    // SAFETY: the caller has seen that there is no other thread that could read the environment meanwhile (unsetenv(3), MT-Unsafe).
+    unsafe { std::env::remove_var(name) }
 }
 
 /// Opens a file for reading that lies beneath `directory`, however `path` and the symlinks on its way go: where it leads out, the error is

@@ -24,7 +24,20 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     ///
     /// # Errors
     /// setsockopt(2), epoll_ctl(2), with the socket lost; `InvalidInput` beyond 63 listeners.
-    pub fn listen_on(&mut self, mut socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
+    pub fn listen_on(&mut self, socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
+        self.add_listener(socket, wakes, false)
+    }
+
+    /// The same for a socket that another process holds too (`inherited.rs`). A drain takes what is in its queue at that time, and leaves
+    /// whoever comes later to the process that listens next.
+    ///
+    /// # Errors
+    /// As [`EventLoop::listen_on`].
+    pub fn listen_on_inherited(&mut self, socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
+        self.add_listener(socket, wakes, true)
+    }
+
+    fn add_listener(&mut self, mut socket: O::Listener, wakes: ListenerWakes, inherited: bool) -> io::Result<usize> {
         let index = self.listeners.len();
         if index == Token::LISTENERS_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("one loop has at most {} listeners", Token::LISTENERS_MAX)));
@@ -33,7 +46,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.os.bound_unsent(&mut socket, bytes_max)?;
         }
         self.os.register_listener(&mut socket, Token::listener(index as u32), wakes)?;
-        self.listeners.push(Listener { socket: Some(socket), ready: false, paused_until: None });
+        self.listeners.push(Listener { socket: Some(socket), ready: false, paused_until: None, inherited, accepts_left: None });
         Ok(index)
     }
 
@@ -72,6 +85,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 budget -= 1;
                 self.accept_one(index);
             }
+            if self.drain.is_some() && !self.listeners[index].ready {
+                // At once: whoever comes between the last look into the queue and the close is reset.
+                self.stop_listening(index);
+            }
         }
     }
 
@@ -80,6 +97,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let Some(socket) = listener.socket.as_mut() else { return };
         match self.os.accept(socket) {
             Ok((stream, peer)) => {
+                if let Some(left) = &mut listener.accepts_left {
+                    *left = left.saturating_sub(1);
+                    listener.ready = *left > 0;
+                }
                 let over = self.entries.len() >= self.shared.limits.connections_max as usize;
                 self.place(stream, peer, index, over);
             }
@@ -180,7 +201,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// Takes a listener out of the poller and closes it. Whoever is still in its queue is reset by the kernel.
+    /// Takes a listener out of the poller and closes it. Whoever is still in its queue is reset by the kernel, unless another process holds
+    /// the socket too.
     pub(crate) fn stop_listening(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         listener.ready = false;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin};
 use crate::mail::{Envelope, Mailer};
+use crate::mailbox::Room;
 use crate::os::Os;
 use crate::stats::Stats;
 
@@ -22,6 +23,17 @@ pub struct Receiver<M> {
     handed: u64,
     /// It has given a connection back, because it has ended.
     gone: bool,
+    /// Room for the last word, sent when this is dropped: mail of one sender arrives in order, so every connection comes before it.
+    last_word: Option<Room<Envelope<M>>>,
+}
+
+impl<M> Drop for Receiver<M> {
+    fn drop(&mut self) {
+        if let Some(room) = self.last_word.take() {
+            // One that has ended waits for nobody.
+            let _ = room.send(Envelope::NoMoreSockets);
+        }
+    }
 }
 
 impl<M> Receiver<M> {
@@ -36,10 +48,15 @@ impl<M> Receiver<M> {
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// This loop as a receiver, to be given to the loop that accepts.
+    /// This loop as a receiver, to be given to the loop that accepts. As long as it is not dropped, a drain does not end this loop before its
+    /// grace time: a connection handed over at the last moment would be lost. The loop that accepts drops it when it drains itself.
     #[must_use]
-    pub fn receiver(&self) -> Receiver<H::Mail> {
-        Receiver { mailer: self.mailer(), stats: self.stats(), handed: 0, gone: false }
+    pub fn receiver(&mut self) -> Receiver<H::Mail> {
+        let mailer = self.mailer();
+        let last_word = mailer.reserve_room();
+        assert!(last_word.is_some(), "mail_max has a place for each loop that hands connections over");
+        self.givers += 1;
+        Receiver { mailer, stats: self.stats(), handed: 0, gone: false, last_word }
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`, fewest first.
@@ -82,7 +99,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                     Err(e) => log::warn!("cannot take a connection back: {e}"),
                 }
             }
-            Err(Envelope::Mail(..)) => unreachable!("what comes back is what was sent"),
+            Err(Envelope::Mail(..) | Envelope::NoMoreSockets) => unreachable!("what comes back is what was sent"),
         }
     }
 }

@@ -4,10 +4,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 
 use crate::os::ListenerWakes;
 use crate::policy::WritePolicy;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,20 @@ pub struct ListenOptions {
     pub write: WritePolicy,
 }
 
+impl ListenOptions {
+    /// Sets on a listening socket what the sockets accepted from it inherit.
+    ///
+    /// # Errors
+    /// setsockopt(2).
+    pub fn set_what_is_accepted(&self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        if let Some(bytes) = self.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        socket.set_tcp_nodelay(self.write.nodelay())
+    }
+}
+
 /// Binds and listens. `TCP_NODELAY` is set here, since accepted sockets inherit it: no call per connection.
 ///
 /// # Errors
@@ -67,10 +82,7 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpList
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
-    if let Some(bytes) = options.send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
-    }
-    socket.set_tcp_nodelay(options.write.nodelay())?;
+    options.set_what_is_accepted(&socket)?;
     if address.is_ipv6() {
         // One socket, one family: `[::]` must not depend on net.ipv6.bindv6only (ipv6(7)).
         socket.set_only_v6(true)?;

@@ -41,7 +41,12 @@ impl Server {
 
     /// Starts this command and waits for its first line.
     pub(crate) fn spawn(command: &mut Command) -> Server {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the server's program starts");
+        Server::spawn_as_it_is(command.stdin(Stdio::null()))
+    }
+
+    /// The same, with the standard input that it has.
+    pub(crate) fn spawn_as_it_is(command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server's program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut first_line = String::new();
         stdout.read_line(&mut first_line).expect("the first line is text");
