@@ -76,6 +76,31 @@ fn each_gets_its_status_and_a_close() {
     server.is_at_rest();
 }
 
+/// RFC 9110 section 9.3.2: whatever is wrong with it, and however far it has come.
+#[test]
+fn a_refused_head_request_gets_no_content() {
+    let server = Server::routes();
+    let refused = table().into_iter().filter_map(|(bytes, status)| Some((format!("HEAD{}", bytes.strip_prefix("GET")?), status)));
+    for (bytes, status) in refused {
+        for in_front in ["", "\r\n", &get("/bytes?n=65380")] {
+            let mut client = server.connect();
+            client.send([in_front, &bytes].concat());
+            if in_front.starts_with("GET") {
+                assert_eq!(client.response().status, 200);
+            }
+            let response = client.response_to_head();
+            assert_eq!(response.status, status, "{:?}", &bytes[..bytes.len().min(200)]);
+            client.is_closed();
+        }
+    }
+    let mut client = server.connect();
+    client.send("HEAD / HTT");
+    client.half_close();
+    assert_eq!(client.response_to_head().status, 400);
+    client.is_closed();
+    server.is_at_rest();
+}
+
 #[test]
 fn one_cut_off_within_a_request_is_told_so() {
     let server = Server::routes();

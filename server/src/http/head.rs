@@ -23,10 +23,15 @@ pub(super) fn parse<'a>(limits: &HttpLimits, input: &'a [u8]) -> Result<Option<(
     // Not initialised, and not moved: 2 KiB would cost more than the parsing.
     let mut lines = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
     let lines = &mut lines[..limits.headers_max.min(HEADERS_CAPACITY)];
+    let mut later_lines = None;
     let mut parsed = httparse::Request::new(&mut []);
     let head_bytes = match parsed.parse_with_uninit_headers(input, lines) {
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::Version) => match later_minor(limits, input, &mut parsed, &mut later_lines)? {
+            Some(head_bytes) => head_bytes,
+            None => return Ok(None),
+        },
         Err(error) => return Err(refusal_of(error, &parsed, input)),
     };
     let head = &input[..head_bytes];
@@ -71,6 +76,35 @@ pub(super) fn parse<'a>(limits: &HttpLimits, input: &'a [u8]) -> Result<Option<(
     Ok(Some((head_bytes, request)))
 }
 
+/// HTTP/1.2 to 1.9: read as 1.1, which is the highest that we know (RFC 9110 section 2.5). httparse stops at the version, so the
+/// header lines are still to be parsed.
+#[cold]
+fn later_minor<'h, 'a>(
+    limits: &HttpLimits,
+    input: &'a [u8],
+    parsed: &mut httparse::Request<'h, 'a>,
+    lines: &'h mut Option<[httparse::Header<'a>; HEADERS_CAPACITY]>,
+) -> Result<Option<usize>, Refusal> {
+    let line_bytes = match (parsed.method, parsed.path) {
+        (Some(method), Some(path)) => method.len() + 1 + path.len() + b" HTTP/1.1\r\n".len(),
+        _ => return Err(Refusal::RequestLine), // not reached: both come before the version
+    };
+    match input.get(..line_bytes) {
+        Some([.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9', b'\r', b'\n']) => {}
+        _ => return Err(refusal_of(httparse::Error::Version, parsed, input)),
+    }
+    let lines = lines.insert([httparse::EMPTY_HEADER; HEADERS_CAPACITY]);
+    let (header_bytes, found) = match httparse::parse_headers(&input[line_bytes..], &mut lines[..limits.headers_max.min(HEADERS_CAPACITY)])
+    {
+        Ok(httparse::Status::Complete((header_bytes, found))) => (header_bytes, found.len()),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(refusal_of(error, parsed, input)),
+    };
+    parsed.version = Some(1);
+    parsed.headers = &mut lines[..found];
+    Ok(Some(line_bytes + header_bytes))
+}
+
 /// What the few header lines say that the protocol itself needs.
 #[derive(Default)]
 struct Meaning<'a> {
@@ -97,12 +131,7 @@ impl<'a> Meaning<'a> {
             // The length first: most names are told apart by it alone.
             match name.len() {
                 4 if is_name(name, b"host") => self.host(line.value)?,
-                6 if is_name(name, b"expect") => {
-                    if !line.value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(Refusal::Expectation);
-                    }
-                    self.expect = true;
-                }
+                6 if is_name(name, b"expect") => self.expect(line.value)?,
                 10 if is_name(name, b"connection") => self.connection(line.value),
                 14 if is_name(name, b"content-length") => {
                     self.framing.content_length(line.value)?;
@@ -125,6 +154,18 @@ impl<'a> Meaning<'a> {
             return Err(Refusal::HostInvalid);
         }
         self.host = Some(value);
+        Ok(())
+    }
+
+    /// A list, in any case: RFC 9110 section 10.1.1. Empty elements count for nothing (section 5.6.1.2).
+    #[cold]
+    fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        for element in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty()) {
+            if !element.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal::Expectation);
+            }
+            self.expect = true;
+        }
         Ok(())
     }
 

@@ -140,6 +140,8 @@ impl Machine {
                 Ok(None) | Err(_) => is_scanned = true,
             }
             skipped = scan.skip_newlines(limits, input);
+            // A refusal of HEAD has no content either, whatever is wrong with the request: RFC 9110 section 9.3.2.
+            self.is_head = input[skipped..].starts_with(b"HEAD ");
             match scan.scan(limits, &input[skipped..]) {
                 Ok(Some(head_bytes)) => head = &input[skipped..skipped + head_bytes],
                 Ok(None) => return (skipped, Step::NeedBytes),

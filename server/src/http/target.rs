@@ -43,7 +43,7 @@ pub(super) fn parse_target<'a>(method: Method, target: &'a str, line: &[u8]) -> 
     if target == "*" && method == Method::Options {
         return Ok(Target { path: "*", query: None, authority: None });
     }
-    let Target { path, query, authority } = absolute_form(target)?; // apart, so that the common case above stays in registers
+    let Target { path, query, authority } = absolute_form(method, target)?; // apart, so that the common case above stays in registers
     Ok(Target { path, query, authority })
 }
 
@@ -56,7 +56,7 @@ fn find_delimiter(line: &[u8], from: usize) -> usize {
 }
 
 /// `http://host:port/path?query`, which every server must accept: RFC 9112 section 3.2.2.
-fn absolute_form(target: &str) -> Result<Target<'_>, Refusal> {
+fn absolute_form(method: Method, target: &str) -> Result<Target<'_>, Refusal> {
     let (scheme, rest) = target.split_once("://").ok_or(Refusal::Target)?;
     // `https` comes from a proxy that ends TLS in front of us.
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -71,8 +71,13 @@ fn absolute_form(target: &str) -> Result<Target<'_>, Refusal> {
         Some((path, query)) => (path, Some(query)),
         None => (rest, None),
     };
-    // RFC 9110 section 4.2.3: an empty path is the same as "/".
-    let path = if path.is_empty() { "/" } else { path };
+    let path = match path {
+        // RFC 9112 section 3.2.4: what a client sends through a proxy when it means `OPTIONS *`.
+        "" if method == Method::Options && query.is_none() => "*",
+        // RFC 9110 section 4.2.3: for all others an empty path is the same as "/".
+        "" => "/",
+        path => path,
+    };
     Ok(Target { path, query, authority: Some(authority) })
 }
 
@@ -250,6 +255,9 @@ mod tests {
             assert!(parse(Method::Get, target).is_err(), "{target}");
         }
         assert!(parse(Method::Options, "*").is_ok());
+        for (target, path) in [("http://h", "*"), ("http://h/", "/"), ("http://h?", "/")] {
+            assert_eq!(parse(Method::Options, target).map(|found| found.path), Ok(path), "{target}");
+        }
         assert!(parse(Method::Options, "*?a").is_err());
         assert!(parse(Method::Connect, "h:80").is_err());
     }
