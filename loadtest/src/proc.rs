@@ -2,6 +2,7 @@
 //!
 //! Read next: `scenarios/herd.rs`, which uses it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddrV4;
@@ -24,6 +25,29 @@ pub fn threads(pid: u32, prefix: &str) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
+/// Name and state of each thread of a process: what `ps -T -o comm,stat` shows. R runs or waits for a processor, S sleeps, D waits in the
+/// kernel and cannot be interrupted, Z has ended and nobody has asked for its status yet (proc_pid_stat(5)).
+///
+/// # Errors
+/// The process has gone.
+pub fn thread_states(pid: u32) -> io::Result<Vec<(String, char)>> {
+    // By id: a directory that changes while it is read may list an entry twice (readdir(3)).
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let entry = entry?;
+        // A thread may end between the two readings.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        found.extend(name_and_state(&stat).map(|thread| (entry.file_name(), thread)));
+    }
+    Ok(found.into_values().collect())
+}
+
+fn name_and_state(stat: &str) -> Option<(String, char)> {
+    // The name may hold anything, brackets among it; the first one opens and the last one closes it.
+    let (before, after) = stat.rsplit_once(')')?;
+    Some((before.split_once('(')?.1.to_owned(), after.trim_start().chars().next()?))
+}
+
 /// How often a thread has gone to sleep by itself (`voluntary_ctxt_switches`).
 ///
 /// # Errors
@@ -40,8 +64,7 @@ pub fn voluntary_switches(pid: u32, tid: u32) -> io::Result<u64> {
 /// The thread has gone.
 pub fn sleeps(pid: u32, tid: u32) -> io::Result<bool> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"))?;
-    // The name before the state may hold anything, a bracket among it; the last one closes it.
-    Ok(stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S')))
+    Ok(name_and_state(&stat).is_some_and(|(_, state)| state == 'S'))
 }
 
 /// Open descriptors of a process.
@@ -168,6 +191,19 @@ mod tests {
         let before = resident_bytes(pid).unwrap();
         let held = std::hint::black_box(vec![1_u8; 64 << 20]);
         assert!(resident_bytes(pid).unwrap() > before + held.len() as u64 / 2);
+    }
+
+    #[test]
+    fn names_may_hold_brackets_and_states_come_after_the_last() {
+        let of = |stat| name_and_state(stat).unwrap();
+        assert_eq!(of("17 (loop-0) S 1 17"), ("loop-0".to_owned(), 'S'));
+        assert_eq!(of("17 (a) (b) R) D 1 17"), ("a) (b) R".to_owned(), 'D'));
+        assert_eq!(name_and_state("17"), None);
+    }
+
+    #[test]
+    fn this_process_has_a_thread_that_runs() {
+        assert!(thread_states(std::process::id()).unwrap().iter().any(|(_, state)| *state == 'R'));
     }
 
     #[test]

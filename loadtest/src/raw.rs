@@ -42,6 +42,8 @@ pub struct Client {
     pub served: u64,
     /// Answers with another: told, and not served.
     pub refused: u64,
+    /// The status of the last answer.
+    pub last_status: Option<u16>,
     /// When the last answer came.
     pub last_answer: Option<Instant>,
     /// Whether the peer has ended, or broken, the connection.
@@ -56,7 +58,16 @@ impl Client {
     pub fn connect(to: SocketAddr, from: IpAddr) -> io::Result<Client> {
         let stream = connect(to, from)?;
         stream.set_nonblocking(true)?;
-        Ok(Client { stream, reader: ResponseReader::default(), input: Vec::new(), served: 0, refused: 0, last_answer: None, ended: false })
+        Ok(Client {
+            stream,
+            reader: ResponseReader::default(),
+            input: Vec::new(),
+            served: 0,
+            refused: 0,
+            last_status: None,
+            last_answer: None,
+            ended: false,
+        })
     }
 
     /// Sends all of it with a single call of write(2).
@@ -117,6 +128,7 @@ impl Client {
                 Step::Done(response) => {
                     let counter = if response.status < 400 { &mut self.served } else { &mut self.refused };
                     *counter += 1;
+                    self.last_status = Some(response.status);
                     self.last_answer = Some(Instant::now());
                 }
                 Step::Broken(_) => {
@@ -127,6 +139,18 @@ impl Client {
         }
         self.input.drain(..taken);
     }
+}
+
+/// As many clients as `n`, each on a connection of its own, each having sent `request`.
+///
+/// # Errors
+/// A sentence, when one could not.
+pub fn ask_together(to: SocketAddr, from: IpAddr, n: usize, request: &[u8]) -> Result<Vec<Client>, String> {
+    // All are connected before the first one asks: they come together, as far as one thread can send.
+    let mut clients =
+        (0..n).map(|_| Client::connect(to, from)).collect::<io::Result<Vec<_>>>().map_err(|e| format!("a client failed: {e}"))?;
+    clients.iter_mut().try_for_each(|client| client.send(request)).map_err(|e| format!("a client failed: {e}"))?;
+    Ok(clients)
 }
 
 /// Looks at all clients until `done` says so of each, or nothing has come to any of them for `quiet`, or `interrupted` is set.
@@ -176,6 +200,18 @@ mod tests {
         drop(server);
         look_at_all(&mut clients, PATIENCE, &never, |client| client.ended);
         assert_eq!((clients[0].served, clients[0].ended), (2, true));
+    }
+
+    #[test]
+    fn the_last_status_is_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut clients = [Client::connect(listener.local_addr().unwrap(), LOCAL).unwrap()];
+        let (mut server, _) = listener.accept().unwrap();
+        for (answer, n, status) in [(OK, 1, 200), (BUSY, 2, 503)] {
+            server.write_all(answer).unwrap();
+            look_at_all(&mut clients, PATIENCE, &AtomicBool::new(false), |client| client.answers() == n);
+            assert_eq!(clients[0].last_status, Some(status));
+        }
     }
 
     #[test]

@@ -8,3 +8,13 @@ use common::is_shown;
 fn fast_jobs_wait_for_slow_ones_that_may_take_every_thread() {
     is_shown("pool-starvation", "worker-pool/src/rules.rs");
 }
+
+#[test]
+fn clients_decide_how_many_threads_there_are_when_each_job_has_its_own() {
+    is_shown("thread-per-job", "worker-pool/src/worker.rs");
+}
+
+#[test]
+fn as_many_panics_as_workers_leave_nobody_to_run_a_job() {
+    is_shown("worker-panic", "worker-pool/src/worker.rs");
+}

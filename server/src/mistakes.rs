@@ -22,7 +22,9 @@ pub const PUBLIC: &[&str] = &[
     "firehose",
     "herd",
     "unbounded-queue",
+    "thread-per-job",
     "departed-clients",
+    "worker-panic",
     "partial-read",
     "early-close",
     "split-write",
@@ -73,9 +75,19 @@ pub const DESCRIPTIONS: &[Description] = &[
         sentence: "the queue of the worker pool takes every job and forgets none, and at an overload all wait longer than their clients",
     },
     Description {
+        slug: "thread-per-job",
+        file: "worker-pool/src/worker.rs",
+        sentence: "each job is given a thread of its own, and the clients decide how many there are",
+    },
+    Description {
         slug: "departed-clients",
         file: "worker-pool/src/waiting.rs",
         sentence: "jobs of clients that have left are done all the same, and those who stay wait for it",
+    },
+    Description {
+        slug: "worker-panic",
+        file: "worker-pool/src/worker.rs",
+        sentence: "a job that panics ends its worker, is never answered and keeps its place, until no worker is left",
     },
     Description {
         slug: "partial-read",

@@ -12,7 +12,9 @@ mod loop_stall;
 mod partial_read;
 mod pool_starvation;
 mod split_write;
+mod thread_per_job;
 mod unbounded_queue;
+mod worker_panic;
 
 /// All of them, in the order in which they are best read.
 pub static SCENARIOS: &[Scenario] = &[
@@ -22,7 +24,9 @@ pub static SCENARIOS: &[Scenario] = &[
     firehose::SCENARIO,
     herd::SCENARIO,
     unbounded_queue::SCENARIO,
+    thread_per_job::SCENARIO,
     departed_clients::SCENARIO,
+    worker_panic::SCENARIO,
     partial_read::SCENARIO,
     early_close::SCENARIO,
     split_write::SCENARIO,
