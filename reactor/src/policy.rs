@@ -106,6 +106,19 @@ pub enum ClosePolicy {
     AtOnce,
 }
 
+/// What a FIN of the peer means while the handler has paused it: while its request is being answered, say. A FIN says only that the peer has
+/// nothing more to say. A client that has closed its socket looks the same as one that still listens, until something is sent to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HalfClose {
+    /// It may be listening: it gets its answer (RFC 9112 section 9.6; HAProxy without `option abortonclose`).
+    #[default]
+    StillListens,
+    /// It has left: the connection is closed at once, as [`PeerClosed`](crate::CloseReason::PeerClosed), and the handler can call off what it does
+    /// for it. Right where clients never half-close, as behind a proxy (nginx without `proxy_ignore_client_abort`, pingora's `abort_on_close`,
+    /// hyper without `half_close`). Where pipelined requests more than fill a buffer a FIN behind them is seen later.
+    HasLeft,
+}
+
 /// What identifies the receiver of an event, of mail and of a deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenCheck {
@@ -153,6 +166,8 @@ pub struct Policy {
     pub write: WritePolicy,
     /// How connections end.
     pub close: ClosePolicy,
+    /// What a FIN means while the connection is paused.
+    pub half_close: HalfClose,
     /// How much output may wait.
     pub output: OutputBound,
     /// What becomes of a short write's rest.

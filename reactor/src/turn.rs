@@ -14,6 +14,7 @@ use crate::event_loop::{EventLoop, TRIM_EVERY};
 use crate::handler::{CloseReason, Handler};
 use crate::mail::{Envelope, Order};
 use crate::os::{Os, Ready};
+use crate::policy::HalfClose;
 use crate::stats::Stats;
 use crate::token::Token;
 
@@ -83,9 +84,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if ready.has(Ready::READ_CLOSED.and(Ready::ERROR).and(Ready::PRIORITY)) {
             flags.set(Flags::READ_TO_THE_END);
         }
+        let flags = *flags;
         let gone = ready.has(Ready::ERROR.and(Ready::WRITE_CLOSED)) && !flags.has(Flags::LINGERING);
         if gone && self.has_failed(slot, ready) {
             return self.kill(slot, CloseReason::Reset);
+        }
+        let paused = flags.has(Flags::PAUSED) && !flags.has(Flags::NO_MORE_MESSAGES);
+        if paused && ready.has(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
+            return self.kill(slot, CloseReason::PeerClosed);
         }
         // On the list when poll returned: its turn comes in this very turn, and nobody gets two budgets. Who joined since, because another
         // connection woke it or took its memory, must not wait for the next turn: its deadline would come before its input.

@@ -12,6 +12,7 @@ use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use reactor::listen::sharing::ListenerSharing;
+use reactor::policy::HalfClose;
 
 use crate::config::{Config, default_loops};
 use crate::pool_args::PoolArgs;
@@ -139,6 +140,10 @@ pub struct Args {
     #[arg(long, env = "SERVER_LISTENER_SHARING", value_name = "HOW", value_enum, default_value_t = Sharing::ReusePort)]
     pub listener_sharing: Sharing,
 
+    /// What it means when a client sends FIN while its request is being answered.
+    #[arg(long, env = "SERVER_HALF_CLOSE", value_name = "WHAT", value_enum, default_value_t = FinMeans::StillListens)]
+    pub half_close: FinMeans,
+
     /// Switches a deliberate mistake on, to see what it does. May be given several times.
     #[cfg(feature = "mistakes")]
     #[arg(long, env = "SERVER_MISTAKE", value_name = "SLUG", value_delimiter = ',', value_parser = crate::mistakes::public_slug)]
@@ -171,6 +176,24 @@ impl From<Sharing> for ListenerSharing {
             Sharing::ReusePort => ListenerSharing::ReusePort,
             Sharing::Exclusive => ListenerSharing::Exclusive,
             Sharing::HandOff => ListenerSharing::HandOff,
+        }
+    }
+}
+
+/// The names of [`HalfClose`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FinMeans {
+    /// It has nothing more to say, and gets its answer
+    StillListens,
+    /// It has left: its job is cancelled. For clients that never half-close, such as most proxies
+    HasLeft,
+}
+
+impl From<FinMeans> for HalfClose {
+    fn from(fin: FinMeans) -> HalfClose {
+        match fin {
+            FinMeans::StillListens => HalfClose::StillListens,
+            FinMeans::HasLeft => HalfClose::HasLeft,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use reactor::policy::HalfClose;
 use worker_pool::{Concurrency, Discipline, WhenFull};
 
 use crate::activation::Inherited;
@@ -106,6 +107,7 @@ fn http(config: &Config) -> Rows {
         ("body", Size(limits.body_bytes_max).to_string(), "413 beyond; --body-bytes-max"),
         ("chunk extensions", bytes(limits.chunk_extension_bytes_max), "400 beyond, all chunks of a body together"),
         ("trailers", bytes(limits.trailer_bytes_max), "431 beyond"),
+        ("half-close", half_close(config.http.half_close).to_owned(), "who sends FIN while it is answered; --half-close"),
         ("header timeout", time(timeouts.header), "408; absolute; --header-timeout"),
         ("idle timeout", time(timeouts.idle), "between requests; --idle-timeout"),
         ("request timeout", time(timeouts.request), "head to last byte; absolute; --request-timeout"),
@@ -131,6 +133,13 @@ fn pool(config: &Config) -> Rows {
         ("bound", bound(policy.concurrency).to_owned(), "on jobs in flight: workers and queue, or less when latency rises; --queue-bound"),
         ("nice", format!("+{}", pool.nice_increment), "a woken loop preempts a computing worker"),
     ]
+}
+
+fn half_close(half_close: HalfClose) -> &'static str {
+    match half_close {
+        HalfClose::StillListens => "still listens",
+        HalfClose::HasLeft => "has left",
+    }
 }
 
 fn discipline(discipline: Discipline) -> String {

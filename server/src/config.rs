@@ -115,6 +115,8 @@ impl Config {
         let head_bytes_max = in_range("--header-bytes-max", args.header_bytes_max, 64, buffer_bytes_max)?;
 
         config.reactor.policy.sharing = args.listener_sharing.into();
+        config.reactor.policy.half_close = args.half_close.into();
+        config.http.half_close = args.half_close.into();
         let limits = &mut config.reactor.limits;
         limits.buffer_bytes_max = buffer_bytes_max;
         limits.output_high_water_bytes = limits.output_high_water_bytes.min(buffer_bytes_max);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use reactor::policy::HalfClose;
 use reactor::{CloseReason, Context, Handler, Mailer, Origin, Pressure};
 use worker_pool::Submitter;
 
@@ -51,6 +52,8 @@ pub struct HttpSettings {
     pub job_deadline: Duration,
     /// Where jobs run.
     pub placement: Placement,
+    /// What a FIN means while an answer is streamed; while it is waited for, the loop decides by the same policy.
+    pub half_close: HalfClose,
 }
 
 impl Default for HttpSettings {
@@ -60,6 +63,7 @@ impl Default for HttpSettings {
             timeouts: Timeouts::default(),
             job_deadline: JOB_DEADLINE_DEFAULT,
             placement: Placement::default(),
+            half_close: HalfClose::default(),
         }
     }
 }
@@ -221,8 +225,11 @@ impl<S: Service> Handler for HttpHandler<S> {
     fn ended(&mut self, conn: &mut Conn, _rest_bytes: usize, cx: &mut Context<'_>) {
         match conn.machine.ended() {
             AtEnd::Clean | AtEnd::Closed => cx.close(),
-            // Half-closed: it still reads, and its answer is under way.
-            AtEnd::Answering => conn.machine.close_after_response(),
+            // Half-closed, with its answer under way.
+            AtEnd::Answering => match self.settings.half_close {
+                HalfClose::StillListens => conn.machine.close_after_response(),
+                HalfClose::HasLeft => cx.abort(),
+            },
             AtEnd::InsideHead => self.fail(conn, Response::text("incomplete request\n").status(400), cx),
             AtEnd::InsideBody => self.fail(conn, Response::text("incomplete body\n").status(400), cx),
         }

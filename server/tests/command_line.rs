@@ -46,6 +46,7 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
         (&["--connections-max", "4000000000"], &["--connections-max", "4000000000", "ulimit -n"]),
         (&["--buffer-memory-max", "1048576GiB"], &["memory", "--buffer-memory-max"]),
         (&["--listener-sharing", "fair"], &["--listener-sharing", "'fair'", "reuse-port, exclusive, hand-off"]),
+        (&["--half-close", "leave"], &["--half-close", "'leave'", "still-listens, has-left"]),
         (&["--queue-wait-max", "0ms"], &["--queue-wait-max", "'0ms'", "above zero"]),
         (&["--queue-standing-wait-max", "1"], &["--queue-standing-wait-max", "'1'", "unit"]),
         (&["--queue-discipline", "lifo"], &["--queue-discipline", "'lifo'", "fifo, newest-first, codel"]),
@@ -110,7 +111,7 @@ fn the_environment_sets_what_no_flag_does_and_a_flag_goes_first() {
 }
 
 #[test]
-fn the_choices_of_the_queue_take_effect_and_jobs_are_done_with_each() {
+fn the_choices_around_jobs_take_effect_and_jobs_are_done_with_each() {
     let all: &[(&[&str], &str)] = &[
         (&[], "fifo"),
         (&["--queue-discipline", "newest-first"], "newest at 100ms"),
@@ -118,6 +119,7 @@ fn the_choices_of_the_queue_take_effect_and_jobs_are_done_with_each() {
         (&["--queue-when-full", "drop-oldest"], "drop-oldest"),
         (&["--queue-when-full", "sample", "--queue-sample-percent", "20"], "sample 20%"),
         (&["--queue-bound", "gradient"], "gradient"),
+        (&["--half-close", "has-left"], "has left"),
         (&["--queue-wait-max", "70ms"], " 70ms  a job that would wait longer"),
         // What follows from it: no more than it, and no more than half of what the client allows.
         (&["--queue-wait-max", "70ms"], " 70ms  the same when no worker was free"),

@@ -17,8 +17,9 @@ pub struct Config {
     /// work, and the loops need theirs.
     pub threads: u32,
     /// Added to the nice value that the starting thread has; the sum is cut at 19. Default 10: a woken
-    /// loop then preempts a computing worker at once, since its weight is 1024 against 110
-    /// (`sched_prio_to_weight` in Linux `kernel/sched/core.c`). 0 leaves the priority alone.
+    /// loop's weight is then 1024 against a worker's 110 (`sched_prio_to_weight` in Linux `kernel/sched/core.c`). Up to Linux 6.5
+    /// that lets it preempt a computing worker at once; since 6.6 (EEVDF) it waits for the end of the worker's slice, unless
+    /// it asks for a shorter one itself (`sched_runtime`, sched_setattr(2), 6.12). 0 leaves the priority alone.
     pub nice_increment: i32,
     /// The numbers.
     pub limits: Limits,

@@ -11,7 +11,7 @@ use crate::connection::visit::Visit;
 use crate::connection::water_marks::{hold_or_let_go, may_say_more};
 use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
-use crate::policy::{OutputBound, ReadyRule, ResumePolicy};
+use crate::policy::{HalfClose, OutputBound, ReadyRule, ResumePolicy};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
@@ -42,6 +42,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             if self.entry.control.flags.has(Flags::DEAD) {
                 return;
             }
+        }
+        // The FIN came with what it has asked for.
+        if self.entry.control.flags.has(Flags::INPUT_ENDED)
+            && self.entry.control.flags.has(Flags::PAUSED)
+            && self.shared.policy.half_close == HalfClose::HasLeft
+            && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES)
+        {
+            return self.die(CloseReason::PeerClosed);
         }
         let beside = self.shared.slots.get(slot);
         let bound = self.shared.policy.output;
