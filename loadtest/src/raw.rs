@@ -24,7 +24,22 @@ const LOOK_PAUSE: Duration = Duration::from_micros(500);
 /// # Errors
 /// socket(2), bind(2), connect(2).
 pub fn connect(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
+    connect_by(Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)?, to, from)
+}
+
+/// The same with a receive buffer of so many bytes, twice that with the kernel's overhead (SO_RCVBUF, socket(7)): a client that is behind a
+/// slow link, or that has little to do with what comes.
+///
+/// # Errors
+/// As [`connect`], and setsockopt(2).
+pub fn connect_with_little_room(to: SocketAddr, from: IpAddr, receive_bytes: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)?;
+    // Before the connect: the handshake already offers the window.
+    socket.set_recv_buffer_size(receive_bytes)?;
+    connect_by(socket, to, from)
+}
+
+fn connect_by(socket: Socket, to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
     socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
     socket.connect_timeout(&SockAddr::from(to), CONNECT_TIMEOUT)?;
     socket.set_tcp_nodelay(true)?;

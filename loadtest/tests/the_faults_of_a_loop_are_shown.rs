@@ -21,6 +21,16 @@ fn every_loop_wakes_for_each_connection_on_a_shared_listener() {
 }
 
 #[test]
+fn a_server_grows_by_all_that_its_clients_do_not_read_when_nothing_bounds_it() {
+    is_shown("slow-consumer", "reactor/src/connection/water_marks.rs");
+}
+
+#[test]
+fn large_answers_to_slow_clients_have_holes_when_the_rest_of_a_write_is_dropped() {
+    is_shown("partial-write", "reactor/src/connection/drain_write.rs");
+}
+
+#[test]
 fn requests_are_refused_or_forgotten_when_a_read_is_taken_for_a_message() {
     is_shown("partial-read", "reactor/src/connection/input.rs");
 }

@@ -24,8 +24,10 @@ pub const PUBLIC: &[&str] = &[
     "unbounded-queue",
     "thread-per-job",
     "departed-clients",
+    "slow-consumer",
     "worker-panic",
     "partial-read",
+    "partial-write",
     "early-close",
     "split-write",
     "fd-exhaustion",
@@ -85,6 +87,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         sentence: "jobs of clients that have left are done all the same, and those who stay wait for it",
     },
     Description {
+        slug: "slow-consumer",
+        file: "reactor/src/connection/water_marks.rs",
+        sentence: "output that a client does not take is kept without a bound, and more is made and kept behind it",
+    },
+    Description {
         slug: "worker-panic",
         file: "worker-pool/src/worker.rs",
         sentence: "a job that panics ends its worker, is never answered and keeps its place, until no worker is left",
@@ -93,6 +100,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "partial-read",
         file: "reactor/src/connection/input.rs",
         sentence: "each read is taken for one message: half a request is forgotten, and so is what came behind a whole one",
+    },
+    Description {
+        slug: "partial-write",
+        file: "reactor/src/connection/drain_write.rs",
+        sentence: "what a short write did not take is dropped, and large answers to slow clients have holes",
     },
     Description {
         slug: "early-close",

@@ -1,7 +1,7 @@
-//! Six kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
+//! Seven kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
 //!
 //! `cargo run --release -p loadtest --example adversity -- NAME --server 'COMMAND with {port}'`, where NAME is `firehose`, `mass-close`,
-//! `connect-flood`, `descriptors`, `overload` or `mixed`. The server gets CPU 0, the clients CPU 1; only loopback, every run bounded in time and count.
+//! `connect-flood`, `descriptors`, `overload`, `mixed` or `never-read`. The server gets CPU 0, the clients CPU 1; only loopback, every run bounded in time and count.
 //!
 //! All clients of a run live on one thread that never sleeps: a second thread on the same CPU would be measured by the scheduler's time
 //! slices. The price is a step of the attack (a write, a read, eight closes) between two looks at the clock; `late` says what that was.
@@ -14,6 +14,7 @@ mod firehose;
 mod jobs;
 mod mass_close;
 mod mixed;
+mod never_read;
 mod others;
 mod overload;
 mod sys;
@@ -44,12 +45,15 @@ struct Args {
     /// firehose: requests that may be unanswered at a time; 0 is as many as the sockets take.
     #[arg(long, value_delimiter = ',', default_value = "16,64,256,0")]
     depth: Vec<u64>,
-    /// mass-close and connect-flood: how many connections. [default: 8000 and 5000]
+    /// mass-close, connect-flood and never-read: how many connections. [default: 8000, 5000 and 300]
     #[arg(long)]
     connections: Option<usize>,
     /// mass-close, overload, mixed: clients leave by a reset (SO_LINGER 0) instead of a FIN.
     #[arg(long)]
     reset: bool,
+    /// never-read: what is asked for.
+    #[arg(long, default_value = "/bytes?n=4194304")]
+    path: String,
     /// descriptors: the server's limit.
     #[arg(long, default_value_t = 256)]
     limit: u64,
@@ -72,6 +76,8 @@ enum Name {
     Overload,
     /// 30 jobs of 20 ms a second beside 1,000 light requests a second
     Mixed,
+    /// 300 clients ask for 4 MiB and read nothing
+    NeverRead,
 }
 
 fn main() -> ExitCode {
@@ -96,6 +102,7 @@ fn run(args: &Args) -> io::Result<()> {
         Name::Descriptors => descriptors::run(args),
         Name::Overload => overload::run(args),
         Name::Mixed => mixed::run(args),
+        Name::NeverRead => never_read::run(args),
     }
 }
 

@@ -10,7 +10,9 @@ mod firehose;
 mod herd;
 mod loop_stall;
 mod partial_read;
+mod partial_write;
 mod pool_starvation;
+mod slow_consumer;
 mod split_write;
 mod thread_per_job;
 mod unbounded_queue;
@@ -26,8 +28,10 @@ pub static SCENARIOS: &[Scenario] = &[
     unbounded_queue::SCENARIO,
     thread_per_job::SCENARIO,
     departed_clients::SCENARIO,
+    slow_consumer::SCENARIO,
     worker_panic::SCENARIO,
     partial_read::SCENARIO,
+    partial_write::SCENARIO,
     early_close::SCENARIO,
     split_write::SCENARIO,
     fd_exhaustion::SCENARIO,
