@@ -88,7 +88,11 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
         ("accepts per turn", limits.accepts_per_turn_max.to_string(), "a flood of connects must not keep the established waiting"),
         ("mail per turn", limits.mail_per_turn_max.to_string(), "results of jobs"),
         ("deadlines per turn", limits.deadlines_per_turn_max.to_string(), "thousands may expire together"),
-        ("closes per turn", limits.closes_per_turn_max.to_string(), "close(2) costs microseconds"),
+        (
+            "closes per turn",
+            limits.closes_per_turn_max.to_string(),
+            "close(2) costs microseconds; fewer than events, or all wait behind them",
+        ),
         ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 1024"),
         ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is reset; --write-stall-timeout"),
         ("linger", time(limits.linger_timeout), "input discarded after the last response, so that it is not lost"),

@@ -33,9 +33,9 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         let target = Target::start(&args.server)?;
         crate::client::open_served(target.address, 1)?;
         sys::limit_descriptors(target.pid, args.limit)?;
-        let mut first = Clients::come(&target, STAY, true)?;
+        let mut first = Clients::come(&target, STAY, true, args.silent)?;
         let first_fates = first.look_for(Duration::from_millis(500));
-        let mut second = Clients::come(&target, WAIT, false)?;
+        let mut second = Clients::come(&target, WAIT, false, args.silent)?;
         // Not always the same phase of whatever pause the server makes.
         let before = second.look_for(Duration::from_millis(1000 + 170 * u64::from(round)));
         // First those who stay, then as many of those who wait as make the number full, answered or not.
@@ -60,18 +60,20 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
 /// Clients with what they have been found to be.
 struct Clients {
     all: Vec<(Option<Client>, Found)>,
-    /// Whether they keep their connection after a 200. Who is refused leaves.
+    /// Whether they keep their connection after a 200.
     stay: bool,
+    /// Whether they keep it also after a refusal; otherwise they leave then.
+    silent: bool,
 }
 
 impl Clients {
-    fn come(target: &Target, n: usize, stay: bool) -> io::Result<Clients> {
+    fn come(target: &Target, n: usize, stay: bool, silent: bool) -> io::Result<Clients> {
         let one = |_| {
             let mut client = Client::connect(target.address, 4)?;
             client.send(if stay { REQUEST } else { LAST_REQUEST })?;
             Ok((Some(client), Found::Nothing))
         };
-        Ok(Clients { all: (0..n).map(one).collect::<io::Result<_>>()?, stay })
+        Ok(Clients { all: (0..n).map(one).collect::<io::Result<_>>()?, stay, silent })
     }
 
     /// Looks once at each of them.
@@ -82,7 +84,13 @@ impl Clients {
                 && let Some(connected) = client
             {
                 *found = connected.look();
-                if *found != Found::Nothing && !(self.stay && *found == Found::Answer(200)) {
+                let keeps = match *found {
+                    Found::Nothing => true,
+                    Found::Answer(200) => self.stay,
+                    Found::Answer(_) => self.silent,
+                    Found::End => false,
+                };
+                if !keeps {
                     *client = None;
                 }
             }

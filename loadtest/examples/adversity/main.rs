@@ -19,6 +19,7 @@ mod others;
 mod overload;
 mod sys;
 mod target;
+mod turns;
 
 use std::io;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ use loadtest::units::{duration_above_zero, microseconds};
 struct Args {
     /// Which adversity.
     name: Name,
-    /// The server's command; `{port}` becomes a free port. `nginx` alone stands for nginx with one worker and `return 200`.
+    /// The server's command; `{port}` becomes a free port, `{admin}` another one, where our server is asked how long its turns lasted. `nginx` alone stands for nginx with one worker and `return 200`.
     #[arg(long)]
     server: String,
     /// How often, each time with a fresh server.
@@ -57,6 +58,9 @@ struct Args {
     /// descriptors: the server's limit.
     #[arg(long, default_value_t = 256)]
     limit: u64,
+    /// descriptors: who is refused keeps its connection and says no more.
+    #[arg(long)]
+    silent: bool,
     /// overload: jobs offered as a multiple of the capacity.
     #[arg(long, default_value_t = 1.5)]
     overload: f64,

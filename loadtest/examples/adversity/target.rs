@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::turns::Turns;
+
 /// nginx as its peers are: one process, no log, a backlog as long as ours.
 const NGINX: &str = "daemon off; master_process off; worker_processes 1; pid {dir}/nginx.pid; error_log /dev/null;
 worker_rlimit_nofile 20000;
@@ -22,6 +24,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    /// Where it tells about itself, if its command has a place for that.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) pid: u32,
     child: Child,
     dir: Option<PathBuf>,
@@ -33,7 +37,11 @@ impl Target {
     /// # Errors
     /// It cannot be started, ends, or does not listen.
     pub(crate) fn start(command: &str) -> io::Result<Target> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        // Both are held until both are known: otherwise they could be the same.
+        let ports = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
+        let [port, admin_port] = [ports[0].local_addr()?.port(), ports[1].local_addr()?.port()];
+        drop(ports);
+        let admin = command.contains("{admin}").then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port)));
         let (command, dir) = if command == "nginx" {
             let dir = std::env::temp_dir().join(format!("adversity-{}-{port}", std::process::id()));
             std::fs::create_dir_all(&dir)?;
@@ -41,7 +49,7 @@ impl Target {
             std::fs::write(dir.join("nginx.conf"), config)?;
             (format!("nginx -c {}", dir.join("nginx.conf").display()), Some(dir))
         } else {
-            (command.replace("{port}", &port.to_string()), None)
+            (command.replace("{port}", &port.to_string()).replace("{admin}", &admin_port.to_string()), None)
         };
         let mut process = Command::new("taskset");
         // Its standard error stays ours: why a server does not start is said there.
@@ -49,7 +57,7 @@ impl Target {
         loadtest::sys::die_with_parent(&mut process);
         let child = process.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot start taskset: {e}")))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut target = Target { address, pid: child.id(), child, dir };
+        let mut target = Target { address, admin, pid: child.id(), child, dir };
         let until = Instant::now() + READY_TIMEOUT;
         while TcpStream::connect(address).is_err() {
             if Instant::now() > until || target.child.try_wait()?.is_some() {
@@ -67,6 +75,14 @@ impl Target {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Its turns so far; none, if it does not tell.
+    ///
+    /// # Errors
+    /// As [`Turns::read`].
+    pub(crate) fn turns(&self) -> io::Result<Turns> {
+        self.admin.map_or_else(|| Ok(Turns::default()), Turns::read)
     }
 
     /// CPU time of all its threads so far.
