@@ -14,6 +14,8 @@ use crate::client::{Client, Found};
 const JOB: &[u8] = b"GET /spin?ms=20 HTTP/1.1\r\nHost: x\r\n\r\n";
 /// Clients of the closed loop: enough to keep a pool busy, few enough to be far from any bound.
 const CLOSED_LOOP: usize = 4;
+/// Before one of them that was refused asks again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 /// Their source address is 127.0.0.6.
 const SOURCE: u8 = 6;
 
@@ -68,38 +70,48 @@ impl Jobs {
         }
     }
 
-    /// Jobs a second that a few clients get answered which each ask again as soon as they have their answer.
+    /// Jobs a second that a few clients get answered which each ask again as soon as they have their answer; who is refused asks again a little
+    /// later.
     ///
     /// # Errors
-    /// A connection cannot be made, or a job is not answered 200.
+    /// A connection cannot be made, or ends.
     pub(crate) fn capacity(to: SocketAddr, time: Duration) -> io::Result<f64> {
-        let mut clients = (0..CLOSED_LOOP).map(|_| Client::connect(to, SOURCE)).collect::<io::Result<Vec<_>>>()?;
-        clients.iter_mut().try_for_each(|client| client.send(JOB))?;
+        let mut clients =
+            (0..CLOSED_LOOP).map(|_| Ok((Client::connect(to, SOURCE)?, Some(Instant::now())))).collect::<io::Result<Vec<_>>>()?;
         let (mut answers, mut first) = (0_u32, None);
         let until = Instant::now() + time;
         loop {
-            for client in &mut clients {
+            for (client, asks_at) in &mut clients {
+                let now = Instant::now();
+                if asks_at.is_some_and(|at| at <= now) {
+                    *asks_at = None;
+                    client.send(JOB)?;
+                }
+                if asks_at.is_some() {
+                    continue;
+                }
                 match client.look() {
                     Found::Nothing => continue,
-                    Found::Answer(200) => {}
-                    other => return Err(io::Error::other(format!("a job of the closed loop got {other:?}"))),
+                    Found::Answer(200) => *asks_at = Some(now),
+                    Found::Answer(_) => {
+                        *asks_at = Some(now + REFUSED_PAUSE);
+                        continue;
+                    }
+                    Found::End => return Err(io::Error::other("a connection of the closed loop ended")),
                 }
-                let now = Instant::now();
+                // The clock starts with an answer and stops with one: whole jobs in between.
                 let Some(first) = first else {
-                    // The clock starts with an answer and stops with one: whole jobs in between.
                     first = Some(now);
-                    client.send(JOB)?;
                     continue;
                 };
                 answers += 1;
                 if now >= until {
                     // Those that are still under way end before anything else is measured.
-                    for client in &mut clients {
+                    for (client, _) in clients.iter_mut().filter(|(_, asks_at)| asks_at.is_none()) {
                         let _ = client.wait(Duration::from_millis(200));
                     }
                     return Ok(f64::from(answers) / (now - first).as_secs_f64());
                 }
-                client.send(JOB)?;
             }
         }
     }
