@@ -91,11 +91,39 @@ impl Context<'_> {
         self.control.flags.clear(Flags::PAUSED);
     }
 
+    /// From now on this connection waits for its peer, and nothing is under way for it: when the connection limit nears, the loop may
+    /// close it to make room ([`crate::policy::WhenNearlyFull`]), those first that have waited for the longest. Called again, it counts
+    /// as young: so call it when a wait begins, and not for every byte. Output that the kernel has not taken protects it as well.
+    #[inline]
+    pub fn expendable(&mut self) {
+        self.control.flags.set(Flags::EXPENDABLE.or(Flags::RENEWED));
+    }
+
+    /// Ends [`Context::expendable`]: something is under way for the peer. So it is at the start, for handlers that never say.
+    #[inline]
+    pub fn essential(&mut self) {
+        self.control.flags.clear(Flags::EXPENDABLE.or(Flags::RENEWED));
+    }
+
+    /// Whether input is held back on our side: by [`Context::pause`], or by unsent output at the high water. What does not come then is not
+    /// the peer's fault.
+    #[must_use]
+    #[inline]
+    pub fn input_is_held(&self) -> bool {
+        self.control.flags.has(Flags::HELD)
+    }
+
     /// Closes in order once the output is sent: FIN, then input is discarded within `linger_timeout` and `linger_bytes_max`, then
     /// close(2). No further [`crate::Handler::input`].
     #[inline]
     pub fn close(&mut self) {
         self.control.flags.set(Flags::CLOSE);
+    }
+
+    /// As [`Context::close`], for a peer that was not let in: counted as refused, and it lingers for `refused_linger_timeout` only.
+    #[inline]
+    pub fn refuse(&mut self) {
+        self.control.flags.set(Flags::CLOSE.or(Flags::REFUSED));
     }
 
     /// Closes without sending what is left, by a reset (RFC 9293 section 3.10.5, ABORT): the peer must not take it for the end.

@@ -1,6 +1,6 @@
 //! The turn: wait, dispatch, deliver, expire, close. Each stage is bounded, and the order is a promise.
 //!
-//! poll → clock → socket events → accept → own ready list → mail → deadlines → connects → closes. Input comes before deadlines, so that a
+//! poll → clock → socket events → accept → own ready list → mail → deadlines → connects → leavers → closes. Input comes before deadlines, so that a
 //! late loop does not kill clients that have already spoken (failure mode P6). Read next: `turn.rs`, the stages.
 
 use std::io;
@@ -176,6 +176,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.deliver_mail();
         self.run_deadlines();
         self.start_connects();
+        self.pick_leavers();
         self.close_dead();
         self.obey_orders();
 

@@ -31,6 +31,8 @@ pub enum Origin {
 pub enum Pressure {
     /// `connections_max` is reached: say so and close ([`crate::policy::AtConnectionsMax::Refuse`]).
     ConnectionsMax,
+    /// The connection limit nears, and of those that wait for their peer ([`Context::expendable`]) this one has waited for the longest.
+    NearlyFull,
     /// The buffer memory is used up and this connection holds the oldest unfinished input.
     BufferMemory,
     /// The loop drains for shutdown: finish what is in flight and close.
@@ -56,8 +58,10 @@ pub enum CloseReason {
     Evicted,
     /// The handler panicked in one of this connection's callbacks.
     Panicked,
-    /// It was over `connections_max`.
+    /// It was over `connections_max`, or the handler did not let it in ([`Context::refuse`]).
     Refused,
+    /// It had waited for its peer for the longest, and made room for newcomers.
+    MadeRoom,
     /// The system refused to register the socket.
     RegisterFailed,
     /// An outbound connection did not come to be.
@@ -68,7 +72,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
     /// All of them, in the order of their numbers.
     pub const ALL: [CloseReason; Self::COUNT] = [
         CloseReason::Finished,
@@ -80,6 +84,7 @@ impl CloseReason {
         CloseReason::Evicted,
         CloseReason::Panicked,
         CloseReason::Refused,
+        CloseReason::MadeRoom,
         CloseReason::RegisterFailed,
         CloseReason::ConnectFailed,
         CloseReason::LoopEnded,
@@ -98,6 +103,7 @@ impl CloseReason {
             CloseReason::Evicted => "evicted",
             CloseReason::Panicked => "panicked",
             CloseReason::Refused => "refused",
+            CloseReason::MadeRoom => "made_room",
             CloseReason::RegisterFailed => "register_failed",
             CloseReason::ConnectFailed => "connect_failed",
             CloseReason::LoopEnded => "loop_ended",
@@ -150,8 +156,9 @@ pub trait Handler: Sized {
         cx.abort();
     }
 
-    /// The loop needs this connection to go. Write what the peer should know. After [`Pressure::ConnectionsMax`] and
-    /// [`Pressure::BufferMemory`] the loop closes it in any case; [`Pressure::Draining`] leaves the time to the handler.
+    /// The loop needs this connection to go. Write what the peer should know. After [`Pressure::ConnectionsMax`],
+    /// [`Pressure::BufferMemory`] and [`Pressure::NearlyFull`] the loop closes it in any case, after the last of them at once;
+    /// [`Pressure::Draining`] leaves the time to the handler.
     fn pressed(&mut self, conn: &mut Self::Conn, pressure: Pressure, cx: &mut Context<'_>) {
         let _ = (conn, pressure);
         cx.close();

@@ -10,6 +10,11 @@ pub struct Limits {
     /// Open connections of this loop, those being refused and those lingering among them. Each costs one descriptor and one slot.
     pub connections_max: u32,
 
+    /// Places that are kept free for newcomers: when fewer are left, connections that wait for their peer make room
+    /// ([`crate::policy::WhenNearlyFull`]). At most half of `connections_max` counts. What comes in one turn must fit until the next one has
+    /// made room again: so twice `accepts_per_turn_max`.
+    pub newcomers_room: u32,
+
     /// Connections beyond `connections_max` that are accepted only to be told so and closed. Beyond these, new clients wait in the
     /// kernel's queue.
     pub refusals_max: u32,
@@ -83,6 +88,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 10_000,
+            newcomers_room: 64,
             refusals_max: 64,
             buffer_memory_bytes_max: 64 << 20,
             buffer_bytes_max: 64 << 10,
@@ -104,6 +110,13 @@ impl Default for Limits {
             linger_bytes_max: 16 << 20,
             accept_pause: Duration::from_millis(100),
         }
+    }
+}
+
+impl Limits {
+    /// More connections than this are too many for the room that is kept free.
+    pub(crate) fn connections_at_ease_max(&self) -> u32 {
+        self.connections_max - self.newcomers_room.min(self.connections_max / 2)
     }
 }
 

@@ -141,6 +141,18 @@ pub enum AtConnectionsMax {
     Wait,
 }
 
+/// What happens before `connections_max` is reached: when fewer than `newcomers_room` places are left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenNearlyFull {
+    /// Of those that wait for their peer ([`crate::Context::expendable`]) the one that has waited for the longest makes room: an idle
+    /// connection, or a request that dribbles in. Thousands of slow clients cannot lock others out then (failure mode P3). nginx closes
+    /// idle connections when it is short of them (`ngx_drain_connections`, src/core/ngx_connection.c); slow heads it keeps.
+    #[default]
+    MakeRoom,
+    /// Everybody stays until a timeout. Newcomers find out at [`AtConnectionsMax`].
+    Keep,
+}
+
 /// What happens when accept(2) fails for want of descriptors or memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptPressure {
@@ -180,6 +192,8 @@ pub struct Policy {
     pub drain_order: crate::DrainOrder,
     /// How loops share a port. For whoever makes the sockets; one loop alone has no use for it.
     pub sharing: crate::listen::sharing::ListenerSharing,
+    /// Near the connection limit.
+    pub when_nearly_full: WhenNearlyFull,
     /// At the connection limit.
     pub at_connections_max: AtConnectionsMax,
     /// At the descriptor limit.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::connection::buffers::BufferPool;
-use crate::connection::slots::Slots;
+use crate::connection::slots::{ByAge, Slots};
 use crate::context::Connect;
 use crate::limits::{Config, Limits};
 use crate::policy::Policy;
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) connects: Vec<Connect>,
     /// Connections that have ended and wait for their close(2).
     pub(crate) closes: VecDeque<u32>,
+    /// Connections that are to make room and have not been looked at for the last time.
+    pub(crate) leaving: u32,
     /// Something was read, written, accepted or delivered in this turn.
     pub(crate) progress: bool,
     /// End after this turn.
@@ -53,6 +55,7 @@ impl Shared {
             turn_mark: 1,
             connects: Vec::new(),
             closes: VecDeque::new(),
+            leaving: 0,
             progress: false,
             stop: false,
             stats,
@@ -95,8 +98,8 @@ impl Shared {
 
     /// Takes the memory of the oldest unfinished input back. False if nobody holds any.
     pub(crate) fn evict_oldest_unfinished(&mut self) -> bool {
-        let Some(slot) = self.slots.oldest_unfinished() else { return false };
-        self.slots.unlink(slot);
+        let Some(slot) = self.slots.oldest(ByAge::UnfinishedInput) else { return false };
+        self.slots.unlink(ByAge::UnfinishedInput, slot);
         let beside = self.slots.get_mut(slot);
         beside.evicted = true;
         if let Some(lease) = beside.input.take() {
@@ -120,7 +123,7 @@ impl Shared {
             }
         }
         self.slots.get_mut(slot).input = lease;
-        self.slots.link(slot);
+        self.slots.link(ByAge::UnfinishedInput, slot);
     }
 
     /// Takes the first `n` bytes of the kept input away, in place. False, and nothing has changed, if a smaller lease would do for the rest.
@@ -132,8 +135,8 @@ impl Shared {
         }
         lease.consume(n);
         // What is left is as old as what was read last, not as what has been answered.
-        self.slots.unlink(slot);
-        self.slots.link(slot);
+        self.slots.unlink(ByAge::UnfinishedInput, slot);
+        self.slots.link(ByAge::UnfinishedInput, slot);
         true
     }
 
@@ -142,6 +145,7 @@ impl Shared {
         self.drop_input(slot);
         self.drop_output(slot);
         self.wheel.remove(slot);
+        self.slots.unlink(ByAge::Expendable, slot);
         self.closes.push_back(slot);
     }
 
@@ -149,7 +153,7 @@ impl Shared {
     pub(crate) fn drop_input(&mut self, slot: u32) {
         if let Some(lease) = self.slots.get_mut(slot).input.take() {
             self.buffers.give_back(lease);
-            self.slots.unlink(slot);
+            self.slots.unlink(ByAge::UnfinishedInput, slot);
         }
     }
 

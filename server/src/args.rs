@@ -12,7 +12,7 @@ use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use reactor::listen::sharing::ListenerSharing;
-use reactor::policy::HalfClose;
+use reactor::policy::{HalfClose, WhenNearlyFull};
 
 use crate::config::{Config, default_loops};
 use crate::pool_args::PoolArgs;
@@ -46,6 +46,15 @@ pub struct Args {
     #[arg(long, env = "SERVER_CONNECTIONS_MAX", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: Option<u32>,
 
+    /// Open connections of one source address (IPv6: one /64); one more is answered 429. Not limited by default: behind a proxy all
+    /// clients have one address.
+    #[arg(long, env = "SERVER_CONNECTIONS_PER_SOURCE_MAX", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_source_max: Option<u32>,
+
+    /// Near the connection limit: whether those that have waited for their client the longest make room.
+    #[arg(long, env = "SERVER_WHEN_NEARLY_FULL", value_name = "HOW", value_enum, default_value_t = NearlyFull::MakeRoom)]
+    pub when_nearly_full: NearlyFull,
+
     /// Bytes that unfinished input and unsent output of all loops may hold together.
     #[arg(long, env = "SERVER_BUFFER_MEMORY_MAX", value_name = "SIZE", default_value_t = Size(Config::default().buffer_memory_bytes_max))]
     pub buffer_memory_max: Size,
@@ -72,6 +81,21 @@ pub struct Args {
         value_parser = time_above_zero
     )]
     pub header_timeout: Time,
+
+    /// Bytes of a request body that must come in a second, on average over --body-rate-window. 0B: as slow as the request timeout allows.
+    #[arg(
+        long, env = "SERVER_BODY_RATE_MIN", value_name = "SIZE",
+        default_value_t = Size(Config::default().http.body_rate_min.bytes_per_second)
+    )]
+    pub body_rate_min: Size,
+
+    /// Over what the rate of a body is measured. Nobody is judged before the first window is over.
+    #[arg(
+        long, env = "SERVER_BODY_RATE_WINDOW", value_name = "TIME",
+        default_value_t = Time(Config::default().http.body_rate_min.window),
+        value_parser = time_above_zero
+    )]
+    pub body_rate_window: Time,
 
     /// How long a connection may stay open between two requests.
     #[arg(
@@ -168,6 +192,24 @@ pub enum Sharing {
     Exclusive,
     /// One loop accepts and hands each connection to the loop that has the fewest
     HandOff,
+}
+
+/// What happens near the connection limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NearlyFull {
+    /// The longest idle connections and the slowest requests close, so that newcomers are served
+    MakeRoom,
+    /// Everybody stays until a timeout, and newcomers are refused
+    Keep,
+}
+
+impl From<NearlyFull> for WhenNearlyFull {
+    fn from(nearly_full: NearlyFull) -> WhenNearlyFull {
+        match nearly_full {
+            NearlyFull::MakeRoom => WhenNearlyFull::MakeRoom,
+            NearlyFull::Keep => WhenNearlyFull::Keep,
+        }
+    }
 }
 
 impl From<Sharing> for ListenerSharing {

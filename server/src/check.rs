@@ -69,8 +69,18 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
     let limits = &config.reactor.limits;
     let connections = budget.map_or_else(|| "-".to_owned(), |budget| budget.connections_of(0).to_string());
     let buffer_memory = config.buffer_memory_bytes_max / u64::from(config.loops);
+    let room =
+        budget.map_or_else(|| "-".to_owned(), |budget| config.one_loop(budget.connections_of(0), 0).limits.newcomers_room.to_string());
+    let per_source = config.http.connections_per_source_max.map_or_else(|| "-".to_owned(), |max| max.to_string());
     vec![
         ("connections", connections, "its share of --connections-max; one descriptor and at most 192 bytes each"),
+        ("room for newcomers", room, "of these; twice the accepts of a turn, at most an eighth"),
+        (
+            "when nearly full",
+            format!("{:?}", config.reactor.policy.when_nearly_full),
+            "idle longest and slowest requests go first; --when-nearly-full",
+        ),
+        ("connections of a source", per_source, "429 beyond; all loops together; --connections-per-source-max"),
         ("refusals", limits.refusals_max.to_string(), "beyond that: accepted, told 503, closed"),
         ("buffer memory", Size(buffer_memory).to_string(), "its share of --buffer-memory-max; the oldest unfinished request gives way"),
         ("buffer", bytes(limits.buffer_bytes_max), "scratch and largest lease; --buffer-bytes-max"),
@@ -104,6 +114,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
 
 fn http(config: &Config) -> Rows {
     let (limits, timeouts) = (&config.http.limits, &config.http.timeouts);
+    let rate = format!("{}/s", Size(config.http.body_rate_min.bytes_per_second));
     vec![
         ("head", bytes(limits.head_bytes_max), "431 beyond; --header-bytes-max"),
         ("headers", limits.headers_max.to_string(), "431 beyond"),
@@ -113,6 +124,8 @@ fn http(config: &Config) -> Rows {
         ("trailers", bytes(limits.trailer_bytes_max), "431 beyond"),
         ("half-close", half_close(config.http.half_close).to_owned(), "who sends FIN while it is answered; --half-close"),
         ("header timeout", time(timeouts.header), "408; absolute; --header-timeout"),
+        ("body rate", rate, "408 below, in any window in which we took what came; --body-rate-min"),
+        ("body rate window", time(config.http.body_rate_min.window), "the first one is a period of grace; --body-rate-window"),
         ("idle timeout", time(timeouts.idle), "between requests; --idle-timeout"),
         ("request timeout", time(timeouts.request), "head to last byte; absolute; --request-timeout"),
         ("job deadline", time(config.http.job_deadline), "a result is of no use later; --job-deadline, at most the request timeout"),

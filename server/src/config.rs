@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::args::Args;
+use crate::body_rate::BodyRateMin;
 use crate::connection::HttpSettings;
 
 /// Everything that can be chosen about a server. The default is the correct one.
@@ -117,6 +118,7 @@ impl Config {
         config.reactor.policy.sharing = args.listener_sharing.into();
         config.reactor.policy.half_close = args.half_close.into();
         config.http.half_close = args.half_close.into();
+        config.reactor.policy.when_nearly_full = args.when_nearly_full.into();
         let limits = &mut config.reactor.limits;
         limits.buffer_bytes_max = buffer_bytes_max;
         limits.output_high_water_bytes = limits.output_high_water_bytes.min(buffer_bytes_max);
@@ -133,6 +135,8 @@ impl Config {
         http.limits.target_bytes_max = http.limits.target_bytes_max.min(head_bytes_max);
         http.limits.body_bytes_max = args.body_bytes_max.0;
         http.timeouts.header = args.header_timeout.0;
+        http.connections_per_source_max = args.connections_per_source_max;
+        http.body_rate_min = BodyRateMin { bytes_per_second: args.body_rate_min.0, window: args.body_rate_window.0 };
         http.timeouts.idle = args.idle_timeout.0;
         http.timeouts.request = args.request_timeout.0;
         // A result that comes after the request has timed out cannot be sent.
@@ -196,6 +200,10 @@ impl Config {
     pub fn one_loop(&self, connections_max: u32, buffer_memory_bytes_max: u64) -> reactor::Config {
         let mut config = self.reactor.clone();
         config.limits.connections_max = connections_max;
+        // Of a small limit an eighth, so that most of it can be used by connections that rest.
+        config.limits.newcomers_room = config.limits.newcomers_room.min(connections_max / 8);
+        // What is accepted in two turns must find room: the next turn makes it for those who came in this one.
+        config.limits.accepts_per_turn_max = config.limits.accepts_per_turn_max.min((config.limits.newcomers_room / 2).max(1));
         config.limits.buffer_memory_bytes_max = usize::try_from(buffer_memory_bytes_max).unwrap_or(usize::MAX);
         config
     }

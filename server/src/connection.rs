@@ -10,11 +10,13 @@ use reactor::policy::HalfClose;
 use reactor::{CloseReason, Context, Handler, Mailer, Origin, Pressure};
 use worker_pool::Submitter;
 
+use crate::body_rate::BodyRateMin;
 use crate::dispatch::{Dispatcher, Mail, Placement, RequestJob};
 use crate::exchange::Exchange;
 use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Refusal, Response, Step};
 use crate::http_stats::HttpStats;
 use crate::service::Service;
+use crate::source_limit::{Seat, SourceLimit};
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,16 @@ impl Default for Timeouts {
     }
 }
 
+/// What moves the deadline of a request's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderDeadline {
+    /// Nothing: it counts from the first byte, or from the connection's start.
+    #[default]
+    Absolute,
+    /// Every byte: an idle timeout, not a limit.
+    MovedByProgress,
+}
+
 /// All choices and limits of the HTTP side.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -48,6 +60,12 @@ pub struct HttpSettings {
     pub limits: HttpLimits,
     /// Times.
     pub timeouts: Timeouts,
+    /// Whether slow heads are cut off.
+    pub header_deadline: HeaderDeadline,
+    /// How fast a body must come.
+    pub body_rate_min: BodyRateMin,
+    /// Connections of one source address, of all loops together; see `source_limit.rs`.
+    pub connections_per_source_max: Option<u32>,
     /// How long a client has use for a job's result, unless the job says otherwise.
     pub job_deadline: Duration,
     /// Where jobs run.
@@ -61,6 +79,9 @@ impl Default for HttpSettings {
         HttpSettings {
             limits: HttpLimits::default(),
             timeouts: Timeouts::default(),
+            header_deadline: HeaderDeadline::default(),
+            body_rate_min: BodyRateMin::default(),
+            connections_per_source_max: None,
             job_deadline: JOB_DEADLINE_DEFAULT,
             placement: Placement::default(),
             half_close: HalfClose::default(),
@@ -84,6 +105,7 @@ pub struct HttpHandler<S> {
     /// The idle timeout, lengthened differently for eight groups of connections: those that went idle together must not expire together.
     idle_spread: [Duration; 8],
     draining: bool,
+    sources: Option<Arc<SourceLimit>>,
     /// For the jitter of Retry-After.
     pub(crate) random: u32,
 }
@@ -96,6 +118,8 @@ pub struct Conn {
     in_head: bool,
     /// Counted in [`HttpStats::in_flight`]: whatever ends the exchange, a panic included, counts it out once.
     pub(crate) in_flight: bool,
+    /// Its place in the table of sources.
+    seat: Option<Seat>,
     /// Counts the jobs: the result of any but the last one is late.
     pub(crate) job_serial: u32,
     pub(crate) exchange: Option<Box<Exchange>>,
@@ -116,6 +140,7 @@ impl<S: Service> HttpHandler<S> {
             date: HttpDate::new(Instant::now(), SystemTime::now()),
             idle_spread: std::array::from_fn(|group| idle + idle / 80 * group as u32),
             draining: false,
+            sources: settings.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max))),
             random: std::process::id() | 1,
             settings,
         }
@@ -126,11 +151,43 @@ impl<S: Service> HttpHandler<S> {
         self.dispatcher.mailer = Some(mailer);
     }
 
+    /// Counts connections by source together with other loops.
+    pub fn share_sources(&mut self, sources: Option<Arc<SourceLimit>>) {
+        self.sources = sources;
+    }
+
     /// Between two requests.
     #[inline]
     pub(crate) fn rest(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         conn.in_head = false;
+        cx.expendable();
         cx.deadline(Some(cx.now() + self.idle_spread[cx.token().slot() as usize % 8]));
+    }
+
+    /// A part of a head has come, and not its end.
+    fn head_goes_on(&self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let has_begun = !std::mem::replace(&mut conn.in_head, true);
+        let starts_anew = match self.settings.header_deadline {
+            HeaderDeadline::Absolute => has_begun,
+            HeaderDeadline::MovedByProgress => true, // MISTAKE(slowloris): a byte every few seconds keeps the connection for ever, and a few thousand such clients keep all of them.
+        };
+        if starts_anew {
+            cx.expendable();
+            cx.deadline(Some(cx.now() + self.settings.timeouts.header));
+        }
+    }
+
+    /// The connection limit nears, and this one has waited for its peer for the longest. An idle one goes without a word, as at its timeout.
+    fn make_room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let (counter, text) = match conn.exchange {
+            Some(_) => (&self.stats.body_evictions, "request body too slow for a busy server\n"),
+            None if conn.in_head => (&self.stats.header_evictions, "request head too slow for a busy server\n"),
+            None => (&self.stats.idle_evictions, ""),
+        };
+        counter.add(1);
+        if conn.machine.ended() != AtEnd::Clean {
+            self.fail(conn, Response::text(text).status(408), cx);
+        }
     }
 
     /// Answers what the machine refuses. False if there is no room for that yet: the machine will refuse again.
@@ -178,10 +235,21 @@ impl<S: Service> Handler for HttpHandler<S> {
     type Conn = Conn;
     type Mail = Mail;
 
-    fn opened(&mut self, _origin: Origin, cx: &mut Context<'_>) -> Conn {
+    fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) -> Conn {
         // Absolute from the start: a client that connects and says nothing is as slow as one that dribbles.
+        cx.expendable();
         cx.deadline(Some(cx.now() + cx.spread(self.settings.timeouts.header)));
-        Conn { machine: Machine::new(), in_head: true, in_flight: false, job_serial: 0, exchange: None }
+        let mut conn = Conn { machine: Machine::new(), in_head: true, in_flight: false, seat: None, job_serial: 0, exchange: None };
+        if let (Some(sources), Origin::Accepted { peer, .. }) = (&self.sources, origin) {
+            conn.seat = sources.enter(peer.ip());
+            if conn.seat.is_none() {
+                self.stats.source_refusals.add(1);
+                let many = Response::text("too many connections from your address\n").status(429).with_header("Retry-After", "1");
+                self.fail(&mut conn, many, cx);
+                cx.refuse();
+            }
+        }
+        conn
     }
 
     #[inline]
@@ -200,10 +268,8 @@ impl<S: Service> Handler for HttpHandler<S> {
                 used
             }
             Step::NeedBytes => {
-                if used < input.len() && conn.exchange.is_none() && !conn.in_head {
-                    // A head has begun, and from here on its deadline is absolute.
-                    conn.in_head = true;
-                    cx.deadline(Some(cx.now() + self.settings.timeouts.header));
+                if used < input.len() && conn.exchange.is_none() {
+                    self.head_goes_on(conn, cx);
                 }
                 used
             }
@@ -280,6 +346,7 @@ impl<S: Service> Handler for HttpHandler<S> {
                 self.fail(conn, Response::text("out of memory\n").status(503).with_header("Retry-After", "1"), cx);
             }
             Pressure::BufferMemory => self.fail(conn, Response::text("request too slow\n").status(408), cx),
+            Pressure::NearlyFull => self.make_room(conn, cx),
             Pressure::Draining => {
                 // Whatever is answered from now on says so.
                 self.draining = true;
@@ -303,6 +370,9 @@ impl<S: Service> Handler for HttpHandler<S> {
 
     fn closed(&mut self, mut conn: Conn, _reason: CloseReason) {
         self.count_out(&mut conn);
+        if let (Some(sources), Some(seat)) = (&self.sources, conn.seat) {
+            sources.leave(seat);
+        }
         if let Some(exchange) = conn.exchange.take() {
             exchange.call_off();
         }

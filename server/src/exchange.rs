@@ -9,6 +9,7 @@ use reactor::Context;
 use worker_pool::Outcome;
 
 use crate::answer::{Answer, BodySink};
+use crate::body_rate::{Judgement, Window};
 use crate::connection::{Conn, HttpHandler};
 use crate::dispatch::{Admitted, Dispatched, JobOutput};
 use crate::http::{BodyKind, CONTINUE, Response};
@@ -29,8 +30,17 @@ pub(crate) struct Times {
     pub(crate) started: Instant,
     /// When it must be over: absolute, whatever progress it makes.
     pub(crate) request_by: Instant,
+    /// How fast the request's body comes.
+    pub(crate) body: Window,
     /// The peer holds the body back until it gets 100 Continue, which is not written yet.
     pub(crate) continue_due: bool,
+}
+
+impl Times {
+    /// When it is to be looked at again.
+    pub(crate) fn due(&self) -> Instant {
+        self.body.end_or(self.request_by)
+    }
 }
 
 /// What it waits for.
@@ -114,8 +124,10 @@ impl<S: Service> HttpHandler<S> {
     fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
         self.count_in(conn);
         let started = cx.now();
-        let mut times = Times { started, request_by: started + self.settings.timeouts.request, continue_due: false };
-        cx.deadline(Some(times.request_by));
+        let window = Window::first(self.settings.body_rate_min, body != BodyKind::None, started);
+        let mut times = Times { started, request_by: started + self.settings.timeouts.request, body: window, continue_due: false };
+        cx.essential();
+        cx.deadline(Some(times.due()));
         // RFC 9110 section 10.1.1: only a peer that has sent nothing of the body yet waits to be asked for it.
         let waits = nothing_follows && conn.machine.take_continue();
         let wanted = match &answer {
@@ -149,7 +161,11 @@ impl<S: Service> HttpHandler<S> {
             }
             // There is none, or it has been read: waiting for it would be waiting for ever.
             Answer::Read(sink) if !conn.machine.is_in_body() => return self.carry_out(conn, sink.end(), times, cx),
-            Answer::Read(sink) => State::Reading(sink),
+            Answer::Read(sink) => {
+                // It waits for its peer again, as it did for the head.
+                cx.expendable();
+                State::Reading(sink)
+            }
             Answer::Job(work) => {
                 cx.pause();
                 conn.job_serial = conn.job_serial.wrapping_add(1);
@@ -199,6 +215,7 @@ impl<S: Service> HttpHandler<S> {
             State::Reading(sink) => {
                 let taken = sink.take(piece).min(piece.len());
                 conn.machine.took(taken);
+                exchange.times.body.came(taken);
                 if taken < piece.len() {
                     conn.machine.give_up_body();
                 }
@@ -215,6 +232,7 @@ impl<S: Service> HttpHandler<S> {
     fn body_ended(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.take() else { return };
         let Exchange { times, state } = *exchange;
+        cx.essential();
         if let State::Reading(sink) = state {
             let answer = sink.end();
             self.carry_out(conn, answer, times, cx);
@@ -247,8 +265,20 @@ impl<S: Service> HttpHandler<S> {
     /// The one deadline of an exchange: the time it waited for, or its end.
     pub(crate) fn exchange_deadline(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let now = cx.now();
+        let is_in_body = conn.machine.is_in_body();
         let Some(exchange) = conn.exchange.as_mut() else { return };
         let Times { started, request_by, .. } = exchange.times;
+        if is_in_body {
+            match exchange.times.body.judge(self.settings.body_rate_min, cx.input_is_held(), now) {
+                Judgement::NotYet => {}
+                Judgement::Next if exchange.is_reading() => cx.expendable(),
+                Judgement::Next => {}
+                Judgement::TooSlow => {
+                    self.stats.body_timeouts.add(1);
+                    return self.fail(conn, Response::text("request body too slow\n").status(408), cx);
+                }
+            }
+        }
         match &exchange.state {
             State::Later(at, _) if *at <= now => {
                 let Some(exchange) = conn.exchange.take() else { return };
@@ -260,7 +290,7 @@ impl<S: Service> HttpHandler<S> {
             // result comes too late. The client need not wait for that.
             State::Working(job) if job.deadline <= now => self.respond(conn, deadline_passed(), started, cx),
             _ if now < request_by => {
-                cx.deadline(Some(request_by));
+                cx.deadline(Some(exchange.times.due()));
                 self.go_on(conn, cx);
             }
             state => {

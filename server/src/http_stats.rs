@@ -23,6 +23,16 @@ pub struct HttpStats {
     pub idle_timeouts: Counter,
     /// Heads that did not arrive within the header timeout: 408.
     pub header_timeouts: Counter,
+    /// Bodies that came too slowly: 408 where it could be said.
+    pub body_timeouts: Counter,
+    /// Connections refused because their source has too many: 429.
+    pub source_refusals: Counter,
+    /// Connections that made room for newcomers near the connection limit, while idle.
+    pub idle_evictions: Counter,
+    /// The same in the middle of a head: 408; or before the first byte.
+    pub header_evictions: Counter,
+    /// The same in the middle of a body that nobody had begun to answer: 408.
+    pub body_evictions: Counter,
     /// Requests that were not over within the request timeout.
     pub request_timeouts: Counter,
     /// Streams that broke after their head was sent.
@@ -41,6 +51,11 @@ impl Default for HttpStats {
             jobs_refused: Counter::default(),
             idle_timeouts: Counter::default(),
             header_timeouts: Counter::default(),
+            body_timeouts: Counter::default(),
+            source_refusals: Counter::default(),
+            idle_evictions: Counter::default(),
+            header_evictions: Counter::default(),
+            body_evictions: Counter::default(),
             request_timeouts: Counter::default(),
             broken_streams: Counter::default(),
             late_results: Counter::default(),

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod admin;
 pub mod answer;
 pub mod args;
+pub mod body_rate;
 pub mod budget;
 pub mod check;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod routes;
 pub mod run;
 pub mod service;
 pub mod shutdown;
+pub mod source_limit;
 pub mod units;
 pub mod watchdog;
 

@@ -94,13 +94,21 @@ const LOOP_BYTE_GAUGES: &[(&str, &str, OfLoop)] = &[
 ];
 
 const HTTP_COUNTERS: &[(&str, &str, OfHttp)] = &[
+    ("http_source_refusals", "Connections refused because their source address has too many", |h| h.source_refusals.get()),
     ("http_jobs_refused", "Jobs that the pool did not take, or gave up", |h| h.jobs_refused.get()),
     ("http_broken_streams", "Responses that broke off after their head was sent", |h| h.broken_streams.get()),
     ("http_late_results", "Results of jobs that came after their request had ended", |h| h.late_results.get()),
 ];
 
-const HTTP_TIMEOUTS: &[(&str, OfHttp)] =
-    &[("header", |h| h.header_timeouts.get()), ("idle", |h| h.idle_timeouts.get()), ("request", |h| h.request_timeouts.get())];
+const HTTP_TIMEOUTS: &[(&str, OfHttp)] = &[
+    ("header", |h| h.header_timeouts.get()),
+    ("body", |h| h.body_timeouts.get()),
+    ("idle", |h| h.idle_timeouts.get()),
+    ("request", |h| h.request_timeouts.get()),
+];
+
+const HTTP_EVICTIONS: &[(&str, OfHttp)] =
+    &[("idle", |h| h.idle_evictions.get()), ("head", |h| h.header_evictions.get()), ("body", |h| h.body_evictions.get())];
 
 #[derive(Debug)]
 struct Source(Arc<Monitor>);
@@ -152,6 +160,10 @@ fn http(page: &mut Page<'_>, monitor: &Monitor) -> fmt::Result {
             family.counter(&[("kind", kind)], sum(of))?;
         }
         Ok(())
+    })?;
+    let help = "Connections closed near the connection limit to make room for newcomers, by what they were waiting for";
+    page.family("http_evictions", help, None, MetricType::Counter, |family| {
+        HTTP_EVICTIONS.iter().try_for_each(|(kind, of)| family.counter(&[("waiting_for", kind)], sum(of)))
     })?;
     for (name, help, of) in HTTP_COUNTERS {
         page.family(name, help, None, MetricType::Counter, |family| family.counter(&[], sum(of)))?;

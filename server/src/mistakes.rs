@@ -4,14 +4,25 @@
 //! asks whether a mistake is on. To fork without them, build with `--no-default-features`, or delete this file and the marked arms;
 //! `rg 'MISTAKE\('` lists them. `tests/tidy.rs` holds everything together that one slug joins.
 
+use reactor::policy::WhenNearlyFull;
+
 use crate::config::Config;
+use crate::connection::HeaderDeadline;
 use crate::dispatch::Placement;
 
 /// A slug, and what it changes.
 pub type Mistake = (&'static str, fn(&mut Config));
 
 /// The server's own mistakes.
-pub const MISTAKES: &[Mistake] = &[("loop-stall", |config| config.http.placement = Placement::Loop)];
+pub const MISTAKES: &[Mistake] = &[
+    ("loop-stall", |config| config.http.placement = Placement::Loop),
+    // Two switches, since either cure hides the lack of the other: where the oldest make room, slow heads do not live long enough to
+    // matter, and where each head has its limit, the places come free by themselves.
+    ("slowloris", |config| {
+        config.http.header_deadline = HeaderDeadline::MovedByProgress;
+        config.reactor.policy.when_nearly_full = WhenNearlyFull::Keep;
+    }),
+];
 
 /// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
 /// test, the page and the row in the README.

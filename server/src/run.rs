@@ -32,6 +32,7 @@ use crate::logging;
 use crate::monitor::{LoopView, Monitor};
 use crate::service::Service;
 use crate::shutdown::{self, Event};
+use crate::source_limit::SourceLimit;
 use crate::watchdog::{LoopWatch, Watchdog};
 
 /// The exit code of a failure at run time: a port in use, a loop that ended.
@@ -245,6 +246,7 @@ where
     M: Fn() -> S + Clone + Send + 'static,
 {
     let Listeners { first, others, wakes, hand_off, inherited } = listeners;
+    let sources = config.http.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max)));
     let mut sockets: Vec<Option<TcpListener>> = std::iter::once(first).chain(others).map(Some).collect();
     sockets.resize_with(config.loops as usize, || None);
     let mut started = Vec::new();
@@ -259,6 +261,7 @@ where
             wakes,
             inherited,
             pool: pool.submitter(),
+            sources: sources.clone(),
             receivers: if index == 0 && hand_off { std::mem::take(&mut receivers) } else { Vec::new() },
         };
         let (handle, view, receiver) = start_loop(plan, make_service.clone(), Some(events.clone()))?;
@@ -277,13 +280,15 @@ struct Plan {
     wakes: ListenerWakes,
     inherited: bool,
     pool: Submitter<RequestJob>,
+    sources: Option<Arc<SourceLimit>>,
     /// The loops that it hands connections to.
     receivers: Vec<Receiver<Mail>>,
 }
 
 impl Plan {
     fn build<S: Service>(self, service: S, http_stats: Arc<HttpStats>) -> io::Result<EventLoop<HttpHandler<S>>> {
-        let handler = HttpHandler::new(service, self.http, self.pool, http_stats);
+        let mut handler = HttpHandler::new(service, self.http, self.pool, http_stats);
+        handler.share_sources(self.sources);
         let mut event_loop = EventLoop::new(self.config, handler)?;
         let mailer = event_loop.mailer();
         event_loop.handler_mut().set_mailer(mailer);
@@ -352,6 +357,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         wakes: ListenerWakes::All,
         inherited: false, // It does not drain: it is there to the end.
         pool,
+        sources: None,
         receivers: Vec::new(),
     };
     let (handle, ..) = start_loop(plan, move || AdminService::new(monitor), None)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use reactor::Context;
 
+use crate::body_rate::Window;
 use crate::connection::{Conn, HttpHandler};
 use crate::exchange::{Exchange, State, Times};
 use crate::http::Response;
@@ -73,7 +74,10 @@ impl<S: Service> HttpHandler<S> {
         cx.pause();
         let request_by = conn.exchange.as_ref().map_or(started + self.settings.timeouts.request, |exchange| exchange.times.request_by);
         cx.deadline(Some(request_by));
-        let times = Times { started, request_by, continue_due: false };
+        // The body was read or given up: nobody judges it any more.
+        let body = Window::first(self.settings.body_rate_min, false, started);
+        let times = Times { started, request_by, body, continue_due: false };
+        cx.essential();
         let state = State::Sending(Sending { response, head_sent: false, sent_bytes: 0 });
         conn.exchange = Some(Box::new(Exchange { times, state }));
         self.send_more(conn, cx);

@@ -71,12 +71,16 @@ impl<S: Service> HttpHandler<S> {
         match self.pump_once(conn, cx) {
             Pumped::Wait => self.let_body_come(conn, cx),
             Pumped::WantRoom => {
+                if let Some(exchange) = conn.exchange.as_mut() {
+                    // Unsent output may hold its input up, whatever the source says.
+                    exchange.times.body.excuse();
+                }
                 self.let_body_come(conn, cx);
                 cx.want_room();
             }
             Pumped::At(at) => {
-                let request_by = conn.exchange.as_ref().map_or(at, |exchange| exchange.times.request_by);
-                cx.deadline(Some(at.min(request_by)));
+                let due = conn.exchange.as_ref().map_or(at, |exchange| exchange.times.due());
+                cx.deadline(Some(at.min(due)));
                 self.let_body_come(conn, cx);
             }
             Pumped::Broken => {
@@ -89,10 +93,11 @@ impl<S: Service> HttpHandler<S> {
 
     /// Input goes on while the request's body is not read whole and somebody takes it.
     fn let_body_come(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref() else { return };
+        let Some(Exchange { state: State::Streaming(streaming), times }) = conn.exchange.as_deref_mut() else { return };
         if conn.machine.is_in_body() && (streaming.ended || streaming.source.body_room_bytes() > 0) {
             cx.resume();
         } else {
+            times.body.excuse();
             cx.pause();
         }
     }
@@ -178,6 +183,7 @@ impl<S: Service> HttpHandler<S> {
         let taken = if streaming.ended { piece.len() } else { streaming.source.body(piece, last).min(piece.len()) };
         assert!(taken > 0 || piece.is_empty(), "a source that has room for a body took nothing of it");
         conn.machine.took(taken);
+        exchange.times.body.came(taken);
         self.pump(conn, cx);
         taken
     }

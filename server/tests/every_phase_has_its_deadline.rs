@@ -5,6 +5,8 @@ mod support;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use reactor::CloseReason;
+use server::body_rate::BodyRateMin;
 use server::connection::Timeouts;
 use server::routes::Routes;
 use support::{Client, Response, Server, Setup, get};
@@ -106,5 +108,62 @@ fn a_response_that_takes_too_long_ends_short() {
     support::until("it is given up", || server.http.broken_streams.get() == 1);
     assert!(client.until_gone().len() < 1_000_000_000);
     assert_eq!((server.http.request_timeouts.get(), server.http.broken_streams.get()), (1, 1));
+    server.is_at_rest();
+}
+
+#[test]
+fn a_body_below_its_least_rate_is_408_long_before_the_request_timeout() {
+    let mut setup = Setup::default();
+    // Far more than a byte for each 5 ms, and no limit on the whole but that of 60 s.
+    setup.http.body_rate_min = BodyRateMin { bytes_per_second: 50_000, window: SHORT };
+    let server = Server::start(Routes::default(), setup);
+    for path in ["/digest?rounds=1", "/"] {
+        let started = Instant::now();
+        let mut client = server.connect();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n"));
+        let response = dribble(&mut client);
+        assert_eq!((response.status, response.header("Connection")), (408, Some("close")), "{path}");
+        assert!(started.elapsed() >= SHORT, "the first window is a period of grace");
+    }
+    assert_eq!((server.http.body_timeouts.get(), server.http.request_timeouts.get()), (2, 0));
+}
+
+#[test]
+fn a_body_that_is_held_up_by_our_own_output_is_not_the_clients_fault() {
+    const BODY_BYTES: usize = 64 << 20;
+    let window = Duration::from_millis(500);
+    let mut setup = Setup::default();
+    setup.http.limits.body_bytes_max = BODY_BYTES as u64;
+    setup.http.body_rate_min = BodyRateMin { bytes_per_second: 20, window };
+    let server = Server::start(Routes::default(), setup);
+    let mut client = server.connect();
+    let mut sender = client.stream.try_clone().expect("a duplicate");
+    let sending = std::thread::spawn(move || {
+        sender.write_all(format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY_BYTES}\r\n\r\n").as_bytes())?;
+        sender.write_all(&vec![b'x'; BODY_BYTES])
+    });
+    // The echo is not read: the server's output fills, then it reads no more, for several windows.
+    let (mut read, mut since) = (0, Instant::now());
+    while since.elapsed() < 3 * window {
+        std::thread::sleep(Duration::from_millis(1));
+        let now = server.stats.bytes_read.get();
+        if now != read {
+            (read, since) = (now, Instant::now());
+        }
+    }
+    assert!((read as usize) < BODY_BYTES, "it was all taken: nothing was held up");
+    assert_eq!(client.response().body.len(), BODY_BYTES);
+    sending.join().expect("it does not panic").expect("all was sent");
+    assert_eq!(server.http.body_timeouts.get(), 0);
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_response_is_closed_and_counted() {
+    let mut setup = Setup::default();
+    setup.reactor.limits.write_stall_timeout = SHORT;
+    let server = Server::start(Routes::default(), setup);
+    let mut client = server.connect();
+    client.send(get("/bytes?n=1000000000000"));
+    support::until("it is given up", || server.stats.closes(CloseReason::WriteStalled).get() == 1);
     server.is_at_rest();
 }

@@ -1,7 +1,8 @@
-//! Seven kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
+//! Eight kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
 //!
 //! `cargo run --release -p loadtest --example adversity -- NAME --server 'COMMAND with {port}'`, where NAME is `firehose`, `mass-close`,
-//! `connect-flood`, `descriptors`, `overload`, `mixed` or `never-read`. The server gets CPU 0, the clients CPU 1; only loopback, every run bounded in time and count.
+//! `connect-flood`, `descriptors`, `overload`, `mixed`, `never-read` or `slowloris`. The server gets CPU 0, the clients CPU 1; only loopback, every
+//! run bounded in time and count.
 //!
 //! All clients of a run live on one thread that never sleeps: a second thread on the same CPU would be measured by the scheduler's time
 //! slices. The price is a step of the attack (a write, a read, eight closes) between two looks at the clock; `late` says what that was.
@@ -17,6 +18,7 @@ mod mixed;
 mod never_read;
 mod others;
 mod overload;
+mod slowloris;
 mod sys;
 mod target;
 mod turns;
@@ -46,7 +48,7 @@ struct Args {
     /// firehose: requests that may be unanswered at a time; 0 is as many as the sockets take.
     #[arg(long, value_delimiter = ',', default_value = "16,64,256,0")]
     depth: Vec<u64>,
-    /// mass-close, connect-flood and never-read: how many connections. [default: 8000, 5000 and 300]
+    /// mass-close, connect-flood, never-read and slowloris: how many connections. [default: 8000, 5000, 300 and 9500]
     #[arg(long)]
     connections: Option<usize>,
     /// mass-close, overload, mixed: clients leave by a reset (SO_LINGER 0) instead of a FIN.
@@ -82,6 +84,8 @@ enum Name {
     Mixed,
     /// 300 clients ask for 4 MiB and read nothing
     NeverRead,
+    /// 9,500 clients send a byte of a head every 5 s, beside 50 newcomers a second
+    Slowloris,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +111,7 @@ fn run(args: &Args) -> io::Result<()> {
         Name::Overload => overload::run(args),
         Name::Mixed => mixed::run(args),
         Name::NeverRead => never_read::run(args),
+        Name::Slowloris => slowloris::run(args),
     }
 }
 

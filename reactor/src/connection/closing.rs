@@ -25,6 +25,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if flags.has(Flags::DEAD) {
             return;
         }
+        if flags.has(Flags::REFUSED) {
+            self.entry.reason = CloseReason::Refused;
+        }
         if flags.has(Flags::ABORT) {
             let reason = match self.entry.reason {
                 CloseReason::Finished => CloseReason::Aborted,
@@ -114,6 +117,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.shared.stats.connections_lingering.sub(1);
         }
         flags.set(Flags::DEAD);
+        self.stay();
         self.entry.reason = reason;
         self.shared.bury(self.token.slot);
     }

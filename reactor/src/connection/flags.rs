@@ -1,7 +1,7 @@
 //! What is known about one connection, a bit each. Readiness is state here, not a message.
 //!
-//! Each sticky bit is written in few, named places: `READABLE` is set by events and cleared by `drain_read`'s exit, `WRITABLE` by
-//! events and `drain_write`'s. Read next: `visit.rs`.
+//! Each sticky bit is written in few, named places: `READABLE` is set by events (and for a last look, `pressure.rs`) and cleared by
+//! `drain_read`'s exit, `WRITABLE` by events and `drain_write`'s. Read next: `visit.rs`.
 
 /// The bits of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,14 @@ impl Flags {
     pub(crate) const INPUT_WAITS: Flags = Flags(1 << 14);
     /// Its close(2) is to send a reset: something was cut short, and FIN would say that it was whole.
     pub(crate) const RESET: Flags = Flags(1 << 15);
+    /// It waits for its peer, and may be closed to make room for others.
+    pub(crate) const EXPENDABLE: Flags = Flags(1 << 16);
+    /// It was refused: it lingers for no longer than those over `connections_max`.
+    pub(crate) const REFUSED: Flags = Flags(1 << 17);
+    /// It has begun to wait since its place among the expendable was last seen to.
+    pub(crate) const RENEWED: Flags = Flags(1 << 18);
+    /// It is to make room for newcomers, unless a last look at its socket finds that it has spoken.
+    pub(crate) const LEAVING: Flags = Flags(1 << 19);
 
     /// No more input is wanted, for good: closing or gone.
     pub(crate) const NO_MORE_MESSAGES: Flags = Flags(Self::CLOSE.0 | Self::ABORT.0 | Self::LINGERING.0 | Self::DEAD.0 | Self::CONNECTING.0);

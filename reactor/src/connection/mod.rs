@@ -1,7 +1,7 @@
 //! One socket: its state, how it is read, written, visited and closed.
 //!
 //! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`,
-//! `water_marks`, `settle`, `closing`.
+//! `pressure`, `water_marks`, `settle`, `closing`.
 
 pub(crate) mod buffers;
 pub(crate) mod closing;
@@ -10,6 +10,7 @@ pub(crate) mod drain_write;
 pub(crate) mod flags;
 pub(crate) mod input;
 pub(crate) mod output;
+pub(crate) mod pressure;
 pub(crate) mod sending;
 pub(crate) mod settle;
 pub(crate) mod slots;

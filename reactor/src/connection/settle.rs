@@ -51,6 +51,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         {
             return self.die(CloseReason::PeerClosed);
         }
+        self.settle_age();
         let beside = self.shared.slots.get(slot);
         let bound = self.shared.policy.output;
         hold_or_let_go(&mut self.entry.control.flags, beside, &self.shared.limits, bound);
@@ -80,7 +81,7 @@ pub(crate) fn can_progress(flags: Flags, beside: &Beside, bound: OutputBound) ->
     if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
         return false;
     }
-    if beside.woken || beside.evicted {
+    if beside.woken || beside.evicted || flags.has(Flags::LEAVING) {
         return true;
     }
     if flags.has(Flags::LINGERING) {

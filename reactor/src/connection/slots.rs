@@ -28,9 +28,31 @@ pub(crate) struct Beside {
     pub(crate) input: Option<Lease>,
     /// Output that the kernel has not taken.
     pub(crate) output: Option<Lease>,
-    /// Neighbours in the list of those that hold unfinished input, oldest first. Slot + 1; 0 is none.
+    /// Its neighbours on each list of [`ByAge`].
+    neighbours: [Neighbours; 2],
+}
+
+/// The lists, oldest first, on which a slot can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByAge {
+    /// Those that hold unfinished input, by its first byte kept: who gives way when memory is short.
+    UnfinishedInput,
+    /// Those that wait for their peer, by the time since when: who gives way when the connection limit nears.
+    Expendable,
+}
+
+/// Slot + 1; 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Neighbours {
     older: u32,
     newer: u32,
+}
+
+/// Both ends of a list. Slot + 1; 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    oldest: u32,
+    newest: u32,
 }
 
 impl Beside {
@@ -44,15 +66,14 @@ impl Beside {
 #[derive(Debug)]
 pub(crate) struct Slots {
     beside: Vec<Beside>,
-    oldest: u32,
-    newest: u32,
+    ends: [Ends; 2],
     check: TokenCheck,
 }
 
 impl Slots {
     /// Reserves address space for `slots_max`; a page becomes resident when its slots are first used, and nothing is ever moved.
     pub(crate) fn new(slots_max: usize, check: TokenCheck) -> Slots {
-        Slots { beside: Vec::with_capacity(slots_max), oldest: 0, newest: 0, check }
+        Slots { beside: Vec::with_capacity(slots_max), ends: [Ends::default(); 2], check }
     }
 
     /// Puts an entry into a free slot.
@@ -69,7 +90,8 @@ impl Slots {
 
     /// Ends the slot's tenancy. The leases must have been given back.
     pub(crate) fn vacate(&mut self, slot: u32) {
-        self.unlink(slot);
+        self.unlink(ByAge::UnfinishedInput, slot);
+        self.unlink(ByAge::Expendable, slot);
         let beside = &mut self.beside[slot as usize];
         debug_assert!(beside.input.is_none() && beside.output.is_none(), "a lease would be lost");
         *beside = Beside { generation: beside.generation.wrapping_add(1), ..Beside::default() };
@@ -103,45 +125,54 @@ impl Slots {
         Token { slot, generation: self.beside[slot as usize].generation }
     }
 
-    /// Puts the slot at the young end of the list of unfinished input, unless it is on it: its age counts from its first byte kept.
-    pub(crate) fn link(&mut self, slot: u32) {
-        if self.is_linked(slot) {
+    /// Puts the slot at the young end of a list, unless it is on it: its age counts from then.
+    pub(crate) fn link(&mut self, list: ByAge, slot: u32) {
+        if self.is_linked(list, slot) {
             return;
         }
-        let newest = self.newest;
-        self.beside[slot as usize].older = newest;
+        let ends = &mut self.ends[list as usize];
+        let newest = std::mem::replace(&mut ends.newest, slot + 1);
         match newest {
-            0 => self.oldest = slot + 1,
-            _ => self.beside[newest as usize - 1].newer = slot + 1,
+            0 => ends.oldest = slot + 1,
+            _ => self.beside[newest as usize - 1].neighbours[list as usize].newer = slot + 1,
         }
-        self.newest = slot + 1;
+        self.beside[slot as usize].neighbours[list as usize] = Neighbours { older: newest, newer: 0 };
     }
 
-    /// Takes the slot off that list, if it is on it.
-    pub(crate) fn unlink(&mut self, slot: u32) {
-        if !self.is_linked(slot) {
+    /// Puts the slot at the young end of a list, wherever it is now.
+    #[inline]
+    pub(crate) fn renew(&mut self, list: ByAge, slot: u32) {
+        if self.ends[list as usize].newest != slot + 1 {
+            self.unlink(list, slot);
+            self.link(list, slot);
+        }
+    }
+
+    /// Takes the slot off a list, if it is on it.
+    pub(crate) fn unlink(&mut self, list: ByAge, slot: u32) {
+        if !self.is_linked(list, slot) {
             return;
         }
-        let Beside { older, newer, .. } = self.beside[slot as usize];
+        let Neighbours { older, newer } = std::mem::take(&mut self.beside[slot as usize].neighbours[list as usize]);
+        let ends = &mut self.ends[list as usize];
         match older {
-            0 => self.oldest = newer,
-            _ => self.beside[older as usize - 1].newer = newer,
+            0 => ends.oldest = newer,
+            _ => self.beside[older as usize - 1].neighbours[list as usize].newer = newer,
         }
         match newer {
-            0 => self.newest = older,
-            _ => self.beside[newer as usize - 1].older = older,
+            0 => ends.newest = older,
+            _ => self.beside[newer as usize - 1].neighbours[list as usize].older = older,
         }
-        let beside = &mut self.beside[slot as usize];
-        (beside.older, beside.newer) = (0, 0);
     }
 
-    fn is_linked(&self, slot: u32) -> bool {
-        let beside = &self.beside[slot as usize];
-        beside.older != 0 || beside.newer != 0 || self.oldest == slot + 1
+    #[inline]
+    pub(crate) fn is_linked(&self, list: ByAge, slot: u32) -> bool {
+        let Neighbours { older, newer } = self.beside[slot as usize].neighbours[list as usize];
+        older != 0 || newer != 0 || self.ends[list as usize].oldest == slot + 1
     }
 
-    /// The slot whose unfinished input is the oldest.
-    pub(crate) fn oldest_unfinished(&self) -> Option<u32> {
-        self.oldest.checked_sub(1)
+    /// The slot at the old end of a list.
+    pub(crate) fn oldest(&self, list: ByAge) -> Option<u32> {
+        self.ends[list as usize].oldest.checked_sub(1)
     }
 }

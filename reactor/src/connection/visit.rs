@@ -2,7 +2,7 @@
 //!
 //! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `settle.rs` leaves the connection in exactly one
 //! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close. Read next:
-//! `input.rs`, `sending.rs`, `water_marks.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
+//! `input.rs`, `sending.rs`, `pressure.rs`, `water_marks.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::connection::output::OutputScratch;
 use crate::connection::slots::Beside;
 use crate::connection::water_marks::{may_say_more, room_bytes};
 use crate::context::Context;
-use crate::handler::{CloseReason, Handler, Origin, Pressure};
+use crate::handler::{Handler, Origin, Pressure};
 use crate::os::Os;
 use crate::policy::VisitPolicy;
 use crate::shared::Shared;
@@ -92,6 +92,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.output.truncate(0);
         self.flush_kept();
         let work = AssertUnwindSafe(|| match cause {
+            Cause::Ready if self.entry.control.flags.has(Flags::LEAVING) => self.look_for_the_last_time(),
             Cause::Ready => self.go_on(),
             cause => self.call_back(cause),
         });
@@ -161,23 +162,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.shared.stats.leave();
     }
 
-    fn press(&mut self, pressure: Pressure) {
-        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
-            return; // It goes already. A word after our FIN would be an error of ours and end in a reset.
-        }
-        self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
-        let reason = match pressure {
-            Pressure::ConnectionsMax => CloseReason::Refused,
-            Pressure::BufferMemory => CloseReason::Evicted,
-            Pressure::Draining => return,
-        };
-        self.entry.reason = reason;
-        self.flags().set(Flags::CLOSE);
-    }
-
     /// What an event or a place on the ready list is for.
     #[inline]
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         if self.entry.control.flags.has(Flags::LINGERING) {
             // Nothing is owed to a connection that has said its last word; a debt kept would keep it on the ready list (failure mode R4).
             let beside = self.shared.slots.get_mut(self.token.slot);
@@ -204,19 +191,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             {
                 return;
             }
-        }
-    }
-
-    /// `pressed` for memory taken back, `room` for a wake-up.
-    #[cold]
-    fn owed_calls(&mut self) {
-        let beside = self.shared.slots.get_mut(self.token.slot);
-        let (evicted, woken) = (beside.evicted, beside.woken);
-        (beside.evicted, beside.woken) = (false, false);
-        if evicted {
-            self.press(Pressure::BufferMemory);
-        } else if woken && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
-            self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         }
     }
 

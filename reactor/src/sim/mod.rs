@@ -4,10 +4,11 @@
 //! system without anybody in it, for a test that plays the peers itself. What is simulated and what is not: `docs/simulator.md`.
 //!
 //! Reading order: `rng`, `socket`, `kernel`, `faults`, `calls`, `os` (the system); `world`, `protocol`, `peer`, `judge`, `upstream`,
-//! `workers` (those outside); `service`, `requests` (the program); `plan`, `check`, `trace`, `run`, `search` (the game).
+//! `workers` (those outside); `service`, `requests` (the program); `plan`, `check`, `crowd`, `trace`, `run`, `search` (the game).
 
 mod calls;
 mod check;
+mod crowd;
 mod faults;
 mod judge;
 mod kernel;

@@ -11,7 +11,7 @@ use super::protocol::{HEAD_BYTES, Kind};
 use super::rng::Rng;
 use super::upstream::{Decision, Upstream};
 use crate::limits::{Config, Limits};
-use crate::policy::{AtConnectionsMax, DrainPolicy, Policy};
+use crate::policy::{AtConnectionsMax, DrainPolicy, Policy, WhenNearlyFull};
 
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
@@ -97,6 +97,7 @@ fn config(rng: &mut Rng) -> Config {
     let high = rng.pick(&[256, 700, 2000, 4000]);
     let limits = Limits {
         connections_max: rng.between(1, 10) as u32,
+        newcomers_room: 0,
         refusals_max: rng.between(0, 3) as u32,
         buffer_memory_bytes_max: (buffer_bytes_max as usize) * rng.between(4, 10) as usize,
         buffer_bytes_max,
@@ -118,10 +119,11 @@ fn config(rng: &mut Rng) -> Config {
         linger_bytes_max: rng.pick(&[3000, 1 << 20]),
         accept_pause: millis(rng, 1, 50),
     };
-    let limits = Limits { refused_linger_timeout: limits.linger_timeout, ..limits };
+    let limits = Limits { refused_linger_timeout: limits.linger_timeout, newcomers_room: rng.pick(&[0, 0, 1, 2, 5]), ..limits };
     let policy = Policy {
         drain: if rng.one_in(3) { DrainPolicy::UntilWouldBlock } else { DrainPolicy::UntilShortRead },
         at_connections_max: if rng.one_in(2) { AtConnectionsMax::Wait } else { AtConnectionsMax::Refuse },
+        when_nearly_full: if rng.one_in(3) { WhenNearlyFull::Keep } else { WhenNearlyFull::MakeRoom },
         ..Policy::default()
     };
     Config { limits, policy }

@@ -25,6 +25,28 @@ impl Service {
         self.answered(conn, cx);
     }
 
+    /// The end of an exchange.
+    pub(super) fn answered(&self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let nonce = match conn.state {
+            State::Answer { nonce, .. } | State::Echo { nonce, .. } => Some(nonce),
+            _ => None,
+        };
+        conn.exchange += 1;
+        conn.state = State::Idle;
+        conn.in_request = false;
+        self.world().conns[conn.id as usize].paused = false;
+        cx.resume();
+        self.set_deadline(conn.id, cx, Some(self.settings.idle_timeout));
+        self.expendable(conn, cx);
+        if conn.is_closing {
+            // What is still asked for after this one need not be answered.
+            if let (Who::Peer(peer), Some(nonce)) = (conn.who, nonce) {
+                self.world().peers[peer as usize].last_owed = Some(nonce);
+            }
+            self.close(conn, cx);
+        }
+    }
+
     /// Begins an answer whose payload the service makes. There is room for its head.
     pub(super) fn answer(&self, conn: &mut Conn, cx: &mut Context<'_>, head: Head) {
         cx.write(&head.encode());
@@ -67,6 +89,11 @@ impl Service {
             cx.want_room();
             return 0;
         }
+        let whole_bytes = if head.kind == Kind::Whole { HEAD_BYTES + head.len as usize } else { HEAD_BYTES };
+        if input.len() < whole_bytes {
+            return 0;
+        }
+        self.essential(conn, cx);
         let mut taken = HEAD_BYTES;
         let good = Head::new(head.kind, Status::Good, head.kind.answer_bytes(head.len), head.nonce);
         match head.kind {
@@ -78,10 +105,7 @@ impl Service {
                 }
             }
             Kind::Whole => {
-                taken += head.len as usize;
-                if input.len() < taken {
-                    return 0;
-                }
+                taken = whole_bytes;
                 self.check_payload(peer, head.nonce, 0, &input[HEAD_BYTES..taken]);
                 self.answer(conn, cx, good);
             }
@@ -167,6 +191,7 @@ impl Service {
             State::Idle => {
                 if !conn.in_request {
                     conn.in_request = true;
+                    self.expendable(conn, cx);
                     self.set_deadline(conn.id, cx, Some(self.settings.request_timeout));
                 }
                 if input.len() < HEAD_BYTES { 0 } else { self.request(conn, peer, input, cx) }

@@ -140,27 +140,6 @@ impl Service {
     pub(super) fn violated(&self, what: String) {
         self.world().violated(what);
     }
-
-    /// The end of an exchange.
-    pub(super) fn answered(&self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let nonce = match conn.state {
-            State::Answer { nonce, .. } | State::Echo { nonce, .. } => Some(nonce),
-            _ => None,
-        };
-        conn.exchange += 1;
-        conn.state = State::Idle;
-        conn.in_request = false;
-        self.world().conns[conn.id as usize].paused = false;
-        cx.resume();
-        self.set_deadline(conn.id, cx, Some(self.settings.idle_timeout));
-        if conn.is_closing {
-            // What is still asked for after this one need not be answered.
-            if let (Who::Peer(peer), Some(nonce)) = (conn.who, nonce) {
-                self.world().peers[peer as usize].last_owed = Some(nonce);
-            }
-            self.close(conn, cx);
-        }
-    }
 }
 
 impl Handler for Service {
@@ -189,11 +168,15 @@ impl Handler for Service {
             }
         };
         let Some(socket) = socket else { unreachable!("a connection has a socket") };
-        world.conns.push(Record { socket, deadline: None, open: true, called_in_turn: 0, offered_in_turn: 0, paused: false });
+        world.conns.push(Record { socket, deadline: None, open: true, called_in_turn: 0, offered_in_turn: 0, paused: false, wait: None });
         drop(world);
         self.enter(id, "opened");
         self.set_deadline(id, cx, Some(self.settings.idle_timeout));
-        Conn { id, who, state, exchange: 0, requests: 0, in_request: false, is_subscribed: false, notes: 0, is_closing: false }
+        let conn = Conn { id, who, state, exchange: 0, requests: 0, in_request: false, is_subscribed: false, notes: 0, is_closing: false };
+        if let Who::Peer(_) = who {
+            self.expendable(&conn, cx);
+        }
+        conn
     }
 
     fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
@@ -298,10 +281,13 @@ impl Handler for Service {
     }
 
     fn pressed(&mut self, conn: &mut Conn, pressure: Pressure, cx: &mut Context<'_>) {
+        if pressure == Pressure::NearlyFull {
+            self.check_leaver(conn);
+        }
         self.enter(conn.id, "pressed:");
         let status = match pressure {
             Pressure::ConnectionsMax => Status::Refused,
-            Pressure::BufferMemory => Status::Evicted,
+            Pressure::BufferMemory | Pressure::NearlyFull => Status::Evicted,
             Pressure::Draining if conn.state != State::Idle || conn.in_request => {
                 conn.is_closing = true; // When the answer is written.
                 return;
@@ -335,6 +321,7 @@ impl Handler for Service {
         });
         let excuse = match reason {
             CloseReason::Evicted => Some("its memory was needed"),
+            CloseReason::MadeRoom => Some("it made room"),
             CloseReason::LoopEnded => Some("the loop ended"),
             _ => None,
         };

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 
+use super::crowd::{Crowd, Wait};
 use super::faults::Faults;
 use super::kernel::{Kernel, Nanos, SocketId};
 use super::peer::Peer;
@@ -58,6 +59,8 @@ pub(crate) struct Conn {
     pub(crate) offered_in_turn: u64,
     /// `pause` is in force.
     pub(crate) paused: bool,
+    /// It may make room for others.
+    pub(crate) wait: Option<Wait>,
 }
 
 /// What happened in one turn, to be held against the limits.
@@ -86,6 +89,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
     pub(crate) turn_log: TurnLog,
+    pub(crate) crowd: Crowd,
     /// The first thing that went wrong.
     pub(crate) violation: Option<String>,
     /// The loop waits, and nothing will ever happen.
@@ -123,6 +127,7 @@ impl World {
             faults: Faults::default(),
             limits,
             turn_log: TurnLog::default(),
+            crowd: Crowd::default(),
             violation: None,
             is_quiescent: false,
             order_given: false,

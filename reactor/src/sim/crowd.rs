@@ -1,0 +1,137 @@
+//! What must hold when connections make room for newcomers: who is asked to, in which order, and that it is done at all.
+//!
+//! The service notes when a wait began; the loop keeps its own order, and is held against that. Read next: `check.rs`.
+
+use super::kernel::Nanos;
+use super::os::SimOs;
+use super::service::{Conn, Service, State};
+use super::world::World;
+use crate::connection::flags::Flags;
+use crate::connection::slots::ByAge;
+use crate::policy::WhenNearlyFull;
+use crate::{Context, EventLoop};
+
+/// Turns for which more connections may stay than is good although somebody could make room: those who leave get a last look, and closes
+/// have a budget that may be one.
+const CROWDED_TURNS_MAX: u32 = 40;
+
+/// Since when a connection waits for its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// Counts the waits of a run.
+    number: u64,
+    /// The turn that it began in.
+    turn_started: Nanos,
+}
+
+/// What is known of the crowd.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Crowd {
+    waits: u64,
+    /// The youngest wait that was ended in this turn to make room.
+    left: Option<u64>,
+    /// The last turn whose end saw more connections than are at ease.
+    crowded_turn: u64,
+    crowded_turns: u32,
+    /// How many were to leave after the turn before.
+    leaving: u32,
+}
+
+impl Service {
+    /// A wait for the peer begins.
+    pub(super) fn expendable(&self, conn: &Conn, cx: &mut Context<'_>) {
+        if conn.is_closing {
+            return;
+        }
+        let mut world = self.world();
+        world.crowd.waits += 1;
+        let wait = Wait { number: world.crowd.waits, turn_started: world.kernel.turn_started };
+        world.conns[conn.id as usize].wait = Some(wait);
+        cx.expendable();
+    }
+
+    /// It is over.
+    pub(super) fn essential(&self, conn: &Conn, cx: &mut Context<'_>) {
+        self.world().conns[conn.id as usize].wait = None;
+        cx.essential();
+    }
+
+    /// The loop has a connection make room.
+    pub(super) fn check_leaver(&self, conn: &Conn) {
+        let mut world = self.world();
+        let record = world.conns[conn.id as usize];
+        let name = world.name(record.socket);
+        let log = world.kernel.sockets[record.socket as usize].log;
+        let Some(wait) = record.wait.filter(|_| conn.state == State::Idle) else {
+            return world.violated(format!("{name} is to make room, and its request is being answered"));
+        };
+        if log.blocked_since.is_some() {
+            world.violated(format!("{name} is to make room, and has not got all of its answer"));
+        }
+        if log.turn != world.kernel.turn || log.reads == 0 {
+            world.violated(format!("{name} is to make room, and nobody has looked whether it has spoken"));
+        }
+        if world.kernel.turn > world.crowd.crowded_turn + u64::from(CROWDED_TURNS_MAX) {
+            world.violated(format!("{name} is to make room, and there has been room for long"));
+        }
+        world.crowd.left = world.crowd.left.max(Some(wait.number));
+    }
+}
+
+/// After a turn.
+pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
+    let shared = &event_loop.shared;
+    let limits = &shared.limits;
+    let at_ease = limits.connections_max - limits.newcomers_room.min(limits.connections_max / 2);
+    if event_loop.entries.len() >= limits.connections_max.min(at_ease + 1) as usize {
+        world.crowd.crowded_turn = world.kernel.turn;
+    }
+
+    // Nobody leaves before somebody who has waited for longer. (Who had unsent output waits from when it was sent.)
+    if let Some(left) = world.crowd.left.take() {
+        for (slot, entry) in &event_loop.entries {
+            let Some(conn) = entry.conn.as_ref().filter(|_| shared.slots.is_linked(ByAge::Expendable, slot as u32)) else { continue };
+            let record = world.conns[conn.id as usize];
+            let log = world.kernel.sockets[record.socket as usize].log;
+            let Some(wait) = record.wait else {
+                let name = world.name(record.socket);
+                world.violated(format!("{name} waits for nothing, and is among those that may make room"));
+                continue;
+            };
+            let sent_later = log.blocked_since.is_some() || log.progress_at.is_some_and(|at| at > wait.turn_started);
+            if wait.number < left && !sent_later {
+                let name = world.name(record.socket);
+                world.violated(format!("{name} has waited for longer than one that had to make room"));
+            }
+        }
+    }
+
+    // Where somebody can make room, room is made.
+    let staying = event_loop.entries.len() - shared.closes.len() - shared.leaving as usize;
+    let crowded = staying > at_ease as usize && shared.slots.oldest(ByAge::Expendable).is_some();
+    world.crowd.crowded_turns =
+        if crowded && shared.policy.when_nearly_full == WhenNearlyFull::MakeRoom { world.crowd.crowded_turns + 1 } else { 0 };
+    if world.crowd.crowded_turns > CROWDED_TURNS_MAX {
+        world.violated(format!("{staying} connections stay, and nobody makes room"));
+    }
+
+    let leaving = std::mem::replace(&mut world.crowd.leaving, shared.leaving);
+    if shared.leaving > leaving + limits.closes_per_turn_max {
+        world.violated(format!(
+            "{} connections are to make room, after {leaving}, and a turn closes {}",
+            shared.leaving, limits.closes_per_turn_max
+        ));
+    }
+
+    // Whoever waits and has got everything can be found.
+    for (slot, entry) in &event_loop.entries {
+        let Some(conn) = entry.conn.as_ref() else { continue };
+        let flags = entry.control.flags;
+        let beside = shared.slots.get(slot as u32);
+        let known = flags.has(Flags::LEAVING) || shared.slots.is_linked(ByAge::Expendable, slot as u32);
+        if crate::connection::pressure::is_expendable(flags, beside) != known {
+            let name = world.name(world.conns[conn.id as usize].socket);
+            world.violated(format!("{name} is {}among those that may make room ({flags:?})", if known { "" } else { "not " }));
+        }
+    }
+}
