@@ -48,6 +48,8 @@ struct Second {
     told: u64,
     ended: u64,
     nothing: u64,
+    /// How long after it was due a newcomer began at worst: this program's own share.
+    late_us_max: u64,
     served_us: Vec<u64>,
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             all.told += second.told;
             all.ended += second.ended;
             all.nothing += second.nothing;
+            all.late_us_max = all.late_us_max.max(second.late_us_max);
             all.served_us.extend(second.served_us);
         }
         print("all newcomers", all);
@@ -84,7 +87,9 @@ fn round(target: &Target, connections: usize, time: Duration) -> io::Result<Vec<
             let mut client = Client::connect(target.address, 7)?;
             client.send(LAST_REQUEST)?;
             newcomers.push((client, newcomer_due));
-            seconds[second_of(begun, newcomer_due, time)].came += 1;
+            let second = &mut seconds[second_of(begun, newcomer_due, time)];
+            second.came += 1;
+            second.late_us_max = second.late_us_max.max(as_us(newcomer_due.elapsed()));
             newcomer_due += NEWCOMER_EVERY;
         }
         newcomers.retain_mut(|(client, due)| {
@@ -153,7 +158,7 @@ fn print(name: &str, mut second: Second) {
     let served = second.served_us.len() as u64;
     let p99 = second.served_us.get((second.served_us.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);
     println!(
-        "{name}: {served} of {} served ({:.1} %), median {}, p99 {}, worst {}; {} told, {} ended, {} got nothing",
+        "{name}: {served} of {} served ({:.1} %), median {}, p99 {}, worst {}; {} told, {} ended, {} got nothing; late at most {}",
         second.came,
         if second.came == 0 { 0.0 } else { served as f64 / second.came as f64 * 100.0 },
         microseconds(median(second.served_us.clone())),
@@ -162,5 +167,6 @@ fn print(name: &str, mut second: Second) {
         second.told,
         second.ended,
         second.nothing,
+        microseconds(second.late_us_max),
     );
 }
