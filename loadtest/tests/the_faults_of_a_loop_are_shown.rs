@@ -36,6 +36,11 @@ fn requests_are_refused_or_forgotten_when_a_read_is_taken_for_a_message() {
 }
 
 #[test]
+fn slow_clients_keep_newcomers_out_when_each_byte_moves_the_deadline_of_a_head() {
+    is_shown("slowloris", "server/src/connection.rs");
+}
+
+#[test]
 fn clients_that_are_still_sending_get_an_error_instead_of_their_answer_when_it_is_followed_by_a_close() {
     is_shown("early-close", "reactor/src/connection/closing.rs");
 }

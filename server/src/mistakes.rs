@@ -39,6 +39,7 @@ pub const PUBLIC: &[&str] = &[
     "worker-panic",
     "partial-read",
     "partial-write",
+    "slowloris",
     "early-close",
     "split-write",
     "fd-exhaustion",
@@ -116,6 +117,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "partial-write",
         file: "reactor/src/connection/drain_write.rs",
         sentence: "what a short write did not take is dropped, and large answers to slow clients have holes",
+    },
+    Description {
+        slug: "slowloris",
+        file: "server/src/connection.rs",
+        sentence: "each byte of a request's head moves its deadline and nobody makes room: a byte now and then keeps a connection for ever",
     },
     Description {
         slug: "early-close",

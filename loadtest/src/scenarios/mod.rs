@@ -13,6 +13,7 @@ mod partial_read;
 mod partial_write;
 mod pool_starvation;
 mod slow_consumer;
+mod slowloris;
 mod split_write;
 mod thread_per_job;
 mod unbounded_queue;
@@ -32,6 +33,7 @@ pub static SCENARIOS: &[Scenario] = &[
     worker_panic::SCENARIO,
     partial_read::SCENARIO,
     partial_write::SCENARIO,
+    slowloris::SCENARIO,
     early_close::SCENARIO,
     split_write::SCENARIO,
     fd_exhaustion::SCENARIO,
