@@ -108,6 +108,11 @@ impl Server {
         self.stderr.text()
     }
 
+    /// How it ended by itself, if it did within `grace`.
+    pub fn ended_within(&mut self, grace: Duration) -> Option<ExitStatus> {
+        if self.outlives(grace) { None } else { self.child.wait().ok() }
+    }
+
     /// Asks it to end (SIGTERM), and kills it if it has not after `grace`.
     pub fn stop(mut self, grace: Duration) -> Ended {
         self.end(grace)
@@ -115,7 +120,7 @@ impl Server {
 
     fn end(&mut self, grace: Duration) -> Ended {
         if self.is_alive() {
-            let _ = sys::signal(&self.child, libc::SIGTERM); // It may end by itself in between.
+            let _ = sys::signal(self.pid, libc::SIGTERM); // It may end by itself in between.
             self.outlives(grace);
         }
         let killed = self.is_alive() && self.child.kill().is_ok();

@@ -17,6 +17,7 @@ use crate::generator::{self, Outcome};
 use crate::mistakes;
 use crate::plan::{Class, Plan};
 use crate::progress::Progress;
+use crate::sys;
 use crate::verdict::Verdict;
 
 /// Where the server listens in every scenario: ports of the system's choice.
@@ -166,6 +167,8 @@ pub struct Side<'a> {
     pub from: IpAddr,
     /// Whether this is the side with the mistake.
     pub broken: bool,
+    /// The scenario ends the server, and it is a fault if it does not end.
+    ends_by_itself: bool,
     scenario: &'a Scenario,
     settings: &'a Settings<'a>,
 }
@@ -175,6 +178,13 @@ impl<'a> Side<'a> {
     #[must_use]
     pub fn long(&self) -> bool {
         self.settings.long
+    }
+
+    /// The server's process, to send it signals, for a scenario that ends the server while it drives it. From here on the side is measured
+    /// only if the server has ended, in order, soon after the scenario.
+    pub fn ends_by_itself(&mut self) -> Process {
+        self.ends_by_itself = true;
+        Process { pid: self.pid }
     }
 
     /// Set by Ctrl-C: whoever waits for something looks at it.
@@ -212,6 +222,22 @@ impl<'a> Side<'a> {
     }
 }
 
+/// The process of a server under test. It is valid as long as the side is driven: nobody waits for the process before that.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pid: u32,
+}
+
+impl Process {
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// A sentence with what kill(2) says.
+    pub fn signal(self, signal: i32) -> Result<(), String> {
+        sys::signal(self.pid, signal).map_err(|e| format!("cannot signal the server under test: {e}"))
+    }
+}
+
 /// Runs both sides and judges.
 ///
 /// # Errors
@@ -233,15 +259,24 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
         pid: server.pid,
         from: source_address(std::process::id(), broken),
         broken,
+        ends_by_itself: false,
         scenario,
         settings,
     };
     let measured = (scenario.drive)(&mut side);
-    if !server.is_alive() {
+    let ends_by_itself = side.ends_by_itself;
+    if !ends_by_itself && !server.is_alive() {
         return Err(format!("the server under test died; it wrote: {}", server.last_words().trim_end()));
     }
     let mut measured = measured?;
     measured.interrupted |= settings.interrupted.load(Ordering::Relaxed);
+    if ends_by_itself {
+        return match server.ended_within(STOP_GRACE) {
+            Some(status) if status.success() => Ok(measured),
+            Some(status) => Err(format!("the server under test ended with {status}; it wrote: {}", server.last_words().trim_end())),
+            None => Err(format!("the server under test did not end within {STOP_GRACE:?} of the scenario that had told it to")),
+        };
+    }
     let ended = server.stop(STOP_GRACE);
     if ended.killed {
         log::warn!("the server under test did not end within {STOP_GRACE:?} of SIGTERM and was killed");

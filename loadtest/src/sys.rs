@@ -46,12 +46,12 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Sends a signal to a child that has not been waited for, so that its number cannot be another process's.
+/// Sends a signal to a child, to be called only while nobody has waited for it: until then its number cannot be another process's.
 ///
 /// # Errors
 /// kill(2).
-pub fn signal(child: &std::process::Child, signal: i32) -> io::Result<()> {
-    let pid = libc::pid_t::try_from(child.id()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+pub fn signal(child: u32, signal: i32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(child).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::args::Args;
 use crate::body_rate::BodyRateMin;
 use crate::connection::HttpSettings;
+use crate::shutdown::ShutdownPolicy;
 
 /// Everything that can be chosen about a server. The default is the correct one.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub pool: worker_pool::Config,
     /// HTTP's.
     pub http: HttpSettings,
+    /// What becomes of the clients on SIGTERM.
+    pub shutdown: ShutdownPolicy,
     /// How long after SIGTERM nothing happens but that `/readyz` fails: a load balancer goes on sending clients until its checks have seen
     /// that, and finds nobody when the listener closes earlier. HAProxy has `grace` for this. 0: nobody checks.
     pub shutdown_delay: Duration,
@@ -84,6 +87,7 @@ impl Default for Config {
             reactor: reactor::Config::default(),
             pool: worker_pool::Config { threads: default_workers(), ..worker_pool::Config::default() },
             http: HttpSettings::default(),
+            shutdown: ShutdownPolicy::default(),
             shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             files_root: None,

@@ -9,6 +9,7 @@ use reactor::policy::WhenNearlyFull;
 use crate::config::Config;
 use crate::connection::HeaderDeadline;
 use crate::dispatch::Placement;
+use crate::shutdown::ShutdownPolicy;
 
 /// A slug, and what it changes.
 pub type Mistake = (&'static str, fn(&mut Config));
@@ -22,6 +23,7 @@ pub const MISTAKES: &[Mistake] = &[
         config.http.header_deadline = HeaderDeadline::MovedByProgress;
         config.reactor.policy.when_nearly_full = WhenNearlyFull::Keep;
     }),
+    ("ungraceful-shutdown", |config| config.shutdown = ShutdownPolicy::StopAtOnce),
 ];
 
 /// The slugs that can be asked for. One belongs here when all that it joins exists: the marked line, the table entry, the scenario, the
@@ -41,6 +43,7 @@ pub const PUBLIC: &[&str] = &[
     "partial-write",
     "slowloris",
     "early-close",
+    "ungraceful-shutdown",
     "split-write",
     "fd-exhaustion",
 ];
@@ -127,6 +130,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "early-close",
         file: "reactor/src/connection/closing.rs",
         sentence: "a socket is closed with input unread, and the client gets a reset instead of the answer",
+    },
+    Description {
+        slug: "ungraceful-shutdown",
+        file: "server/src/shutdown.rs",
+        sentence: "SIGTERM closes every connection as it is, with requests under way on them, and clients in the queue of the listener",
     },
     Description {
         slug: "split-write",

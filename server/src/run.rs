@@ -193,8 +193,8 @@ where
     log::info!("{listening}");
     print(&format!("{listening}\n"));
 
-    let times = shutdown::Times { delay: config.shutdown_delay, grace: config.shutdown_grace };
-    let draining = shutdown::wait_and_drain(&ended, &handles, &monitor, times);
+    let ending = shutdown::Ending { policy: config.shutdown, delay: config.shutdown_delay, grace: config.shutdown_grace };
+    let draining = shutdown::wait_and_drain(&ended, &handles, &monitor, ending);
     // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
     let report = pool.shutdown(POOL_GRACE.min(config.shutdown_grace));
     log::info!("ended jobs_dropped={} worker_threads_left={}", report.jobs_dropped, report.threads_left);

@@ -64,9 +64,21 @@ fn name(signal: i32) -> &'static str {
     }
 }
 
-/// How long each part of an orderly end may take.
+/// What becomes of the clients of a server that is told to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShutdownPolicy {
+    /// Who is in the kernel's queue is accepted, and whatever is under way is finished.
+    #[default]
+    Drain,
+    /// All connections and the listeners are closed as they are.
+    StopAtOnce,
+}
+
+/// How an end goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
+pub struct Ending {
+    /// What becomes of the clients.
+    pub policy: ShutdownPolicy,
     /// After the signal, with nothing changed but that `/readyz` fails.
     pub delay: Duration,
     /// Then, for what is in flight.
@@ -78,8 +90,8 @@ pub struct Times {
 ///
 /// # Errors
 /// What went wrong: a loop that failed, or one that did not end in time.
-pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, times: Times) -> Result<(), String> {
-    let Times { delay, grace } = times;
+pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> Result<(), String> {
+    let Ending { policy, delay, grace } = ending;
     let mut running = loops.len();
     let mut complaint = None;
     let mut next = events.recv();
@@ -99,7 +111,12 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
     }
     monitor.draining.store(true, Ordering::Relaxed);
     log::info!("draining loops={running}");
-    loops.iter().for_each(|handle| handle.drain(grace));
+    for handle in loops {
+        match policy {
+            ShutdownPolicy::Drain => handle.drain(grace),
+            ShutdownPolicy::StopAtOnce => handle.stop(), // MISTAKE(ungraceful-shutdown): requests under way get no answer, and the kernel resets whoever is in the queue.
+        }
+    }
 
     let until = Instant::now() + grace + MARGIN;
     while running > 0 {

@@ -139,6 +139,18 @@ fn the_grace_time_ends_what_does_not_end_by_itself() {
     assert!(receive(sleeping).is_err(), "cut off, and not passed off as an answer");
 }
 
+#[cfg(feature = "mistakes")]
+#[test]
+fn with_the_mistake_a_request_in_flight_is_not_answered() {
+    // The same as "an answer that is due later", and the contrast to it.
+    let mut server = Server::start(&["--mistake", "ungraceful-shutdown", "--shutdown-grace", "60s"]);
+    let sleeping = send(server.http, "GET", "/sleep?ms=3000").expect("it accepts");
+    wait_until_in_flight(&server, 1.0);
+    server.signal("TERM");
+    assert!(receive(sleeping).is_err(), "closed without a word");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {

@@ -17,6 +17,7 @@ mod slowloris;
 mod split_write;
 mod thread_per_job;
 mod unbounded_queue;
+mod ungraceful_shutdown;
 mod worker_panic;
 
 /// All of them, in the order in which they are best read.
@@ -35,6 +36,7 @@ pub static SCENARIOS: &[Scenario] = &[
     partial_write::SCENARIO,
     slowloris::SCENARIO,
     early_close::SCENARIO,
+    ungraceful_shutdown::SCENARIO,
     split_write::SCENARIO,
     fd_exhaustion::SCENARIO,
 ];
