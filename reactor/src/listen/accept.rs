@@ -65,9 +65,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     fn may_accept_but_for_its_pause(&self, index: usize) -> bool {
         let listener = &self.listeners[index];
         let limits = &self.shared.limits;
+        // A place that is about to be free is worth a turn's wait: who came meanwhile would be refused for nothing.
+        let room_comes = self.shared.leaving > 0 || !self.shared.closes.is_empty();
         let open_max = match self.shared.policy.at_connections_max {
-            AtConnectionsMax::Refuse => limits.connections_max + limits.refusals_max,
-            AtConnectionsMax::Wait => limits.connections_max,
+            AtConnectionsMax::Refuse if !room_comes => limits.connections_max + limits.refusals_max,
+            AtConnectionsMax::Refuse | AtConnectionsMax::Wait => limits.connections_max,
         };
         listener.ready && listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
