@@ -4,7 +4,7 @@
 //! 1. [`limits`], [`policy`]: the numbers and the choices;
 //! 2. [`handler`], [`context`]: what a protocol implements, and what it may do;
 //! 3. [`event_loop`] and `turn`: the loop and its stages;
-//! 4. `connection/`: `drain_read`, `drain_write`, `visit`, `closing`; then `slots` and `buffers`;
+//! 4. `connection/`: `drain_read`, `drain_write`, `visit`, `input`, `sending`, `closing`; then `slots` and `buffers`;
 //! 5. `ready_list`, `timers`, `mailbox`, `listen/`, `connect`, `drain`;
 //! 6. [`os`]: the one door to the system; [`sim`]: the other thing behind it, in which the whole loop is tested by seeds.
 //!

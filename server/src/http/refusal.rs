@@ -95,7 +95,7 @@ refusals! {
     Connect = 501 "connect",
     /// A transfer coding other than `chunked` before it. RFC 9112 section 6.1.
     UnknownCoding = 501 "unknown_coding",
-    /// A well-formed version other than 1.0 and 1.1. RFC 9110 section 15.6.6.
+    /// A well-formed version whose major number is not 1. RFC 9110 section 15.6.6.
     Version = 505 "version",
 }
 

@@ -54,7 +54,7 @@ impl Method {
 pub enum Version {
     /// HTTP/1.0: no chunks, and the connection closes unless both sides say `keep-alive`.
     Http10,
-    /// HTTP/1.1
+    /// HTTP/1.1, and any later minor version, which is read as the highest that we know (RFC 9110 section 2.5).
     Http11,
 }
 
