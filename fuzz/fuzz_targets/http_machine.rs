@@ -1,7 +1,6 @@
 //! Any bytes, in any pieces, with any appetite: the HTTP machine says the same as for the whole.
 //!
-//! `RUSTC_BOOTSTRAP=1 cargo fuzz run http_machine -- -max_total_time=60 -dict=http.dict`, from this folder.
-//! A failure goes into `corpus/http_machine`, which `cargo test -p server` replays without a fuzzer.
+//! `fuzz/run http_machine 60`. A failure goes into `corpus/http_machine`, which `cargo test -p server` replays without a fuzzer.
 #![no_main]
 
 #[path = "../../server/tests/data/driver.rs"]

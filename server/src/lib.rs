@@ -1,5 +1,7 @@
 //! The service skeleton: strict HTTP/1.1 on the reactor and the worker pool.
 //!
+//! To make a service of your own: `docs/fork.md`, and `examples/` (`hello`, `key_value`; `line_chat` for a protocol that is not HTTP).
+//!
 //! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eight small examples), [`connection`] and
 //! `exchange` (the way of a request), `sending`, `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
 
@@ -29,6 +31,11 @@ pub mod shutdown;
 pub mod source_limit;
 pub mod units;
 pub mod watchdog;
+
+/// `docs/fork.md`: its program is compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/fork.md")]
+pub mod guide {}
 
 mod exchange;
 mod listeners;
