@@ -37,6 +37,7 @@ pub mod run;
 pub mod scenario;
 pub mod scenarios;
 pub mod schedule;
+pub mod scratch;
 pub mod series;
 pub mod show;
 pub mod start;

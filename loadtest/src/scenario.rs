@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,11 +18,15 @@ use crate::generator::{self, Outcome};
 use crate::mistakes;
 use crate::plan::{Class, Plan};
 use crate::progress::Progress;
+use crate::scratch::Scratch;
 use crate::sys;
 use crate::verdict::Verdict;
 
 /// Where the server listens in every scenario: ports of the system's choice.
 const SERVER_ADDRESSES: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
+/// Stands in `server_args` for the path of an empty directory, made for the side and gone after it; see [`Side::directory`].
+pub const DIRECTORY: &str = "{directory}";
 
 /// Whose mistake a scenario shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,9 +176,18 @@ pub struct Side<'a> {
     ends_by_itself: bool,
     scenario: &'a Scenario,
     settings: &'a Settings<'a>,
+    directory: Option<Scratch>,
 }
 
 impl<'a> Side<'a> {
+    /// The directory that was made for this side, since its `server_args` have [`DIRECTORY`] in them.
+    ///
+    /// # Errors
+    /// They have not.
+    pub fn directory(&self) -> Result<&Path, String> {
+        self.directory.as_ref().map(Scratch::path).ok_or_else(|| format!("the server_args of {} have no {DIRECTORY}", self.scenario.slug))
+    }
+
     /// Whether to run long enough for graphs.
     #[must_use]
     pub fn long(&self) -> bool {
@@ -251,8 +265,11 @@ pub fn run(scenario: &'static Scenario, settings: &Settings<'_>) -> Result<Contr
 
 fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) -> Result<Measured, String> {
     let mistake: &[&str] = if broken && scenario.mistake_in == MistakeIn::Server { &["--mistake", scenario.slug] } else { &[] };
+    let directory = scenario.server_args.contains(&DIRECTORY).then(Scratch::new).transpose().map_err(|e| format!("no directory: {e}"))?;
+    let path = directory.as_ref().map(|directory| directory.path().to_str().ok_or("TMPDIR is not in UTF-8")).transpose()?;
     let args = SERVER_ADDRESSES.iter().chain(scenario.server_args).chain(mistake);
-    let mut server = Server::start(this_program_as_server(args.copied())?, READY_TIMEOUT)?;
+    let args = args.map(|arg| path.filter(|_| *arg == DIRECTORY).unwrap_or(arg));
+    let mut server = Server::start(this_program_as_server(args)?, READY_TIMEOUT)?;
     let mut side = Side {
         http: server.http,
         admin: server.admin,
@@ -262,6 +279,7 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
         ends_by_itself: false,
         scenario,
         settings,
+        directory,
     };
     let measured = (scenario.drive)(&mut side);
     let ends_by_itself = side.ends_by_itself;

@@ -1,8 +1,10 @@
 //! The system calls that the standard library has no safe door to. The only `unsafe` code of the crate.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -93,6 +95,46 @@ pub fn limit_descriptors(pid: u32, descriptors_max: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Takes a write lease on a file (`F_SETLEASE`, fcntl(2)): from now on whoever opens it waits in open(2) until the lease ends. The kernel
+/// ends it by itself after `/proc/sys/fs/lease-break-time` (45 s). The file must be ours and open for writing.
+///
+/// # Errors
+/// fcntl(2): `WouldBlock` while somebody else has the file open, `InvalidInput` where the file system knows no leases.
+pub fn take_lease(file: &File) -> io::Result<()> {
+    set_lease(file, libc::F_WRLCK)?;
+    // Who asks for the file makes a SIGIO for the owner, and that ends a process that does not expect it. Without an owner there is none;
+    // `lease_is_wanted` is asked instead.
+    // SAFETY: fcntl(2) with F_SETOWN takes a number; 0 is nobody.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether somebody waits for the lease to end.
+///
+/// # Errors
+/// fcntl(2).
+pub fn lease_is_wanted(file: &File) -> io::Result<bool> {
+    // SAFETY: fcntl(2) with F_GETLEASE takes nothing; it returns what the lease has to become.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) } {
+        -1 => Err(io::Error::last_os_error()),
+        kind => Ok(kind != libc::F_WRLCK),
+    }
+}
+
+/// Ends a lease: whoever waits for it gets the file.
+///
+/// # Errors
+/// fcntl(2).
+pub fn end_lease(file: &File) -> io::Result<()> {
+    set_lease(file, libc::F_UNLCK)
+}
+
+fn set_lease(file: &File, kind: i32) -> io::Result<()> {
+    // SAFETY: fcntl(2) with F_SETLEASE takes a number and concerns the descriptor only, which is open as long as `file` is.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Asks the scheduler for short slices (100 µs, the shortest): when the calling thread wakes it runs at once, and not after the slice of
 /// whoever runs, about 3 ms. A generator that wakes for each request and works for some microseconds has no use for longer ones, and on two
 /// cores with a busy server it would often be late. Since Linux 6.12 (`sched_runtime`, sched_setattr(2)); older kernels ignore it.
@@ -121,6 +163,24 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(sum > 0);
+    }
+
+    #[test]
+    fn who_opens_a_leased_file_waits_until_the_lease_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leased");
+        let file = File::create_new(&path).unwrap();
+        take_lease(&file).unwrap();
+        assert!(!lease_is_wanted(&file).unwrap());
+        let (opened_in, opened_out) = std::sync::mpsc::channel();
+        let opener = std::thread::spawn(move || opened_in.send(File::open(path).map(|_| ())).unwrap());
+        while !lease_is_wanted(&file).unwrap() {
+            std::thread::yield_now();
+        }
+        assert!(opened_out.try_recv().is_err(), "it waits");
+        end_lease(&file).unwrap();
+        opened_out.recv().unwrap().unwrap();
+        opener.join().unwrap();
     }
 
     #[test]

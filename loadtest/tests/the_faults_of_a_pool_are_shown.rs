@@ -5,6 +5,11 @@ mod common;
 use common::is_shown;
 
 #[test]
+fn everyone_waits_for_a_disk_that_is_asked_on_the_loop() {
+    is_shown("file-stall", "server/src/dispatch.rs");
+}
+
+#[test]
 fn fast_jobs_wait_for_slow_ones_that_may_take_every_thread() {
     is_shown("pool-starvation", "worker-pool/src/rules.rs");
 }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use reactor::{Mailer, Reserved, Token};
-use worker_pool::{CancelFlag, Checkpoint, Job, Outcome, Submitter, Terms};
+use worker_pool::{CancelFlag, Checkpoint, Class, Job, Outcome, Submitter, Terms};
 
 use crate::answer::{Answer, Run, Work};
 
@@ -19,6 +19,8 @@ pub enum Placement {
     Pool,
     /// Where the request was read.
     Loop,
+    /// On the pool what computes, and where the request was read what only waits: it needs no processor, so why a thread?
+    PoolForCpuOnly,
 }
 
 /// What comes back to a connection.
@@ -96,6 +98,10 @@ impl Dispatcher {
         match self.placement {
             Placement::Pool => {}
             Placement::Loop => return Dispatched::Ran(into(run(&Checkpoint::detached(&terms)))), // MISTAKE(loop-stall): while the job runs here, no other connection of this loop is read, answered or timed out.
+            Placement::PoolForCpuOnly => match class {
+                Class::Fast => {}
+                Class::Slow => return Dispatched::Ran(into(run(&Checkpoint::detached(&terms)))), // MISTAKE(file-stall): a disk that takes its time takes the loop's, and no poller can tell when it would not.
+            },
         }
         let Some(reply) = self.mailer.as_ref().and_then(|mailer| mailer.reserve(to)) else {
             return Dispatched::Refused(Duration::ZERO);

@@ -17,6 +17,7 @@ pub type Mistake = (&'static str, fn(&mut Config));
 /// The server's own mistakes.
 pub const MISTAKES: &[Mistake] = &[
     ("loop-stall", |config| config.http.placement = Placement::Loop),
+    ("file-stall", |config| config.http.placement = Placement::PoolForCpuOnly),
     // Two switches, since either cure hides the lack of the other: where the oldest make room, slow heads do not live long enough to
     // matter, and where each head has its limit, the places come free by themselves.
     ("slowloris", |config| {
@@ -30,6 +31,7 @@ pub const MISTAKES: &[Mistake] = &[
 /// test, the page and the row in the README.
 pub const PUBLIC: &[&str] = &[
     "loop-stall",
+    "file-stall",
     "pool-starvation",
     "edge-starvation",
     "firehose",
@@ -65,6 +67,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         slug: "loop-stall",
         file: "server/src/dispatch.rs",
         sentence: "jobs run on the event loop instead of the worker pool, and every other connection of that loop waits",
+    },
+    Description {
+        slug: "file-stall",
+        file: "server/src/dispatch.rs",
+        sentence: "files are opened and read on the event loop, and when a disk takes its time, every other connection of that loop waits",
     },
     Description {
         slug: "pool-starvation",

@@ -1,7 +1,7 @@
 //! The calls that no library of ours offers. The only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -68,10 +68,30 @@ pub(crate) fn remove_variable(name: &str) {
 /// What openat2(2) says; `InvalidInput` for a path with NUL in it.
 pub(crate) fn open_beneath(directory: &File, path: &str) -> io::Result<File> {
     let path = CString::new(path)?;
+    // O_NONBLOCK: opening a pipe that nobody writes to would hold the worker for good. open(2).
+    match openat2(directory, &path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY) {
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => open_leased(directory, &path, error),
+        result => result,
+    }
+}
+
+/// Opens a file that somebody holds a lease on (a file server, for its clients: `F_SETLEASE`, fcntl(2)). With O_NONBLOCK that is EAGAIN for as
+/// long as the holder takes to let go (at most `/proc/sys/fs/lease-break-time`, 45 s). Waiting for it is what a worker is for, once it is known
+/// to be no pipe.
+fn open_leased(directory: &File, path: &CStr, error: io::Error) -> io::Result<File> {
+    // With O_PATH nothing is opened yet (open(2)), so that neither a lease nor a pipe can hold us here.
+    let found = openat2(directory, path, libc::O_PATH)?;
+    if !found.metadata()?.is_file() {
+        return Err(error);
+    }
+    // By its descriptor it is the very file that was found beneath the directory, whatever its name has become since (proc_pid_fd(5)).
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
+fn openat2(directory: &File, path: &CStr, flags: i32) -> io::Result<File> {
     // SAFETY: open_how of openat2(2) is three integers, for which zero is a value; zero is also what its future fields must hold.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    // O_NONBLOCK: opening a pipe that nobody writes to would hold the worker for good. open(2).
-    how.flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY) as u64;
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
     let size = std::mem::size_of_val(&how);
     // EAGAIN: a rename or a mount elsewhere got between, and the kernel cannot prove that we stayed beneath. Again, a few times.
@@ -93,6 +113,8 @@ pub(crate) fn open_beneath(directory: &File, path: &str) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::sync::mpsc::channel;
 
     /// Field 19 of proc_pid_stat(5), the 17th after the name.
     fn nice_of_this_thread() -> i32 {
@@ -111,5 +133,34 @@ mod tests {
             nice_of_this_thread()
         });
         assert_eq!(seen.join().expect("no panic"), 7);
+    }
+
+    fn lease(file: &File, kind: i32) {
+        // SAFETY: fcntl(2) with F_SETLEASE and F_SETOWN takes a number each and concerns the descriptor only. Owner 0: a lease that is
+        // broken sends a SIGIO to nobody, which would end this process.
+        let results = unsafe { (libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind), libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, 0)) };
+        assert_eq!(results, (0, 0), "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn a_file_that_somebody_holds_a_lease_on_is_opened_when_he_lets_go() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let held = File::create_new(directory.path().join("held")).expect("a file");
+        std::fs::write(directory.path().join("held"), "content").expect("written");
+        lease(&held, libc::F_WRLCK);
+        let root = File::open(directory.path()).expect("it exists");
+        let (opened_in, opened_out) = channel();
+        let opener = std::thread::spawn(move || opened_in.send(open_beneath(&root, "held")));
+        // SAFETY: fcntl(2) with F_GETLEASE takes nothing.
+        while unsafe { libc::fcntl(held.as_raw_fd(), libc::F_GETLEASE) } == libc::F_WRLCK {
+            std::thread::yield_now();
+        }
+        assert!(opened_out.try_recv().is_err(), "neither refused nor opened: it waits");
+        lease(&held, libc::F_UNLCK);
+        let mut content = String::new();
+        let mut file = opened_out.recv().expect("the thread lives").expect("it is opened");
+        file.read_to_string(&mut content).expect("it is read");
+        assert_eq!(content, "content");
+        opener.join().expect("it has not panicked").expect("somebody listened");
     }
 }

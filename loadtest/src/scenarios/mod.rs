@@ -6,6 +6,7 @@ mod departed_clients;
 mod early_close;
 mod edge_starvation;
 mod fd_exhaustion;
+mod file_stall;
 mod firehose;
 mod herd;
 mod loop_stall;
@@ -23,6 +24,7 @@ mod worker_panic;
 /// All of them, in the order in which they are best read.
 pub static SCENARIOS: &[Scenario] = &[
     loop_stall::SCENARIO,
+    file_stall::SCENARIO,
     pool_starvation::SCENARIO,
     edge_starvation::SCENARIO,
     firehose::SCENARIO,
