@@ -115,6 +115,26 @@ fn a_job_in_flight_is_answered() {
 }
 
 #[test]
+fn a_full_queue_is_answered_to_the_last_job() {
+    const WAITING: usize = 30;
+    let mut server = Server::start(&["--workers", "2", "--queue-jobs-max", "30", "--shutdown-grace", "60s", "--job-deadline", "60s"]);
+    // Two hold the workers for seconds of CPU time, so that all the others come while nobody is free.
+    let mut clients: Vec<_> = (0..2).map(|_| send(server.http, "GET", "/spin?ms=2000").expect("it accepts")).collect();
+    wait_for("both workers to be held", || (sample(server.admin, "pool_jobs_running{class=\"fast\"}") == 2.0).then_some(()));
+    clients.extend((0..WAITING).map(|_| send(server.http, "GET", "/spin?ms=1").expect("it accepts")));
+    let is_full = || (sample(server.admin, "pool_jobs_admitted_total") == 2.0 + WAITING as f64).then_some(());
+    wait_for("the queue to be full", is_full);
+    assert_eq!(get(server.http, "/spin?ms=1").status, 503, "full");
+    server.signal("TERM");
+    for (i, client) in clients.into_iter().enumerate() {
+        let answer = receive(client).expect("it is answered, and the connection closed");
+        let expected = if i < 2 { "spun 2000 ms\n" } else { "spun 1 ms\n" };
+        assert_eq!((answer.status, answer.body.as_str()), (200, expected), "client {i}");
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn an_idle_connection_does_not_keep_it_and_its_last_request_is_answered() {
     let mut server = Server::start(&["--shutdown-grace", "60s"]);
     let mut idle = TcpStream::connect(server.http).expect("it accepts");
