@@ -88,7 +88,7 @@ impl Contrast {
         measured.figure(name).map_or_else(|| "?".to_owned(), |figure| figure.to_string())
     }
 
-    /// One line: `loop-stall  SHOWN  response.p99 92ms with the mistake, 1.1ms without (84x)  docs/failures/loop-stall.md`.
+    /// One line: `loop-stall  shown  response.p99 92ms with the mistake, 1.1ms without (84x)  docs/failures/loop-stall.md`.
     #[must_use]
     pub fn line(&self) -> String {
         let headline = self.scenario.rows[0];
@@ -98,7 +98,7 @@ impl Contrast {
                 ratio(broken, correct).map_or_else(String::new, |ratio| format!(" ({ratio})"))
             )
         });
-        format!("{:<18} {:<15} {figures}   {}", self.scenario.slug, self.state(), self.scenario.page())
+        format!("{:<19} {:<15} {figures}   {}", self.scenario.slug, self.state(), self.scenario.page())
     }
 
     fn state(&self) -> &'static str {

@@ -49,7 +49,7 @@ fn print(text: &str) -> Result<u8, (u8, String)> {
 fn list() -> String {
     let mut out = String::new();
     for scenario in SCENARIOS {
-        let _ = writeln!(out, "{:<18} {}", scenario.slug, scenario.title); // Writing to a String cannot fail.
+        let _ = writeln!(out, "{:<19} {}", scenario.slug, scenario.title); // Writing to a String cannot fail.
     }
     out
 }

@@ -21,7 +21,7 @@ use crate::service::Service;
 /// What can be asked for.
 const INDEX: &str = "/metrics      counters and histograms, OpenMetrics
 /healthz      200 while the process lives
-/readyz       200 while new clients are welcome, 503 while the server shuts down
+/readyz       200 while new clients are welcome, 503 while the server shuts down, or when no worker thread lives
 /debug/state  loops, pool, process and threads, JSON
 ";
 
@@ -46,6 +46,8 @@ impl Service for AdminService {
             "/" => Response::text(INDEX),
             "/healthz" => Response::text("ok\n"),
             "/readyz" if self.monitor.is_draining() => Response::text("draining\n").status(503),
+            // Nothing kills a worker but a fault of ours. Were it so, each job would hang, and the loops look well.
+            "/readyz" if self.monitor.pool.threads_alive() == 0 => Response::text("no worker lives\n").status(503),
             "/readyz" => Response::text("ready\n"),
             "/metrics" => match self.metrics.page() {
                 Ok(page) => Response::text(page).content_type(CONTENT_TYPE),

@@ -3,6 +3,8 @@
 mod process;
 
 use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::net::TcpStream;
 
 use process::{Server, ask, get, sample, wait_for};
 
@@ -189,4 +191,17 @@ fn health_readiness_and_what_is_not_there() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     // The service's port knows nothing of it.
     assert_eq!(get(server.http, "/metrics").status, 404);
+}
+
+/// The mistake kills what a panic should not: with the correct pool no request can.
+#[cfg(feature = "mistakes")]
+#[test]
+fn a_server_without_a_living_worker_is_not_ready() {
+    let server = Server::start(&["--workers", "1", "--mistake", "worker-panic"]);
+    assert_eq!(get(server.admin, "/readyz").status, 200);
+    // Nobody answers it: the thread takes the answer along.
+    let mut lost = TcpStream::connect(server.http).expect("it listens");
+    lost.write_all(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    wait_for("no worker to live", || (get(server.admin, "/readyz").status == 503).then_some(()));
+    assert_eq!(get(server.admin, "/healthz").status, 200);
 }
