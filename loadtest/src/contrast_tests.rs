@@ -62,7 +62,7 @@ verdict  broken: generator OK (cpu 31%/28%, 99.96% of arrivals handled on time)
     );
     assert_eq!(
         contrast.line(),
-        "sample             shown           response.p99 92ms with the mistake, 1.1ms without (84x)   docs/failures/sample.md"
+        "sample              shown           response.p99 92ms with the mistake, 1.1ms without (84x)   docs/failures/sample.md"
     );
     assert_eq!(contrast.exit_code(false), exit::OK);
 }

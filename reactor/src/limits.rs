@@ -12,7 +12,7 @@ pub struct Limits {
 
     /// Places that are kept free for newcomers: when fewer are left, connections that wait for their peer make room
     /// ([`crate::policy::WhenNearlyFull`]). At most half of `connections_max` counts. What comes in one turn must fit until the next one has
-    /// made room again: so twice `accepts_per_turn_max`.
+    /// made room again: so twice `accepts_per_turn_max`. Half as many, the youngest of those that wait, are never asked to make room.
     pub newcomers_room: u32,
 
     /// Connections beyond `connections_max` that are accepted only to be told so and closed. Beyond these, new clients wait in the
@@ -117,6 +117,12 @@ impl Limits {
     /// More connections than this are too many for the room that is kept free.
     pub(crate) fn connections_at_ease_max(&self) -> u32 {
         self.connections_max - self.newcomers_room.min(self.connections_max / 2)
+    }
+
+    /// The youngest so many of those that wait for their peer need not make room: their request may be on its way. The other half of the
+    /// room is for who comes next, also when all the rest are being answered.
+    pub(crate) fn newcomers_safe_max(&self) -> u32 {
+        self.newcomers_room.min(self.connections_max / 2) / 2
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! *Near the connection limit* those that wait for their peer make room, oldest first: idle connections and requests that dribble in. An
 //! attacker's thousands are older than whoever comes now, so newcomers are served; and whoever speaks is young again, or is being answered
-//! and never goes. Without it, slow clients hold every place until their timeouts, and each newcomer is refused (failure mode P3).
+//! and never goes. The youngest few stay too: between a connection and its request there is a moment. Without it, slow clients hold every place until their timeouts, and each newcomer is refused (failure mode P3).
 //!
 //! Two steps, since what a client has just sent may still lie in its socket: `pick_leavers`, after the input and the deadlines of a turn,
 //! puts the oldest on the ready list; in the next turn a last look reads, and only who has said nothing goes. The order is kept by a list
@@ -25,6 +25,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             WhenNearlyFull::Keep => return,
         }
         let limits = &self.shared.limits;
+        let safe_max = limits.newcomers_safe_max();
         let mut stay_max = limits.connections_at_ease_max();
         if self.listeners.iter().any(|listener| listener.ready && listener.socket.is_some()) {
             // Somebody may be waiting. Where no room is kept and nobody is refused, nothing else would ever let them in.
@@ -35,6 +36,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             let staying = self.entries.len() - self.shared.closes.len() - self.shared.leaving as usize;
             if staying <= stay_max as usize {
                 return;
+            }
+            if self.shared.slots.length(ByAge::Expendable) <= safe_max {
+                return; // Where all others are being answered, whoever comes would go before its request has come.
             }
             let Some(oldest) = self.shared.slots.oldest(ByAge::Expendable) else { return };
             let Some(entry) = self.entries.get_mut(oldest as usize) else { return };

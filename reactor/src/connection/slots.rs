@@ -48,11 +48,12 @@ struct Neighbours {
     newer: u32,
 }
 
-/// Both ends of a list. Slot + 1; 0 is none.
+/// Both ends of a list, slot + 1 or 0 for none, and how many are on it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ends {
     oldest: u32,
     newest: u32,
+    length: u32,
 }
 
 impl Beside {
@@ -131,6 +132,7 @@ impl Slots {
             return;
         }
         let ends = &mut self.ends[list as usize];
+        ends.length += 1;
         let newest = std::mem::replace(&mut ends.newest, slot + 1);
         match newest {
             0 => ends.oldest = slot + 1,
@@ -155,6 +157,7 @@ impl Slots {
         }
         let Neighbours { older, newer } = std::mem::take(&mut self.beside[slot as usize].neighbours[list as usize]);
         let ends = &mut self.ends[list as usize];
+        ends.length -= 1;
         match older {
             0 => ends.oldest = newer,
             _ => self.beside[older as usize - 1].neighbours[list as usize].newer = newer,
@@ -169,6 +172,11 @@ impl Slots {
     pub(crate) fn is_linked(&self, list: ByAge, slot: u32) -> bool {
         let Neighbours { older, newer } = self.beside[slot as usize].neighbours[list as usize];
         older != 0 || newer != 0 || self.ends[list as usize].oldest == slot + 1
+    }
+
+    /// How many slots are on a list.
+    pub(crate) fn length(&self, list: ByAge) -> u32 {
+        self.ends[list as usize].length
     }
 
     /// The slot at the old end of a list.

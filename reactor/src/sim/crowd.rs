@@ -108,7 +108,9 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
 
     // Where somebody can make room, room is made.
     let staying = event_loop.entries.len() - shared.closes.len() - shared.leaving as usize;
-    let crowded = staying > at_ease as usize && shared.slots.oldest(ByAge::Expendable).is_some();
+    let waiting = shared.slots.length(ByAge::Expendable);
+    let safe = limits.newcomers_room.min(limits.connections_max / 2) / 2;
+    let crowded = staying > at_ease as usize && waiting > safe;
     world.crowd.crowded_turns =
         if crowded && shared.policy.when_nearly_full == WhenNearlyFull::MakeRoom { world.crowd.crowded_turns + 1 } else { 0 };
     if world.crowd.crowded_turns > CROWDED_TURNS_MAX {
@@ -116,6 +118,10 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     }
 
     let leaving = std::mem::replace(&mut world.crowd.leaving, shared.leaving);
+    // (A drain that begins ends the waits of all, behind this stage.)
+    if shared.leaving > leaving && waiting < safe && event_loop.drain.is_none() {
+        world.violated(format!("of the youngest {safe} that wait only {waiting} were left out when room was made"));
+    }
     if shared.leaving > leaving + limits.closes_per_turn_max {
         world.violated(format!(
             "{} connections are to make room, after {leaving}, and a turn closes {}",

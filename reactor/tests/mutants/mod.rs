@@ -271,6 +271,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "        for _ in 0..0 * limits.closes_per_turn_max {\n",
     },
     Mutant {
+        slug: "the-youngest-make-room",
+        file: "connection/pressure.rs",
+        from: "                return; // Where all others are being answered, whoever comes would go before its request has come.\n",
+        to: "",
+    },
+    Mutant {
         slug: "room-made-where-there-is-room",
         file: "connection/pressure.rs",
         from: "let mut stay_max = limits.connections_at_ease_max();",
