@@ -50,6 +50,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 Ok(outcome) => {
                     sent += outcome.bytes;
                     self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
+                    if outcome.flushed == Flushed::Full {
+                        break;
+                    }
                 }
                 Err(_) => self.break_off(CloseReason::Reset),
             }
