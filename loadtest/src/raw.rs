@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::response::{Expect, ResponseReader, Step};
+use crate::response::{Expect, Response, ResponseReader, Step};
 
 /// The smallest request.
 pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -44,6 +44,27 @@ fn connect_by(socket: Socket, to: SocketAddr, from: IpAddr) -> io::Result<TcpStr
     socket.connect_timeout(&SockAddr::from(to), CONNECT_TIMEOUT)?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket.into())
+}
+
+/// Reads the one answer that is due on a connection that blocks.
+///
+/// # Errors
+/// read(2); `UnexpectedEof` when the peer ends before the answer does; what is wrong with it when it is none.
+pub fn read_answer(stream: &mut TcpStream) -> io::Result<Response> {
+    let (mut reader, mut input, mut piece) = (ResponseReader::default(), Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut piece)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            n => input.extend_from_slice(&piece[..n]),
+        }
+        let (used, step) = reader.read(&input, &Expect::default());
+        input.drain(..used);
+        match step {
+            Step::NeedBytes => {}
+            Step::Done(response) => return Ok(response),
+            Step::Broken(why) => return Err(io::Error::other(format!("{why:?}"))),
+        }
+    }
 }
 
 /// A connection that never blocks, and what has come back on it.

@@ -3,7 +3,7 @@
 //! The clients do what most HTTP clients do: they send the request, take an error of that for the end, and read the answer only after it.
 //! Those who look all the same find it, on Linux: what came before a reset stays readable.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,8 +11,7 @@ use std::time::Duration;
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::proc;
-use crate::raw::connect;
-use crate::response::{Expect, ResponseReader, Step};
+use crate::raw::{connect, read_answer};
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 
 /// Clients, one after the other.
@@ -105,20 +104,7 @@ fn post(to: SocketAddr, from: IpAddr, body: &[u8]) -> io::Result<Seen> {
 
 /// Reads the answer: 413?
 fn is_refusal(stream: &mut TcpStream) -> io::Result<bool> {
-    let (mut reader, mut input, mut piece) = (ResponseReader::default(), Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut piece)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            n => input.extend_from_slice(&piece[..n]),
-        }
-        let (used, step) = reader.read(&input, &Expect::default());
-        input.drain(..used);
-        match step {
-            Step::NeedBytes => {}
-            Step::Done(response) => return Ok(response.status == 413),
-            Step::Broken(why) => return Err(io::Error::other(format!("{why:?}"))),
-        }
-    }
+    read_answer(stream).map(|response| response.status == 413)
 }
 
 fn happened(contrast: &Contrast) -> String {

@@ -6,16 +6,15 @@
 //! include/net/inet_connection_sock.h). A client that pauses between its requests sees nothing of the fault. The first packets of a
 //! connection may be acknowledged at once in any case (`TCP_MAX_QUICKACKS`), so the first answers are not counted.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
-use crate::raw::{GET, connect};
-use crate::response::{Expect, ResponseReader, Step};
+use crate::raw::{GET, connect, read_answer};
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 
 /// Connections, each with a thread here.
@@ -89,23 +88,6 @@ fn converse(to: SocketAddr, from: IpAddr, counted: usize, interrupted: &AtomicBo
         }
     }
     Ok(times)
-}
-
-fn read_answer(stream: &mut TcpStream) -> io::Result<()> {
-    let (mut reader, mut input, mut piece) = (ResponseReader::default(), Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut piece)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            n => input.extend_from_slice(&piece[..n]),
-        }
-        let (used, step) = reader.read(&input, &Expect::default());
-        input.drain(..used);
-        match step {
-            Step::NeedBytes => {}
-            Step::Done(_) => return Ok(()),
-            Step::Broken(why) => return Err(io::Error::other(format!("{why:?}"))),
-        }
-    }
 }
 
 fn happened(contrast: &Contrast) -> String {
