@@ -66,11 +66,41 @@ impl AcceptError {
     }
 }
 
+/// Whether one connection failed, and not the listener: it is off the queue, and the next one may be sound. The errors that accept(2), "Error
+/// handling", says to treat so. All others come again at the next call.
+#[must_use]
+pub(crate) fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+        )
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
 
-    use super::AcceptError;
+    use super::{AcceptError, is_of_the_connection};
+
+    #[test]
+    fn what_befell_one_connection_is_told_from_what_befell_the_listener() {
+        for errno in [libc::ECONNABORTED, libc::EPROTO, libc::ENETDOWN, libc::EHOSTUNREACH] {
+            assert!(is_of_the_connection(&io::Error::from_raw_os_error(errno)));
+        }
+        for errno in [libc::EINVAL, libc::EBADF, libc::EACCES, libc::EPERM, libc::EMFILE] {
+            assert!(!is_of_the_connection(&io::Error::from_raw_os_error(errno)));
+        }
+    }
 
     #[test]
     fn an_accept_error_is_known_by_its_errno() {

@@ -16,12 +16,11 @@ use crate::os::{Os, Ready};
 use crate::stats::Stats;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// The connect stage: what was asked for until now. What a failure's callback asks for waits for the next turn.
+    /// The connect stage: what was asked for until now, within the budget. What a failure's callback asks for waits for the next turn.
     pub(crate) fn start_connects(&mut self) {
-        if self.shared.connects.is_empty() {
-            return;
-        }
-        for connect in std::mem::take(&mut self.shared.connects) {
+        let budget = self.shared.limits.connects_per_turn_max as usize;
+        for _ in 0..self.shared.connects.len().min(budget) {
+            let Some(connect) = self.shared.connects.pop_front() else { return };
             if let Err(e) = self.start_connect(&connect) {
                 self.connect_failed(connect.tag, e);
             }

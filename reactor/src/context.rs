@@ -164,7 +164,7 @@ impl Context<'_> {
 
     /// See [`LoopContext::connect`].
     pub fn connect(&mut self, connect: Connect) {
-        self.shared.connects.push(connect);
+        self.shared.connects.push_back(connect);
     }
 
     /// Ends the loop after this turn.
@@ -191,10 +191,11 @@ impl LoopContext<'_> {
         self.shared.wake(other);
     }
 
-    /// Begins an outbound connection at the end of this turn. It ends in exactly one of [`crate::Handler::opened`] (with
+    /// Begins an outbound connection at the end of this turn, or of a later one when `connects_per_turn_max` have been begun in this; its timeout
+    /// counts from then. It ends in exactly one of [`crate::Handler::opened`] (with
     /// [`crate::Origin::Connected`]) and [`crate::Handler::connect_failed`]; `connections_max` counts it.
     pub fn connect(&mut self, connect: Connect) {
-        self.shared.connects.push(connect);
+        self.shared.connects.push_back(connect);
     }
 
     /// Ends the loop after this turn.

@@ -30,6 +30,8 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) shared: Shared,
     pub(crate) entries: Slab<Entry<H::Conn, O::Stream>>,
     pub(crate) listeners: Vec<Listener<O::Listener>>,
+    /// Which of them accepts first in the next turn.
+    pub(crate) first_to_accept: usize,
     pub(crate) drain: Option<Drain>,
     /// Loops that take connections from this one.
     pub(crate) receivers: Vec<Receiver<H::Mail>>,
@@ -88,6 +90,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // Address space only: a page becomes resident with its first connection, and growing never copies.
             entries: Slab::with_capacity(slots_max as usize),
             listeners: Vec::new(),
+            first_to_accept: 0,
             drain: None,
             receivers: Vec::new(),
             givers: 0,

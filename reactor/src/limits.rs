@@ -53,6 +53,9 @@ pub struct Limits {
     /// Connections accepted in one turn. Redis takes 10 a cycle, HAProxy 4 (`tune.maxaccept`): a flood of connects must not keep
     /// the established waiting (failure mode H4). The rest of the queue stays on the ready list.
     pub accepts_per_turn_max: u32,
+    /// Outbound connections begun in one turn. Each costs 10 µs (socket(2), connect(2) and epoll_ctl(2) on loopback: 2,000 took 21 ms), so as many as
+    /// are accepted. The rest makes the next poll return at once.
+    pub connects_per_turn_max: u32,
     /// Pieces of mail delivered in one turn.
     pub mail_per_turn_max: u32,
     /// Deadlines that run in one turn (failure mode H6: 10,000 that expire together).
@@ -100,6 +103,7 @@ impl Default for Limits {
             visit_written_bytes_max: 256 << 10,
             events_per_poll_max: 128,
             accepts_per_turn_max: 32,
+            connects_per_turn_max: 32,
             mail_per_turn_max: 256,
             deadlines_per_turn_max: 256,
             closes_per_turn_max: 16,
@@ -149,6 +153,7 @@ impl Config {
             ("visit_written_bytes_max", u64::from(limits.visit_written_bytes_max)),
             ("events_per_poll_max", limits.events_per_poll_max as u64),
             ("accepts_per_turn_max", u64::from(limits.accepts_per_turn_max)),
+            ("connects_per_turn_max", u64::from(limits.connects_per_turn_max)),
             ("mail_per_turn_max", u64::from(limits.mail_per_turn_max)),
             ("deadlines_per_turn_max", u64::from(limits.deadlines_per_turn_max)),
             ("closes_per_turn_max", u64::from(limits.closes_per_turn_max)),
@@ -159,10 +164,12 @@ impl Config {
                 return Err(format!("{name} is 0; it must be at least 1"));
             }
         }
-        if limits.connections_max >= crate::Token::FIRST_LISTENER_SLOT {
+        // Both have slots, and those from there up are the listeners'.
+        if u64::from(limits.connections_max) + u64::from(limits.refusals_max) > u64::from(crate::Token::FIRST_LISTENER_SLOT) {
             return Err(format!(
-                "connections_max is {}; at most {} fit a token",
+                "connections_max is {} and refusals_max {}; at most {} together fit a token",
                 limits.connections_max,
+                limits.refusals_max,
                 crate::Token::FIRST_LISTENER_SLOT
             ));
         }
@@ -189,5 +196,20 @@ impl Config {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Limits};
+
+    #[test]
+    fn connections_and_refusals_that_fit_no_token_together_are_refused() {
+        for (connections_max, refusals_max) in [(10, u32::MAX), (u32::MAX - 70, 64), (u32::MAX, 0)] {
+            let config = Config { limits: Limits { connections_max, refusals_max, ..Limits::default() }, ..Config::default() };
+            let complaint = config.check().unwrap_err();
+            assert!(complaint.contains("refusals_max"), "{complaint}");
+        }
+        assert_eq!(Config::default().check(), Ok(()));
     }
 }

@@ -41,6 +41,11 @@ impl<M> Mailer<M> {
         Some(Reserved { room: self.sender.reserve()?, to })
     }
 
+    /// Whether [`Mailer::reserve`] would have found room a moment ago.
+    pub(crate) fn has_room(&self) -> bool {
+        self.sender.has_room()
+    }
+
     /// Room for a connection handed over by another loop.
     pub(crate) fn reserve_room(&self) -> Option<Room<Envelope<M>>> {
         self.sender.reserve()

@@ -131,6 +131,13 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    /// Whether there is room now. Somebody else may take it: only [`Sender::reserve`] keeps it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.rooms_taken.load(Ordering::Relaxed) < self.shared.capacity
+    }
+}
+
 /// Room for one piece of mail. Dropping it gives the room back.
 #[must_use = "dropping it gives the room back"]
 pub(crate) struct Room<T> {

@@ -29,8 +29,8 @@ pub(crate) struct Shared {
     pub(crate) wheel: Wheel,
     /// 1 and 2 in turn: tells who joined the ready list in this turn from who was on it before. Nobody stays for longer.
     pub(crate) turn_mark: u8,
-    /// Outbound connections asked for in this turn.
-    pub(crate) connects: Vec<Connect>,
+    /// Outbound connections asked for and not begun.
+    pub(crate) connects: VecDeque<Connect>,
     /// Connections that have ended and wait for their close(2).
     pub(crate) closes: VecDeque<u32>,
     /// Connections that are to make room and have not been looked at for the last time.
@@ -53,7 +53,7 @@ impl Shared {
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
             wheel: Wheel::new(now, slots_max),
             turn_mark: 1,
-            connects: Vec::new(),
+            connects: VecDeque::new(),
             closes: VecDeque::new(),
             leaving: 0,
             progress: false,
@@ -110,20 +110,48 @@ impl Shared {
         true
     }
 
-    /// Keeps input that no message has taken yet. Gives memory of older unfinished input up where there is no room.
+    /// Keeps input that no message has taken yet. Gives memory of older unfinished input up where there is no room; its own, where it is the
+    /// oldest.
     pub(crate) fn keep_input(&mut self, slot: u32, bytes: &[u8]) {
         debug_assert!(self.slots.get(slot).input.is_none());
         let mut lease = None;
+        let mut waited = false;
         while self.buffers.append(&mut lease, bytes).is_err() {
+            if !std::mem::replace(&mut waited, true) {
+                self.stats.buffer_waits.add(1);
+            }
             if !self.evict_oldest_unfinished() {
                 // Nobody older: unsent output holds the memory, and this one gives way.
                 self.slots.get_mut(slot).evicted = true;
                 self.stats.evictions.add(1);
                 return;
             }
+            if self.slots.get(slot).evicted {
+                return;
+            }
         }
         self.slots.get_mut(slot).input = lease;
         self.slots.link(ByAge::UnfinishedInput, slot);
+    }
+
+    /// Keeps what has come behind the kept input, the same unfinished message as before: it stays as old as its first byte, or who sends a byte
+    /// now and then would outlive everybody else. False if the kept input's lease is too small or there is none: then that is given back, and
+    /// [`Shared::keep_input`] is to keep it all.
+    #[must_use]
+    pub(crate) fn grow_input(&mut self, slot: u32, message: &[u8]) -> bool {
+        let input = &mut self.slots.get_mut(slot).input;
+        match input.take() {
+            Some(mut lease) if lease.capacity() >= message.len() => {
+                lease.append(&message[lease.len()..]);
+                *input = Some(lease);
+                true
+            }
+            Some(lease) => {
+                self.buffers.give_back(lease);
+                false
+            }
+            None => false,
+        }
     }
 
     /// Takes the first `n` bytes of the kept input away, in place. False, and nothing has changed, if a smaller lease would do for the rest.
@@ -167,10 +195,14 @@ impl Shared {
     /// Keeps output that the kernel did not take. False if there is no memory even after every eviction.
     #[must_use]
     pub(crate) fn keep_output(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        let mut waited = false;
         loop {
             let output = &mut self.slots.get_mut(slot).output;
             if self.buffers.append(output, bytes).is_ok() {
                 return true;
+            }
+            if !std::mem::replace(&mut waited, true) {
+                self.stats.buffer_waits.add(1);
             }
             if !self.evict_oldest_unfinished() {
                 return false;

@@ -153,9 +153,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// To the handler, since its connection has gone.
     pub(crate) fn give_mail_back(&mut self, mail: H::Mail) {
         self.shared.stats.mail_undelivered.add(1);
+        self.shared.stats.enter(Callback::Mail, Stats::NO_SLOT);
         if catch_unwind(AssertUnwindSafe(|| self.handler.undelivered(mail))).is_err() {
             self.shared.stats.panics.add(1);
         }
+        self.shared.stats.leave();
     }
 
     pub(crate) fn run_deadlines(&mut self) {

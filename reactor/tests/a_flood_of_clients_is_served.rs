@@ -5,13 +5,14 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use reactor::listen::descriptors::raise_descriptor_limit;
-use reactor::{CloseReason, Config};
+use reactor::{CloseReason, Config, LinuxListener, ListenerWakes};
 use support::child::{Server, is_server, start_server};
 use support::lines::Lines;
-use support::{ask, connect, patient, prepare, reset, until};
+use support::{ask, connect, listener, patient, prepare, reset, until};
 
 const CLOSES_PER_TURN_MAX: u32 = 16;
 
@@ -114,4 +115,24 @@ fn thousands_that_leave_at_once_stop_nobody_and_are_closed_a_few_a_turn() {
     assert!(turns >= closes / u64::from(CLOSES_PER_TURN_MAX), "{closes} closes in {turns} turns");
     assert_eq!(asked(&mut server, "descriptors"), descriptors);
     assert!(server.end());
+}
+
+#[test]
+fn a_queue_that_never_runs_empty_leaves_the_other_listeners_their_turn() {
+    let mut config = Config::default();
+    config.limits.accepts_per_turn_max = 1;
+    let mut server = prepare(config, Lines::silent());
+    let socket = listener();
+    let mut other = connect(socket.local_addr().unwrap());
+    server.event_loop.listen_on(LinuxListener::new(socket).unwrap(), ListenerWakes::All).unwrap();
+    other.write_all(b"hello\n").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let mut flood: Vec<TcpStream> = (0..10).map(|_| connect(server.address)).collect();
+    let mut turns = 0;
+    while other.read(&mut [0; 6]).is_err() {
+        server.event_loop.turn().unwrap();
+        flood.push(connect(server.address)); // As many come as are taken.
+        turns += 1;
+        assert!(turns < 100, "whoever connects to the second listener waits for as long as the first one has clients");
+    }
 }

@@ -7,11 +7,12 @@ mod support;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use reactor::policy::AtConnectionsMax;
-use reactor::{Config, Stats};
+use reactor::{AcceptError, Config, ListenerWakes, Stats};
 use support::lines::{Lines, Mail, Told, wait_for, wait_for_open};
-use support::{Running, ask, connect, prepare, start, until};
+use support::{Running, ask, connect, listener, prepare, prepare_on, start, until};
 
 /// Turns that are made while one connection waits 50 ms for its deadline.
 fn turns_in_50_ms(server: &Running<Lines>, clock: &mut TcpStream) -> u64 {
@@ -114,4 +115,21 @@ fn a_connection_that_holds_room_it_cannot_use_keeps_no_loop_awake() {
     server.mail(first, Mail::Resume).unwrap();
     let turns = turns_in_50_ms(&server, &mut clock);
     assert!(turns <= TURNS_MAX, "{turns} turns in 50 ms");
+}
+
+#[test]
+fn a_listener_that_fails_for_good_keeps_no_loop_awake() {
+    let socket = listener();
+    let whoever_shares_it = socket.try_clone().unwrap();
+    let mut config = Config::default();
+    config.limits.accept_pause = Duration::from_millis(10);
+    let mut server = prepare_on(socket, ListenerWakes::All, config, Lines::silent());
+    // accept(2) is EINVAL from now on, and takes nobody from the queue.
+    socket2::SockRef::from(&whoever_shares_it).shutdown(Shutdown::Both).unwrap();
+    let started = Instant::now();
+    for _ in 0..10 {
+        server.event_loop.turn().unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(9 * 10), "each turn but the first waits for the end of the pause");
+    assert_eq!(server.event_loop.stats().accept_errors(AcceptError::Other).get(), 10);
 }

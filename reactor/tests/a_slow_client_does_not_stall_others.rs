@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use reactor::{CloseReason, Config, Context, Handler, Origin, Token};
+use reactor::{CloseReason, Config, Context, Handler, Origin, Pressure, Token};
 use support::lines::{Lines, Told, wait_for, wait_for_close, wait_for_open};
 use support::{ask, pattern, start, until};
 
@@ -231,4 +231,56 @@ fn after_a_peak_the_memory_goes_back() {
     }
     until("no lease is left", || server.stats.leased_bytes.get() == 0);
     until("the buffers are freed", || server.stats.buffer_bytes.get() == 0);
+}
+
+#[test]
+fn an_unfinished_request_does_not_grow_younger_by_another_byte() {
+    let (lines, heard) = Lines::new();
+    let mut config = Config::default();
+    config.limits.buffer_bytes_max = 4096;
+    config.limits.output_high_water_bytes = 4096;
+    config.limits.output_low_water_bytes = 1024;
+    config.limits.buffer_memory_bytes_max = 4 * 4096;
+    let server = start(config, lines);
+    let mut slow: Vec<(TcpStream, Token)> = Vec::new();
+    for kept in 1..=4 {
+        let mut client = server.connect();
+        let token = wait_for_open(&heard);
+        client.write_all(b"G").unwrap();
+        until("it is kept", || server.stats.leased_bytes.get() == 4096 * kept);
+        slow.push((client, token));
+    }
+    slow[0].0.write_all(b"E").unwrap();
+    until("it is read", || server.stats.bytes_read.get() == 5);
+    assert_eq!(server.stats.buffer_waits.get(), 0);
+    let mut newcomer = server.connect();
+    newcomer.write_all(b"G").unwrap();
+    let pressed = wait_for(&heard, |told| if let Told::Pressed(token, Pressure::BufferMemory) = told { Some(token) } else { None });
+    assert_eq!(slow.iter().position(|(_, token)| *token == pressed), Some(0), "the first one has kept the others waiting for the longest");
+    assert_eq!((server.stats.buffer_waits.get(), server.stats.evictions.get()), (1, 1));
+}
+
+#[test]
+fn the_oldest_unfinished_request_that_outgrows_the_memory_gives_way_itself() {
+    let (lines, heard) = Lines::new();
+    let mut config = Config::default();
+    config.limits.buffer_bytes_max = 16_384;
+    config.limits.output_high_water_bytes = 16_384;
+    config.limits.buffer_memory_bytes_max = 4 * 16_384;
+    config.limits.output_low_water_bytes = 1024;
+    let server = start(config, lines);
+    let mut slow: Vec<(TcpStream, Token)> = Vec::new();
+    for kept in 1..=16 {
+        let mut client = server.connect();
+        let token = wait_for_open(&heard);
+        client.write_all(b"G").unwrap();
+        until("it is kept", || server.stats.leased_bytes.get() == 4096 * kept);
+        slow.push((client, token));
+    }
+    // It needs 16 KiB where it had 4.
+    slow[0].0.write_all(&support::pattern(5000)).unwrap();
+    let pressed = wait_for(&heard, |told| if let Told::Pressed(token, Pressure::BufferMemory) = told { Some(token) } else { None });
+    assert_eq!(pressed, slow[0].1);
+    assert_eq!(wait_for_close(&heard, pressed), CloseReason::Evicted);
+    assert_eq!(server.stats.evictions.get(), 1);
 }

@@ -6,10 +6,13 @@ mod support;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
 
-use reactor::{Config, Token};
+use reactor::{Callback, CloseReason, Config, Context, Handler, Origin, Stats, Token};
 use support::lines::{Lines, Mail, Told, next, wait_for, wait_for_close, wait_for_open};
-use support::{ask, start, until};
+use support::{PATIENCE, ask, prepare, start, until};
 
 #[test]
 fn mail_for_a_connection_that_has_gone_is_undelivered_whoever_has_its_slot() {
@@ -134,4 +137,56 @@ fn duplicate_of_the_servers_end(client: &std::net::TcpStream) -> OwnedFd {
         }
     }
     panic!("the server's end of {wanted} is not in this process");
+}
+
+/// Looks, from inside, what a watchdog would see from outside.
+struct Looks {
+    stats: Option<Arc<Stats>>,
+    seen: Sender<Option<Callback>>,
+}
+
+impl Handler for Looks {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, _: Origin, cx: &mut Context<'_>) {
+        self.look();
+        cx.deadline(None);
+    }
+
+    fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize {
+        input.len()
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+
+    fn undelivered(&mut self, (): ()) {
+        self.look();
+    }
+
+    fn closed(&mut self, (): (), _: CloseReason) {
+        self.look();
+    }
+}
+
+impl Looks {
+    fn look(&self) {
+        let stats = self.stats.as_ref().expect("it is set before the loop runs");
+        let _ = self.seen.send(stats.running(Instant::now()).map(|running| running.callback));
+    }
+}
+
+#[test]
+fn mail_that_comes_back_is_a_callback_that_the_watchdog_can_name() {
+    let (seen, heard) = channel();
+    let mut server = prepare(Config::default(), Looks { stats: None, seen });
+    let stats = server.event_loop.stats();
+    server.event_loop.handler_mut().stats = Some(Arc::clone(&stats));
+    let server = server.run();
+    server.mail(Token::from_bits(7), ()).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Some(Callback::Mail));
+    drop(server.connect());
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Some(Callback::Opened));
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Some(Callback::Closed));
+    until("no callback runs", || stats.running(Instant::now()).is_none());
 }

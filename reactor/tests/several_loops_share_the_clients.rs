@@ -3,12 +3,13 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use reactor::listen::hand_off::Receiver;
 use reactor::listen::sharing::ListenOptions;
 use reactor::policy::AtConnectionsMax;
-use reactor::{Config, EventLoop, ListenerWakes};
+use reactor::{CloseReason, Config, EventLoop, ListenerWakes};
 use support::lines::Lines;
 use support::{Prepared, Running, ask, connect, listener, listener_with, prepare, prepare_on, read_all, until};
 
@@ -174,4 +175,32 @@ fn a_loop_that_stops_leaves_the_shared_port_to_the_others() {
         ask(client, "hello");
     }
     assert_eq!(second.stats.accepts.get(), 20);
+}
+
+#[test]
+fn where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_refused() {
+    // The other loop has places and does not run: room for one connection in its mailbox, and for its last word.
+    let mut stalled = Config::default();
+    stalled.limits.mail_max = 2;
+    let mut stalled = EventLoop::new(stalled, Lines::silent()).unwrap();
+    let mut small = Config::default();
+    small.limits.connections_max = 1;
+    small.policy.at_connections_max = AtConnectionsMax::Wait;
+    let mut lines = Lines::silent();
+    lines.goodbye = "full\n";
+    let mut first = prepare(small, lines);
+    first.event_loop.hand_off_to(vec![stalled.receiver()]);
+    let first = first.run();
+    let mut clients: Vec<TcpStream> = (0..6).map(|_| first.connect()).collect();
+    ask(&mut clients[0], "hello");
+    // Its deadline runs after all that was in the queue has been looked at.
+    clients[0].write_all(b"deadline 20\n").unwrap();
+    clients[0].read_exact(&mut [0; 13]).unwrap();
+    assert_eq!(first.stats.connections_open.get(), 1);
+    assert_eq!(first.stats.closes(CloseReason::Refused).get() + first.stats.connections_lingering.get(), 0);
+    // And nobody is forgotten: each is served when the one before has left.
+    let own: Vec<TcpStream> = [0, 2, 3, 4, 5].into_iter().rev().map(|index| clients.swap_remove(index)).collect();
+    for mut client in own.into_iter().rev() {
+        ask(&mut client, "still here");
+    }
 }

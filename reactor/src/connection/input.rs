@@ -153,7 +153,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if kept_bytes == filled && self.shared.consume_input(slot, taken) {
             return;
         }
-        self.shared.drop_input(slot);
+        if taken == 0 && self.shared.grow_input(slot, &self.scratch[..filled]) {
+            return;
+        }
+        if taken > 0 {
+            self.shared.drop_input(slot);
+        }
         self.shared.keep_input(slot, &self.scratch[taken..filled]);
     }
 }

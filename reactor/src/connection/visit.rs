@@ -46,6 +46,7 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     /// What is left of the visit's budgets.
     buffers_left: u32,
     pub(super) messages_left: u32,
+    rooms_left: u32,
     pub(super) write_left_bytes: usize,
     /// Output before the running callback: what a panic falls back to.
     pub(super) output_before: usize,
@@ -81,6 +82,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             entry,
             token,
             messages_left,
+            rooms_left: messages_left,
             write_left_bytes,
             output_before: 0,
         }
@@ -130,7 +132,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             // A connection that is closing has said its last word; the handler learns that the mail came too late.
             Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => {
                 self.shared.stats.mail_undelivered.add(1);
+                self.shared.stats.enter(Callback::Mail, self.token.slot);
                 self.handler.undelivered(mail);
+                self.shared.stats.leave();
             }
             Cause::Mail(mail) => {
                 self.shared.stats.mail_delivered.add(1);
@@ -205,9 +209,15 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
     fn give_room(&mut self) -> bool {
         let flags = self.entry.control.flags;
-        if !flags.has(Flags::WANTS_ROOM) || !self.has_room() || self.write_left_bytes == 0 {
+        if !flags.has(Flags::WANTS_ROOM) || !self.has_room() {
             return false;
         }
+        // By calls too: who has little to say each time would make the visit's bytes a write(2) each.
+        if self.write_left_bytes == 0 || self.rooms_left == 0 {
+            self.shared.stats.budget_exits.add(1);
+            return false;
+        }
+        self.rooms_left -= 1;
         self.flags().clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
         self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         if self.output.len() == 0 {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::accept_error::AcceptError;
+use crate::accept_error::{self, AcceptError};
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
 use crate::connection::visit::Cause;
@@ -77,7 +77,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The accept stage of a turn.
     pub(crate) fn accept_waiting(&mut self) {
         let mut budget = self.shared.limits.accepts_per_turn_max;
-        for index in 0..self.listeners.len() {
+        let (first, listeners) = (self.first_to_accept, self.listeners.len());
+        for index in (first..listeners).chain(0..first) {
             if self.listeners[index].paused_until.is_some_and(|until| until <= self.shared.now) {
                 self.listeners[index].paused_until = None;
                 // Another thread may have had the spare, and have given it back since.
@@ -91,6 +92,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 // At once: whoever comes between the last look into the queue and the close is reset.
                 self.stop_listening(index);
             }
+        }
+        if budget == 0 {
+            // A queue that never runs empty takes the whole budget in every turn: somebody else's comes first now.
+            self.first_to_accept = (first + 1) % listeners;
         }
     }
 
@@ -118,8 +123,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let kind = AcceptError::of(error);
         self.shared.stats.accept_errors(kind).add(1);
         match kind {
-            // The connection died in the queue, or the network reported its own trouble (accept(2), "Error handling"): the next one.
-            AcceptError::Econnaborted | AcceptError::Eproto | AcceptError::Other => {}
+            // The connection died in the queue, or the network reported its own trouble: the next one.
+            _ if accept_error::is_of_the_connection(error) => {}
+            AcceptError::Econnaborted | AcceptError::Eproto | AcceptError::Other => {
+                // The listener's own trouble: whoever shares an inherited one has shut it down (EINVAL), or a security module says no (EACCES).
+                // Nothing was taken from its queue, so trying again at once would keep the loop from sleeping (failure mode R4).
+                self.listeners[index].paused_until = Some(self.shared.now + self.shared.limits.accept_pause);
+                log::warn!("accept fails, and is tried again after a pause: {error}");
+            }
             AcceptError::Emfile | AcceptError::Enfile | AcceptError::Enobufs | AcceptError::Enomem => {
                 self.under_pressure(index);
             }

@@ -43,7 +43,8 @@ impl<M> Receiver<M> {
     }
 
     fn has_room(&self) -> bool {
-        !self.gone && self.load() < self.stats.connections_max.get()
+        // And a place in its mailbox: a full loop that accepts for it would have to keep whom it cannot hand over.
+        !self.gone && self.load() < self.stats.connections_max.get() && self.mailer.has_room()
     }
 }
 

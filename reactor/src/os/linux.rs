@@ -64,6 +64,9 @@ impl LinuxListener {
     }
 }
 
+// On a smaller machine the generation would be cut off, and every second tenant of a slot would wait for events that never reach it.
+const _: () = assert!(usize::BITS >= 64, "a token needs the 64 bits that epoll carries, and mio gives it a usize");
+
 fn mio_token(token: Token) -> mio::Token {
     mio::Token(token.to_bits() as usize)
 }

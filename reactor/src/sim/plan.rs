@@ -109,6 +109,7 @@ fn config(rng: &mut Rng) -> Config {
         visit_written_bytes_max: rng.pick(&[100, 1000, 10_000, 100_000]),
         events_per_poll_max: rng.pick(&[1, 3, 16, 256]),
         accepts_per_turn_max: rng.pick(&[1, 2, 32]),
+        connects_per_turn_max: 1,
         mail_per_turn_max: rng.pick(&[1, 2, 256]),
         deadlines_per_turn_max: rng.pick(&[1, 2, 256]),
         closes_per_turn_max: rng.pick(&[1, 2, 64]),
@@ -119,7 +120,12 @@ fn config(rng: &mut Rng) -> Config {
         linger_bytes_max: rng.pick(&[3000, 1 << 20]),
         accept_pause: millis(rng, 1, 50),
     };
-    let limits = Limits { refused_linger_timeout: limits.linger_timeout, newcomers_room: rng.pick(&[0, 0, 1, 2, 5]), ..limits };
+    let limits = Limits {
+        refused_linger_timeout: limits.linger_timeout,
+        newcomers_room: rng.pick(&[0, 0, 1, 2, 5]),
+        connects_per_turn_max: limits.accepts_per_turn_max,
+        ..limits
+    };
     let policy = Policy {
         drain: if rng.one_in(3) { DrainPolicy::UntilWouldBlock } else { DrainPolicy::UntilShortRead },
         at_connections_max: if rng.one_in(2) { AtConnectionsMax::Wait } else { AtConnectionsMax::Refuse },
