@@ -93,7 +93,8 @@ impl Context<'_> {
 
     /// From now on this connection waits for its peer, and nothing is under way for it: when the connection limit nears, the loop may
     /// close it to make room ([`crate::policy::WhenNearlyFull`]), those first that have waited for the longest. Called again, it counts
-    /// as young: so call it when a wait begins, and not for every byte. Output that the kernel has not taken protects it as well.
+    /// as young: so call it when a wait begins, and not for every byte. Output that the kernel has not taken protects it as well; and a last look
+    /// that cannot read all there is ends the wait, until this is called again.
     #[inline]
     pub fn expendable(&mut self) {
         self.control.flags.set(Flags::EXPENDABLE.or(Flags::RENEWED));

@@ -64,6 +64,7 @@ fn the_faults_that_were_found_once_stay_mended() {
     for (fault, seed) in [
         ("a pause of accepting that ended at the connection limit kept the loop from sleeping", 141),
         ("input that waited for room was offered in every turn, without end", 16),
+        ("who sent faster than it was read promised its place for as long, and then left it for nothing", 454_477),
     ] {
         assert_eq!(run(seed, Options::default()).violation, None, "{fault}");
     }

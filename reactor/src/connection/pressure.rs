@@ -98,7 +98,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             return; // It has spoken, or goes anyway. `settle` takes its mark away.
         }
         if flags.has(Flags::READABLE.or(Flags::UNPARSED)) && !flags.has(Flags::HELD) {
-            return; // A budget was spent, and its socket holds more: another look in the next turn.
+            // A budget was spent, and its socket holds more: nobody who sends faster than a visit reads is waited for. It is asked again when
+            // the handler says that another wait has begun. A look in each turn would promise its place to newcomers for as long as it sends,
+            // and they would be neither served nor refused.
+            return self.flags().clear(Flags::EXPENDABLE.or(Flags::RENEWED));
         }
         self.press(Pressure::NearlyFull);
         self.flush();
