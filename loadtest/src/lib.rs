@@ -47,6 +47,7 @@ pub mod units;
 pub mod verdict;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -69,7 +70,7 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command: Vec<String> = args.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = match Cli::try_parse_from(&args) {
         Ok(parsed) => parsed,
-        Err(e) => return refuse(&e),
+        Err(e) => return refuse(&e, program_name(&command)),
     };
     let ended = match &parsed.command {
         None => show::all(&command),
@@ -79,19 +80,24 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(code) => code.into(),
         Err((code, sentence)) => {
-            eprintln!("loadtest: {sentence}");
+            eprintln!("{}: {sentence}", program_name(&command));
             code.into()
         }
     }
 }
 
+/// The name that the program was started by, without its directory: its complaints begin with it.
+pub(crate) fn program_name(command: &[String]) -> &str {
+    command.first().and_then(|program| Path::new(program).file_name()?.to_str()).unwrap_or("loadtest")
+}
+
 /// Says what is wrong with the arguments: one line for a wrong value, clap's own words (with its suggestions) for the rest.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error, program: &str) -> ExitCode {
     match error.kind() {
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default();
-            eprintln!("loadtest: {}", line.strip_prefix("error: ").unwrap_or(line));
+            eprintln!("{program}: {}", line.strip_prefix("error: ").unwrap_or(line));
             exit::USAGE.into()
         }
         _ => {

@@ -11,6 +11,7 @@ use crate::contrast::Contrast;
 use crate::exit;
 use crate::interrupt;
 use crate::json::{self, Document};
+use crate::program_name;
 use crate::run::JsonOutput;
 use crate::scenario::{self, MistakeIn, Scenario, Settings};
 use crate::scenarios::{SCENARIOS, find, slugs};
@@ -90,7 +91,7 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
             Ok(contrast) => contrast,
             Err(e) => {
                 code = exit::worst(code, exit::FAILURE);
-                eprintln!("loadtest: {}: {e}", scenario.slug);
+                eprintln!("{}: {}: {e}", program_name(command), scenario.slug);
                 continue;
             }
         };
@@ -103,7 +104,7 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
         }
         if !in_full {
             for (side, load) in contrast.loads().filter(|(_, load)| !load.verdict.generator_ok) {
-                eprintln!("loadtest: {} {side}: {}", scenario.slug, load.verdict.line());
+                eprintln!("{}: {} {side}: {}", program_name(command), scenario.slug, load.verdict.line());
             }
         }
         code = exit::worst(code, contrast.exit_code(args.common.allow_saturated));
@@ -112,7 +113,9 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
         }
     }
     if !in_full {
-        eprintln!("loadtest: `loadtest scenario run SLUG` shows one of them in full, with the line of code and how to see it yourself");
+        // As it was typed, so that it can be copied.
+        let program = command.first().map_or("loadtest", String::as_str);
+        eprintln!("`{program} scenario run SLUG` shows one of them in full, with the line of code and how to see it yourself");
     }
     if !matches!(json_output, JsonOutput::None) {
         json_output.write(&Value::Array(documents), &text).map_err(failure)?;

@@ -5,12 +5,12 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use reactor::listen::sharing::ListenerSharing;
 use reactor::policy::{HalfClose, WhenNearlyFull};
 
@@ -249,17 +249,26 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// The exit code after help, the version or one line of complaint was printed: 0 or 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
-    Args::try_parse_from(args).map_err(|error| match error.kind() {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let name = program_name(&args);
+    let matches = Args::command().display_name(name.clone()).try_get_matches_from(args);
+    matches.and_then(|mut matches| Args::from_arg_matches_mut(&mut matches)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A closed stdout is no reason to fail.
             let _ = error.print();
             ExitCode::SUCCESS
         }
         _ => {
-            crate::run::complain(&one_line(&error.render().to_string()));
+            crate::run::complain(&name, &one_line(&error.render().to_string()));
             ExitCode::from(crate::run::USAGE)
         }
     })
+}
+
+/// The name that the program was started by, without its directory: complaints begin with it, and a fork has its own.
+pub(crate) fn program_name(args: &[OsString]) -> String {
+    let name = args.first().and_then(|program| Path::new(program).file_name());
+    name.map_or_else(|| "server".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// clap's complaint without the advice that follows it: what was wrong and what is allowed, in one line.
@@ -272,11 +281,20 @@ fn one_line(complaint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_program_has_the_name_that_it_was_started_by() {
+        for (program, name) in
+            [("target/release/greeter", "greeter"), ("./server", "server"), ("server", "server"), ("", "server"), ("/", "server")]
+        {
+            assert_eq!(program_name(&[program.into()]), name, "{program}");
+        }
+        assert_eq!(program_name(&[]), "server");
     }
 
     #[test]

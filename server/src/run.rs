@@ -60,6 +60,8 @@ where
     S: Service + 'static,
     M: Fn() -> S + Clone + Send + 'static,
 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let name = args::program_name(&args);
     let args = match args::parse(args) {
         Ok(args) => args,
         Err(code) => return code,
@@ -67,7 +69,7 @@ where
     match start(&args, service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure.complaint);
+            complain(&name, &failure.complaint);
             ExitCode::from(failure.code)
         }
     }
@@ -75,8 +77,8 @@ where
 
 /// One line on stderr. Neither a closed stderr nor a full one keeps a process that is ending: it is written by a thread that is waited
 /// for only so long.
-pub(crate) fn complain(complaint: &str) {
-    let line = format!("server: {complaint}\n");
+pub(crate) fn complain(program: &str, complaint: &str) {
+    let line = format!("{program}: {complaint}\n");
     let (written, done) = sync_channel(1);
     let write = move || {
         let _ = io::stderr().write_all(line.as_bytes());

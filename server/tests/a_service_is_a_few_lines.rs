@@ -108,3 +108,15 @@ fn the_smallest_service_is_under_forty_lines() {
     let hello = include_str!("../examples/hello.rs");
     assert!(hello.lines().count() < 40);
 }
+
+#[test]
+fn a_fork_complains_and_gives_its_version_under_its_own_name() {
+    for (args, wrong) in [(&["--loops", "0"][..], "--loops"), (&["--loops", "4", "--connections-max", "3"], "--connections-max")] {
+        let output = Example::command("hello").args(args).output().expect("it starts");
+        let complaint = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        assert!(complaint.starts_with("hello: ") && complaint.contains(wrong), "{complaint}");
+    }
+    let output = Example::command("hello").arg("--version").output().expect("it starts");
+    assert_eq!(String::from_utf8(output.stdout).expect("text"), concat!("hello ", env!("CARGO_PKG_VERSION"), "\n"));
+}

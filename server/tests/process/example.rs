@@ -22,10 +22,7 @@ pub struct Example {
 impl Example {
     /// Starts one with these arguments and waits for its first line, which says where it listens.
     pub fn start(name: &str, args: &[&str]) -> Example {
-        let mut command = Command::new(program(name));
-        for (variable, _) in std::env::vars_os().filter(|(variable, _)| variable.to_string_lossy().starts_with("SERVER_")) {
-            command.env_remove(variable);
-        }
+        let mut command = Example::command(name);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the example starts");
         let mut first_line = String::new();
@@ -34,6 +31,15 @@ impl Example {
         let address = word.trim_start_matches("http=").parse();
         let address = address.unwrap_or_else(|_| panic!("no address in {first_line:?}"));
         Example { child, address, first_line }
+    }
+
+    /// How one is started: without flags yet, and with none from the environment.
+    pub fn command(name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        for (variable, _) in std::env::vars_os().filter(|(variable, _)| variable.to_string_lossy().starts_with("SERVER_")) {
+            command.env_remove(variable);
+        }
+        command
     }
 
     /// `VmRSS`: what of its memory is in RAM. proc(5).
