@@ -171,7 +171,7 @@ pub enum Pulled {
     /// That was all.
     End,
     /// There should be more and will not be. The connection closes short: the peer can tell by the length or by the last chunk that is
-    /// missing. (An HTTP/1.0 peer that was promised no length cannot.)
+    /// missing. (An HTTP/1.0 peer that was promised no length cannot: it gets a reset.)
     Broken,
 }
 

@@ -203,18 +203,16 @@ impl<S: Service> HttpHandler<S> {
         true
     }
 
-    /// Ends the connection with a last response, outside of any exchange. Where an answer has begun already, nothing more can be said:
-    /// the connection closes short, so that what was sent does not look complete.
+    /// Ends the connection with a last response, outside of any exchange. Where an answer has begun already, nothing more can be said: it is
+    /// cut.
     pub(crate) fn fail(&mut self, conn: &mut Conn, response: Response, cx: &mut Context<'_>) {
-        let exchange = conn.exchange.take();
-        self.count_out(conn);
-        if let Some(exchange) = exchange {
-            exchange.call_off();
-            if exchange.has_begun_to_answer() {
-                self.stats.broken_streams.add(1);
-                return cx.abort();
-            }
+        if conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer()) {
+            return self.cut(conn, cx);
         }
+        if let Some(exchange) = conn.exchange.take() {
+            exchange.call_off();
+        }
+        self.count_out(conn);
         conn.machine.close_after_response();
         let response = response.close();
         let plan = conn.machine.response_plan();
@@ -365,7 +363,7 @@ impl<S: Service> Handler for HttpHandler<S> {
     }
 
     fn is_unfinished(&self, conn: &Conn) -> bool {
-        conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer())
+        conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer() && exchange.answered().is_none())
     }
 
     fn closed(&mut self, mut conn: Conn, _reason: CloseReason) {

@@ -84,6 +84,23 @@ impl Exchange {
         }
     }
 
+    /// The status, once the response is written to its last byte and only the request's body is still coming.
+    pub(crate) fn answered(&self) -> Option<u16> {
+        match &self.state {
+            State::Streaming(streaming) => streaming.answered(),
+            State::Later(..) | State::Working(_) | State::Reading(_) | State::Sending(_) => None,
+        }
+    }
+
+    /// Whether a client can tell by what it has got that a part is missing: it knows the length, or waits for the last chunk (RFC 9112
+    /// section 8). If the end of the connection is the end of the response, only a reset says so.
+    fn cut_shows(&self) -> bool {
+        match &self.state {
+            State::Streaming(streaming) => streaming.cut_shows(),
+            State::Later(..) | State::Working(_) | State::Reading(_) | State::Sending(_) => true,
+        }
+    }
+
     /// Whether the result of a job is due.
     pub(crate) fn waits_for_job(&self) -> bool {
         match &self.state {
@@ -260,6 +277,28 @@ impl<S: Service> HttpHandler<S> {
             Outcome::Cancelled => return cx.abort(),
         };
         self.respond(conn, response, times.started, cx);
+    }
+
+    /// Ends a response that has begun and cannot go on, and the connection with it.
+    ///
+    /// In order, where it can be: by a reset the client could lose the answers before this one, which are whole (RFC 9112 section 9.6; nginx
+    /// `lingering_close`). Not where FIN would make the response look complete; and not where its time is over: a peer that has not read for so
+    /// long is not waited for.
+    #[cold]
+    pub(crate) fn cut(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+        let Some(exchange) = conn.exchange.take() else { return };
+        self.count_out(conn);
+        exchange.call_off();
+        match exchange.answered() {
+            Some(status) => self.stats.responded(status),
+            None => self.stats.broken_streams.add(1),
+        }
+        if exchange.cut_shows() && cx.now() < exchange.times.request_by {
+            cx.deadline(Some(exchange.times.request_by));
+            cx.close();
+        } else {
+            cx.abort();
+        }
     }
 
     /// The one deadline of an exchange: the time it waited for, or its end.

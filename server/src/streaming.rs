@@ -44,6 +44,20 @@ impl Streaming {
         self.framing.is_some()
     }
 
+    /// The status, if nothing of the response is missing.
+    pub(crate) fn answered(&self) -> Option<u16> {
+        let written = self.ended && self.brought_sent == self.brought.len();
+        (written && matches!(self.framing, Some(StreamFraming::None | StreamFraming::Length(0)))).then(|| self.head.status_code())
+    }
+
+    /// Whether its framing tells the client that a part is missing.
+    pub(crate) fn cut_shows(&self) -> bool {
+        match self.framing {
+            Some(StreamFraming::None | StreamFraming::Length(_) | StreamFraming::Chunked) => true,
+            Some(StreamFraming::UntilClose) | None => false,
+        }
+    }
+
     pub(crate) fn waits_for_job(&self) -> bool {
         self.job.is_some()
     }
@@ -83,10 +97,7 @@ impl<S: Service> HttpHandler<S> {
                 cx.deadline(Some(at.min(due)));
                 self.let_body_come(conn, cx);
             }
-            Pumped::Broken => {
-                self.stats.broken_streams.add(1);
-                cx.abort();
-            }
+            Pumped::Broken => self.cut(conn, cx),
             Pumped::Complete(status) => self.stream_complete(conn, status, cx),
         }
     }

@@ -202,6 +202,42 @@ fn a_loop_that_ends_resets_who_is_in_the_middle_of_an_answer_and_nobody_else() {
     assert_eq!(stats.resets.get(), 1);
 }
 
+/// Has said all before the request's body has come.
+struct SaysFirst;
+
+impl StreamSource for SaysFirst {
+    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
+        room[..4].copy_from_slice(b"said");
+        (4, Pulled::End)
+    }
+
+    fn wants_body(&self) -> bool {
+        true
+    }
+
+    fn body_room_bytes(&self) -> usize {
+        1
+    }
+
+    fn body(&mut self, piece: &[u8], _last: bool) -> usize {
+        piece.len()
+    }
+}
+
+#[test]
+fn a_body_that_breaks_after_its_answer_was_whole_breaks_no_answer() {
+    let service = |_: &Request<'_>, _| Answer::Stream { head: Response::bytes("").into_stream(None), source: Box::new(SaysFirst) };
+    let server = Server::start(Serve(service), Setup::default());
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nHello\r\n");
+    assert_eq!(client.response().text(), "said");
+    client.send("x");
+    client.is_closed();
+    assert_eq!((server.http.broken_streams.get(), server.http.responses(2).get(), server.stats.resets.get()), (0, 1, 0));
+    drop(client);
+    server.is_at_rest();
+}
+
 fn server_serves(server: &Server) {
     let mut client = server.connect();
     client.send(get("/"));

@@ -130,3 +130,25 @@ fn a_body_that_turns_out_broken_within_an_echo_ends_the_response_short() {
     assert_eq!(server.http.broken_streams.get(), 1);
     server.is_at_rest();
 }
+
+#[test]
+fn a_broken_body_takes_no_answer_along_that_was_whole_before_it() {
+    let server = Server::routes();
+    // A client that reads late, with so little room that most of what it is sent waits in the server's kernel.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("room");
+    socket.connect(&server.address.into()).expect("connect");
+    let mut client = support::Client { stream: socket.into(), received: Vec::new() };
+    client.stream.set_read_timeout(Some(support::PATIENCE)).expect("timeout");
+    let broken = "POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nHello\r\nx";
+    client.send(support::get("/bytes?n=20000").repeat(2) + broken);
+    support::until("the echo is cut", || server.http.broken_streams.get() == 1);
+    for _ in 0..2 {
+        assert_eq!(client.response().body.len(), 20_000);
+    }
+    let cut = String::from_utf8_lossy(&client.rest()).into_owned();
+    assert!(cut.contains("Transfer-Encoding: chunked\r\n") && cut.ends_with("\r\nHello\r\n"), "{cut:?}");
+    assert_eq!(server.stats.resets.get(), 0);
+    drop(client);
+    server.is_at_rest();
+}
