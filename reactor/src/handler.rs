@@ -198,4 +198,11 @@ pub trait Handler: Sized {
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         let _ = cx;
     }
+
+    /// A turn is over. `began` is the time that its callbacks saw ([`Context::now`]), `ended` the clock read after the last of them, once a turn:
+    /// what they took, a stall in one of them included, lies between the two. A panic here ends the process.
+    #[inline]
+    fn turn_ended(&mut self, began: Instant, ended: Instant) {
+        let _ = (began, ended);
+    }
 }

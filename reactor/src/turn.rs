@@ -263,8 +263,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         stats.leased_bytes.set(self.shared.buffers.leased_bytes() as u64);
         stats.buffer_bytes.set(self.shared.buffers.held_bytes() as u64);
-        stats.turn_duration.record(self.os.now().saturating_duration_since(self.shared.now));
+        let ended = self.os.now();
+        stats.turn_duration.record(ended.saturating_duration_since(self.shared.now));
         stats.turn_ends();
+        self.handler.turn_ended(self.shared.now, ended);
         #[cfg(debug_assertions)]
         self.check_invariants();
     }

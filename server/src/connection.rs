@@ -15,6 +15,7 @@ use crate::dispatch::{Dispatcher, Mail, Placement, RequestJob};
 use crate::exchange::Exchange;
 use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Refusal, Response, Step};
 use crate::http_stats::HttpStats;
+use crate::sending::Ended;
 use crate::service::Service;
 use crate::source_limit::{Seat, SourceLimit};
 
@@ -108,6 +109,7 @@ pub struct HttpHandler<S> {
     sources: Option<Arc<SourceLimit>>,
     /// For the jitter of Retry-After.
     pub(crate) random: u32,
+    pub(crate) ended: Ended,
 }
 
 /// One connection.
@@ -142,6 +144,7 @@ impl<S: Service> HttpHandler<S> {
             draining: false,
             sources: settings.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max))),
             random: std::process::id() | 1,
+            ended: Ended::default(),
             settings,
         }
     }
@@ -374,5 +377,9 @@ impl<S: Service> Handler for HttpHandler<S> {
         if let Some(exchange) = conn.exchange.take() {
             exchange.call_off();
         }
+    }
+
+    fn turn_ended(&mut self, began: Instant, ended: Instant) {
+        self.ended.record(&self.stats.duration, began, ended);
     }
 }

@@ -13,7 +13,8 @@ pub struct HttpStats {
     /// Responses whose last byte was handed on, by the hundreds of their status: 2xx to 5xx.
     by_class: [Counter; 4],
     refusals: [Counter; Refusal::ALL.len()],
-    /// From the request head to the last byte of the response.
+    /// From the beginning of the turn of the loop that read the request's head to the end of the turn that wrote the last byte of the response.
+    /// So a stall in a handler shows in the requests that it held up; those answered before it in the same turn are counted with it.
     pub duration: Histogram,
     /// Requests that are being answered now. What is answered within the callback that reads it is never seen here.
     pub in_flight: Gauge,

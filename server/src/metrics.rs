@@ -171,7 +171,8 @@ fn http(page: &mut Page<'_>, monitor: &Monitor) -> fmt::Result {
     page.gauge("http_requests_in_flight", "Requests that are being answered", sum(&|http| http.in_flight.get()))?;
     let mut duration = HistogramSnapshot::default();
     monitor.loops.iter().for_each(|view| duration.add(&view.http.duration.snapshot()));
-    let help = "From the request head to the last byte of the response";
+    let help =
+        "From the beginning of the loop's turn that read the request's head to the end of the one that wrote the last byte of the response";
     page.family("http_request_duration", help, Some(Unit::Seconds), MetricType::Histogram, |family| of_reactor(family, &[], &duration))
 }
 

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use reactor::Context;
+use reactor::histogram::Histogram;
 
 use crate::body_rate::Window;
 use crate::connection::{Conn, HttpHandler};
@@ -17,6 +18,27 @@ pub(crate) struct Sending {
     response: Response,
     head_sent: bool,
     sent_bytes: usize,
+}
+
+/// Requests whose answers ended in the turn under way. Their time is taken at its end: by the turn's own clock, read once at its beginning,
+/// what was answered in the callback that read it would have taken no time, however long that callback stalled. It counts them all as
+/// answered at the end of the turn, and a clock reading for each is saved.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// So many began in this turn.
+    at_once: u64,
+    /// When the others began.
+    earlier: Vec<Instant>,
+}
+
+impl Ended {
+    pub(crate) fn record(&mut self, into: &Histogram, turn_began: Instant, turn_ended: Instant) {
+        if self.at_once > 0 {
+            into.record_all(turn_ended.saturating_duration_since(turn_began), self.at_once);
+            self.at_once = 0;
+        }
+        self.earlier.drain(..).for_each(|began| into.record(turn_ended.saturating_duration_since(began)));
+    }
 }
 
 /// A response head that does not fit so much room never will: more than any client would take.
@@ -120,13 +142,11 @@ impl<S: Service> HttpHandler<S> {
     fn complete(&mut self, conn: &mut Conn, status: u16, started: Instant, cx: &mut Context<'_>) {
         self.stats.responded(status);
         if conn.in_flight {
-            self.stats.duration.record(cx.now().saturating_duration_since(started));
+            self.ended.earlier.push(started);
             conn.exchange = None;
             self.count_out(conn);
         } else {
-            // By the loop's clock, read once a turn: what is answered in the callback that read it took no time. (What a turn took shows
-            // in `reactor_turn_duration_seconds`.)
-            self.stats.duration.record(Duration::ZERO);
+            self.ended.at_once += 1;
         }
         conn.machine.answered();
         if conn.machine.persists() {
