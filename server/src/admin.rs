@@ -78,7 +78,6 @@ pub fn reactor_config() -> reactor::Config {
 
 fn state(monitor: &Monitor) -> Value {
     let now = Instant::now();
-    let usage = process::usage();
     let pool = &monitor.pool;
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -103,14 +102,20 @@ fn state(monitor: &Monitor) -> Value {
             "dropped": monitor.log.dropped(),
             "suppressed": monitor.log.suppressed(),
         },
-        "process": {
-            "resident_bytes": usage.resident_bytes,
-            "resident_bytes_peak": usage.resident_bytes_peak,
-            "cpu_seconds": usage.cpu.as_secs_f64(),
-            "descriptors": process::open_descriptors(),
-            "descriptors_max": monitor.descriptors_max,
-        },
+        "process": one_process(monitor),
         "threads": process::threads().iter().map(thread).collect::<Vec<_>>(),
+    })
+}
+
+/// `null` is what could not be read, since no descriptor was left for it.
+fn one_process(monitor: &Monitor) -> Value {
+    let usage = process::usage();
+    json!({
+        "resident_bytes": usage.map(|usage| usage.resident_bytes),
+        "resident_bytes_peak": usage.map(|usage| usage.resident_bytes_peak),
+        "cpu_seconds": usage.map(|usage| usage.cpu.as_secs_f64()),
+        "descriptors": process::open_descriptors(),
+        "descriptors_max": monitor.descriptors_max(),
     })
 }
 
@@ -130,12 +135,7 @@ fn one_loop(view: &LoopView, now: Instant) -> Value {
         "tid": view.tid,
         "running": running,
         "turn_age_seconds": stats.turn_age(now).map(|age| age.as_secs_f64()),
-        "connections": {
-            "open": stats.connections_open.get(),
-            "lingering": stats.connections_lingering.get(),
-            "connecting": stats.connections_connecting.get(),
-            "max": stats.connections_max.get(),
-        },
+        "connections": object(view.connections().into_iter().chain([("max", stats.connections_max.get())])),
         "requests_in_flight": view.http.in_flight.get(),
         "buffers_leased_bytes": stats.leased_bytes.get(),
         "counters": object(LOOP_COUNTERS.iter().map(|(name, _, of)| (*name, of(view)))),

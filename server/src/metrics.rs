@@ -194,9 +194,7 @@ fn loops(page: &mut Page<'_>, monitor: &Monitor, now: Instant) -> fmt::Result {
         }
     }
     page.loops("connections", "Connections by state", MetricType::Gauge, monitor, |family, view| {
-        let (open, lingering) = (view.stats.connections_open.get(), view.stats.connections_lingering.get());
-        let connecting = view.stats.connections_connecting.get();
-        for (state, count) in [("open", open), ("lingering", lingering), ("connecting", connecting)] {
+        for (state, count) in view.connections() {
             family.gauge(&[("loop", &view.name), ("state", state)], count)?;
         }
         Ok(())
@@ -275,23 +273,30 @@ fn log(page: &mut Page<'_>, monitor: &Monitor) -> fmt::Result {
 }
 
 fn process(page: &mut Page<'_>, monitor: &Monitor) -> fmt::Result {
-    let usage = process::usage();
-    page.gauge("process_open_fds", "Open descriptors", process::open_descriptors())?;
-    page.gauge("process_max_fds", "The descriptor limit", monitor.descriptors_max)?;
-    let bytes = [
-        ("process_resident_memory", "Resident memory", usage.resident_bytes),
-        ("process_resident_memory_peak", "The most resident memory there ever was", usage.resident_bytes_peak),
-        ("process_virtual_memory", "Address space", usage.virtual_bytes),
-    ];
-    for (name, help, count) in bytes {
-        page.family(name, help, Some(Unit::Bytes), MetricType::Gauge, |family| family.gauge(&[], count))?;
-    }
     let seconds = Some(Unit::Seconds);
-    page.family("process_cpu", "CPU time", seconds.clone(), MetricType::Counter, |family| family.counter_seconds(usage.cpu))?;
+    // What cannot be read, since no descriptor is left for it, is left out: a counter that is 0 for one scrape looks like a new process.
+    if let Some(open) = process::open_descriptors() {
+        page.gauge("process_open_fds", "Open descriptors", open)?;
+    }
+    page.gauge("process_max_fds", "The descriptor limit now; it can be changed from outside", monitor.descriptors_max())?;
+    if let Some(usage) = process::usage() {
+        let bytes = [
+            ("process_resident_memory", "Resident memory", usage.resident_bytes),
+            ("process_resident_memory_peak", "The most resident memory there ever was", usage.resident_bytes_peak),
+            ("process_virtual_memory", "Address space", usage.virtual_bytes),
+        ];
+        for (name, help, count) in bytes {
+            page.family(name, help, Some(Unit::Bytes), MetricType::Gauge, |family| family.gauge(&[], count))?;
+        }
+        page.family("process_cpu", "CPU time", seconds.clone(), MetricType::Counter, |family| family.counter_seconds(usage.cpu))?;
+    }
     page.family("process_start_time", "When the process started, since 1970", seconds, MetricType::Gauge, |family| {
         family.seconds(&[], monitor.started_at.duration_since(UNIX_EPOCH).unwrap_or_default())
     })?;
     let threads = process::threads();
+    if threads.is_empty() {
+        return Ok(());
+    }
     page.family("process_threads", "Threads by state, as ps shows it", None, MetricType::Gauge, |family| {
         for state in ["R", "S", "D", "Z", "T"] {
             let count = threads.iter().filter(|thread| state.starts_with(thread.state)).count();

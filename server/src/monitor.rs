@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
+use reactor::listen::descriptors::descriptor_limit;
+
 use crate::http_stats::HttpStats;
 use crate::logging::LogStats;
 use crate::watchdog::LoopWatch;
@@ -25,6 +27,16 @@ pub struct LoopView {
     pub watch: LoopWatch,
 }
 
+impl LoopView {
+    /// Its connections by state: each is counted once. Not all of one instant.
+    #[must_use]
+    pub fn connections(&self) -> [(&'static str, u64); 3] {
+        let (lingering, connecting) = (self.stats.connections_lingering.get(), self.stats.connections_connecting.get());
+        let open = self.stats.connections_open.get().saturating_sub(lingering + connecting);
+        [("open", open), ("lingering", lingering), ("connecting", connecting)]
+    }
+}
+
 /// A server from outside.
 #[derive(Debug)]
 pub struct Monitor {
@@ -40,8 +52,6 @@ pub struct Monitor {
     pub log: Arc<LogStats>,
     /// Deliberate mistakes that are on.
     pub mistakes: Vec<&'static str>,
-    /// The descriptor limit.
-    pub descriptors_max: u64,
     /// Connections of all loops together.
     pub connections_max: u32,
     /// Shutdown has begun.
@@ -53,5 +63,11 @@ impl Monitor {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The descriptor limit now, which prlimit(2) may have changed since the start.
+    #[must_use]
+    pub fn descriptors_max(&self) -> u64 {
+        descriptor_limit().unwrap_or_default() // Asked of one's own process, getrlimit(2) does not fail.
     }
 }

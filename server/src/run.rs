@@ -185,7 +185,6 @@ where
         pool: pool.stats(),
         log: log.stats(),
         mistakes: config.mistakes.clone(),
-        descriptors_max: machine.descriptors_max,
         connections_max: budget.connections_max,
         draining: AtomicBool::new(false),
     });

@@ -3,10 +3,48 @@
 mod process;
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
 use process::{Server, ask, get, sample, wait_for};
+
+/// At EMFILE the page is asked for most. What needs a descriptor to be read is missing then; a zero would be believed.
+#[test]
+fn without_a_descriptor_left_the_pages_tell_no_zeros() {
+    let server = Server::start(&[]);
+    // Answered once, so accepted: they have their descriptors already.
+    let clients = ["/metrics", "/debug/state"].map(|target| (target, answered_once(server.admin)));
+    let limit = Command::new("prlimit").args(["--nofile=4:", "--pid", &server.pid().to_string()]).status();
+    assert!(limit.expect("util-linux is there").success());
+    let [page, state] = clients.map(|(target, mut client)| {
+        write!(client, "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it reads");
+        process::receive(client).expect("it answers").body
+    });
+
+    assert!(page.contains("\nprocess_max_fds 4\n"), "{page}");
+    for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_threads{"] {
+        assert!(!page.contains(&format!("\n{name}")), "{name} is told without being known: {page}");
+    }
+    // Linux 6.2 and later tell it all the same.
+    let open = page.lines().find_map(|line| line.strip_prefix("process_open_fds "));
+    assert!(open.is_none_or(|open| open.parse::<u32>().is_ok_and(|open| open > 4)), "{open:?}");
+    assert!(state.contains("\"resident_bytes\": null") && state.contains("\"descriptors_max\": 4"), "{state}");
+}
+
+/// A connection that stays open after its first answer.
+fn answered_once(admin: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(admin).expect("it listens");
+    client.set_read_timeout(Some(process::PATIENCE)).expect("it is a socket");
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").expect("it reads");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).expect("it answers");
+        answer.push(byte[0]);
+    }
+    client
+}
 
 #[test]
 fn the_metrics_page_is_well_formed_open_metrics() {

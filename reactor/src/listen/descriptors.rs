@@ -25,6 +25,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(soft)
 }
 
+/// The soft limit of open descriptors: the one that accept(2) meets.
+///
+/// # Errors
+/// getrlimit(2).
+pub fn descriptor_limit() -> io::Result<u64> {
+    sys::descriptor_limits().map(|(soft, _)| soft)
+}
+
 /// What [`grow_table`] has been asked for so far, by all loops of the process.
 static WANTED: AtomicU64 = AtomicU64::new(DESCRIPTORS_RESERVED);
 
