@@ -20,7 +20,7 @@ use crate::process;
 /// thread, measured at 28 µs of CPU time on a busy two-core machine: 0.3 % of a core.
 pub const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A callback that runs so long is a stall: the lag at which an alert is due (DESIGN, monitoring). Everything else on the loop has waited.
+/// A callback that runs so long is a stall: the lag at which an alert is due. Everything else on the loop has waited.
 pub const STALL: Duration = Duration::from_millis(50);
 
 /// What the watchdog knows of one loop, readable from any thread.

@@ -46,7 +46,7 @@ impl FramingHeaders {
     }
 
     /// Parses the list. Not a comparison with `chunked`: `gzip, chunked` and `chunked\t` are both real
-    /// (RELIABILITY: sozu issue 726, tinyproxy CVE-2026-54387, pingora CVE-2026-2835).
+    /// (sozu issue 726, tinyproxy CVE-2026-54387, pingora CVE-2026-2835).
     pub(super) fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for element in value.split(|&byte| byte == b',') {
             let element = element.trim_ascii();

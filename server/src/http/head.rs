@@ -1,7 +1,7 @@
 //! What a head means: httparse for the grammar, ours for all that it lets pass and for the meaning.
 //!
 //! What httparse 1.10.1 lets pass, and is refused here: a bare LF as line end, UTF-8 and `#` in targets,
-//! leading newlines (RELIABILITY section 3). It interprets no header; Host, Content-Length,
+//! leading newlines. It interprets no header; Host, Content-Length,
 //! Transfer-Encoding, Connection and Expect are read here. Read next: `scan.rs` (heads that come in
 //! pieces), `framing.rs`, `target.rs`.
 

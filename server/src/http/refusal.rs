@@ -31,7 +31,7 @@ macro_rules! refusals {
 
 refusals! {
     /// LF without CR before it in head or trailers. RFC 9112 section 2.2 lets us accept it; a proxy in
-    /// front that does not would see another message (RELIABILITY: the bare LF cases).
+    /// front that does not would see another message.
     BareLf = 400 "bare_lf",
     /// CR without LF after it. RFC 9112 section 2.2.
     BareCr = 400 "bare_cr",

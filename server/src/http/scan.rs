@@ -1,6 +1,6 @@
 //! Finds the end of a head that comes in pieces, looking at each byte once.
 //!
-//! A head that arrives byte by byte must cost O(n) and not O(n²) (FAILURE_MODES S8), and the answer must
+//! A head that arrives byte by byte must cost O(n) and not O(n²) (failure mode S8), and the answer must
 //! not depend on how the bytes were cut. So the scan also refuses, at the first byte that no head may
 //! contain, what would otherwise be noticed only at the blank line that may never come.
 //! Read next: `head.rs`.

@@ -49,7 +49,7 @@ pub(super) fn parse_target<'a>(method: Method, target: &'a str, line: &[u8]) -> 
 
 /// The place of the first byte that a path cannot have: `?`, the end of the target, or one that no target has.
 ///
-/// httparse takes `#` and UTF-8 (RELIABILITY section 3). A cache in front may cut at `#`.
+/// httparse takes `#` and UTF-8. A cache in front may cut at `#`.
 #[inline]
 fn find_delimiter(line: &[u8], from: usize) -> usize {
     word::find(line, from, |word| word::below(word, b'!') | word::from_del(word) | word::equal(word, b'?') | word::equal(word, b'#'))

@@ -1,6 +1,6 @@
 //! Requests that must be refused: the section that says so, the bytes, and the refusal.
 //!
-//! The sources beside the RFCs: RELIABILITY sections 2 and 3, and the classics of request smuggling.
+//! The sources beside the RFCs: security advisories of other servers, each named beside its requests, and the classics of request smuggling.
 
 use server::http::Refusal::{self, *};
 
