@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use reactor::policy::AtConnectionsMax;
 use reactor::{CloseReason, Config, Pressure};
@@ -78,4 +79,18 @@ fn those_who_wait_are_served_in_turn_as_others_leave() {
     }
     assert_eq!(server.stats.accepts.get(), 60);
     assert_eq!(server.stats.closes(CloseReason::Refused).get(), 0);
+}
+
+#[test]
+fn a_refused_client_that_stays_is_closed_long_before_one_that_was_served() {
+    let mut config = config(1, 1, AtConnectionsMax::Refuse);
+    config.limits.linger_timeout = Duration::from_secs(3600);
+    config.limits.refused_linger_timeout = Duration::from_millis(20);
+    let server = start(config, Lines::silent());
+    let mut guest = server.connect();
+    ask(&mut guest, "hello");
+    // It reads and sends nothing, and does not close: its place is the only one from which the next client can be told.
+    let stays = server.connect();
+    until("it is closed", || server.stats.closes(CloseReason::Refused).get() == 1);
+    drop(stays);
 }

@@ -168,3 +168,39 @@ fn a_precise_wake_is_never_early_and_finer_than_a_millisecond() {
     // Whole milliseconds would make every one of them at least 700 µs late; a busy machine delays some.
     assert!(late[20] < Duration::from_micros(700), "even the best tenth was {:?} late", late[20]);
 }
+
+#[test]
+fn a_deadline_that_a_slow_callback_makes_late_is_counted_by_how_late_it_is() {
+    /// Each input sets a deadline and then keeps the loop until well after it.
+    struct Slow;
+    const LATE: Duration = Duration::from_millis(20);
+
+    impl Handler for Slow {
+        type Conn = ();
+        type Mail = ();
+        fn opened(&mut self, _origin: Origin, _cx: &mut Context<'_>) {}
+        fn input(&mut self, (): &mut (), input: &[u8], cx: &mut Context<'_>) -> usize {
+            let due = cx.now() + Duration::from_millis(5);
+            cx.deadline(Some(due));
+            while Instant::now() < due + LATE {
+                std::hint::spin_loop();
+            }
+            input.len()
+        }
+        fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
+        fn deadline(&mut self, (): &mut (), cx: &mut Context<'_>) {
+            cx.write(b"!");
+        }
+    }
+
+    let server = start(Config::default(), Slow);
+    let mut client = server.connect();
+    for _ in 0..3 {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    until("all are counted", || server.stats.loop_lag.snapshot().count() == 3);
+    // Less the tick to which a deadline is rounded up.
+    assert!(server.stats.loop_lag.snapshot().sum >= (LATE - Duration::from_millis(1)) * 3);
+    assert!(server.stats.turn_duration.snapshot().sum >= LATE * 3);
+}

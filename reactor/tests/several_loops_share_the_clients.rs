@@ -204,3 +204,21 @@ fn where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_re
         ask(&mut client, "still here");
     }
 }
+
+#[test]
+fn a_place_that_another_loop_has_again_is_used_though_nothing_happens_in_the_one_that_accepts() {
+    let mut small = Config::default();
+    small.limits.connections_max = 1;
+    small.policy.at_connections_max = AtConnectionsMax::Wait;
+    let (second, to_second) = receiving(small.clone());
+    let mut first = prepare(small, Lines::silent());
+    first.event_loop.hand_off_to(vec![to_second]);
+    let first = first.run();
+    let [mut own, mut others, mut waiting] = [(); 3].map(|()| first.connect());
+    ask(&mut own, "hello");
+    ask(&mut others, "hello");
+    assert_eq!((first.stats.connections_open.get(), second.stats.connections_open.get()), (1, 1));
+    drop(others);
+    ask(&mut waiting, "at last");
+    assert_eq!(second.stats.adoptions.get(), 2);
+}

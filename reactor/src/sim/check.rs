@@ -55,6 +55,18 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
         world.violated(text);
     }
 
+    // Above the high water nothing is read before the low one.
+    let low_water = event_loop.shared.limits.output_low_water_bytes as usize;
+    let log = &mut world.kernel.socket(id).log;
+    let was_above = log.is_full && log.kept_bytes.saturating_sub(log.bytes_written) > low_water;
+    let has_read = was_above && log.reads > 0 && log.ended_at.is_none();
+    log.is_full = kept_bytes >= high_water || was_above && kept_bytes > low_water;
+    log.kept_bytes = kept_bytes;
+    if has_read {
+        let text = format!("{} was read, and its unsent output had not fallen to the low water of {low_water}", name(world));
+        world.violated(text);
+    }
+
     // Epoll knows the connection by its own token.
     if world.kernel.socket(id).registered.is_some_and(|registered| registered != token) {
         let text = format!("{} is registered under another token", name(world));

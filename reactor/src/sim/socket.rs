@@ -108,6 +108,9 @@ pub(crate) struct SocketLog {
     pub(crate) progress_clock: Nanos,
     /// Since when output waits for the peer.
     pub(crate) blocked_since: Option<Nanos>,
+    /// Output that the loop kept after the last turn, and whether that had reached the high water and not fallen to the low one.
+    pub(crate) kept_bytes: usize,
+    pub(crate) is_full: bool,
     /// Turns in a row on the loop's ready list without getting anywhere.
     pub(crate) fruitless_turns: u32,
 }

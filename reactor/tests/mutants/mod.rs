@@ -228,6 +228,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "sooner(earliest, Some(drain.until + std::time::Duration::from_secs(9)));",
     },
     Mutant {
+        slug: "input-goes-on-above-the-low-water",
+        file: "connection/water_marks.rs",
+        from: "} else if bytes <= limits.output_low_water_bytes as usize {",
+        to: "} else {",
+    },
+    Mutant {
         slug: "deadlines-rounded-down",
         file: "timers.rs",
         from: "let due_tick = self.tick_after(at)",

@@ -1,0 +1,56 @@
+//! A panic that belongs to no connection ends the process: a dead loop must never keep a listening socket, and clients in a queue that nobody
+//! empties.
+#![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
+
+mod support;
+
+use std::net::TcpStream;
+use std::time::Instant;
+
+use reactor::{Config, Context, Handler, LoopContext, Origin};
+use support::child::{is_server, start_server, wait_for_the_end};
+use support::{prepare, until};
+
+/// Panics in `woke` once somebody has connected.
+struct Broken {
+    at: Option<Instant>,
+}
+
+impl Handler for Broken {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, _: Origin, cx: &mut Context<'_>) {
+        self.at = Some(cx.now());
+    }
+
+    fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize {
+        input.len()
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.at
+    }
+
+    fn woke(&mut self, _: &mut LoopContext<'_>) {
+        // No message and no backtrace: the panic is wanted.
+        std::panic::resume_unwind(Box::new("wanted"));
+    }
+}
+
+#[test]
+fn a_panic_of_the_loop_itself_leaves_no_process_that_listens_and_serves_nobody() {
+    if is_server() {
+        let server = prepare(Config::default(), Broken { at: None }).run();
+        println!("\nlistening {}", server.address);
+        return wait_for_the_end();
+    }
+    let server = start_server("a_panic_of_the_loop_itself_leaves_no_process_that_listens_and_serves_nobody");
+    let address = server.address;
+    drop(TcpStream::connect(address).unwrap());
+    // Its stdin is still open: nothing but the panic can have ended it.
+    until("nobody listens any more", || TcpStream::connect(address).is_err());
+    assert!(!server.end(), "it ended as if nothing had been wrong");
+}
