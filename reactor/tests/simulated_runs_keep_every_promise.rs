@@ -58,18 +58,6 @@ fn two_runs_of_a_seed_print_the_same_trace() {
     }
 }
 
-/// Seeds that fail again when the mending of a fault that the simulator found is undone (docs/simulator.md, "What it has found").
-#[test]
-fn the_faults_that_were_found_once_stay_mended() {
-    for (fault, seed) in [
-        ("a pause of accepting that ended at the connection limit kept the loop from sleeping", 141),
-        ("input that waited for room was offered in every turn, without end", 16),
-        ("who sent faster than it was read promised its place for as long, and then left it for nothing", 454_477),
-    ] {
-        assert_eq!(run(seed, Options::default()).violation, None, "{fault}");
-    }
-}
-
 fn said(args: &str) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = program::simulate(args.split_whitespace().map(str::to_owned), &mut out, &mut err);

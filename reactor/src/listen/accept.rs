@@ -56,8 +56,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.may_accept_but_for_its_pause(index) && self.listeners[index].paused_until.is_none_or(|until| until <= self.shared.now)
     }
 
-    /// When the pause of a listener ends, if its end lets accept(2) be called. At the connection limit it does not, and taken for a
-    /// time to wake up, a pause that is over would keep the loop from sleeping until a connection closes.
+    /// When the pause of a listener ends, if its end lets accept(2) be called. At the connection limit it does not, and the loop would wake up
+    /// for nothing.
     pub(crate) fn pause_ends(&self, index: usize) -> Option<Instant> {
         self.listeners[index].paused_until.filter(|_| self.may_accept_but_for_its_pause(index))
     }
