@@ -2,9 +2,8 @@
 //!
 //! Read next: `budget.rs`, where the sums are made.
 
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
 
-use reactor::policy::HalfClose;
 use worker_pool::{Concurrency, Discipline, WhenFull};
 
 use crate::activation::Inherited;
@@ -55,7 +54,7 @@ fn process(config: &Config, inherited: &Inherited) -> Rows {
         admin,
         ("loops", config.loops.to_string(), "threads that serve connections: half of the cores; --loops"),
         ("loop slice", time(crate::run::LOOP_SLICE), "the scheduler's: a loop that wakes runs before a worker (Linux 6.12)"),
-        ("listener sharing", format!("{sharing:?}"), "how they share the port; --listener-sharing"),
+        ("listener sharing", as_flag(sharing), "how they share the port; --listener-sharing"),
         ("shutdown delay", time(config.shutdown_delay), "after SIGTERM only /readyz fails, and all are served; --shutdown-delay"),
         ("shutdown grace", time(config.shutdown_grace), "then requests in flight have so long; --shutdown-grace"),
     ];
@@ -77,7 +76,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
         ("room for newcomers", room, "of these; twice the accepts of a turn, at most an eighth"),
         (
             "when nearly full",
-            format!("{:?}", config.reactor.policy.when_nearly_full),
+            as_flag(config.reactor.policy.when_nearly_full),
             "idle longest and slowest requests go first; --when-nearly-full",
         ),
         ("connections of a source", per_source, "429 beyond; all loops together; --connections-per-source-max"),
@@ -122,7 +121,7 @@ fn http(config: &Config) -> Rows {
         ("body", Size(limits.body_bytes_max).to_string(), "413 beyond; --body-bytes-max"),
         ("chunk extensions", bytes(limits.chunk_extension_bytes_max), "400 beyond, all chunks of a body together"),
         ("trailers", bytes(limits.trailer_bytes_max), "431 beyond"),
-        ("half-close", half_close(config.http.half_close).to_owned(), "who sends FIN while it is answered; --half-close"),
+        ("half-close", as_flag(config.http.half_close), "who sends FIN while it is answered; --half-close"),
         ("header timeout", time(timeouts.header), "408; absolute; --header-timeout"),
         ("body rate", rate, "408 below, in any window in which we took what came; --body-rate-min"),
         ("body rate window", time(config.http.body_rate_min.window), "the first one is a period of grace; --body-rate-window"),
@@ -152,11 +151,16 @@ fn pool(config: &Config) -> Rows {
     ]
 }
 
-fn half_close(half_close: HalfClose) -> &'static str {
-    match half_close {
-        HalfClose::StillListens => "still listens",
-        HalfClose::HasLeft => "has left",
+/// A choice as its flag takes it: `ReusePort` is `reuse-port`.
+fn as_flag(choice: impl Debug) -> String {
+    let mut flag = String::new();
+    for letter in format!("{choice:?}").chars() {
+        if letter.is_ascii_uppercase() && !flag.is_empty() {
+            flag.push('-');
+        }
+        flag.push(letter.to_ascii_lowercase());
     }
+    flag
 }
 
 fn discipline(discipline: Discipline) -> String {

@@ -2,7 +2,7 @@
 //!
 //! To make a service of your own: `docs/fork.md`, and `examples/` (`hello`, `key_value`; `line_chat` for a protocol that is not HTTP).
 //!
-//! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eight small examples), [`connection`] and
+//! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eleven small examples), [`connection`] and
 //! `exchange` (the way of a request), `sending`, `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
 
 pub mod activation;

@@ -123,7 +123,9 @@ fn the_choices_around_jobs_take_effect_and_jobs_are_done_with_each() {
         (&["--queue-when-full", "drop-oldest"], "drop-oldest"),
         (&["--queue-when-full", "sample", "--queue-sample-percent", "20"], "sample 20%"),
         (&["--queue-bound", "gradient"], "gradient"),
-        (&["--half-close", "has-left"], "has left"),
+        (&["--half-close", "has-left"], "has-left"),
+        (&["--listener-sharing", "hand-off"], "hand-off"),
+        (&["--when-nearly-full", "make-room"], "make-room"),
         (&["--queue-wait-max", "70ms"], " 70ms  a job that would wait longer"),
         // What follows from it: no more than it, and no more than half of what the client allows.
         (&["--queue-wait-max", "70ms"], " 70ms  the same when no worker was free"),
