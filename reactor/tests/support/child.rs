@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 /// Set in the server's process.
 const ROLE: &str = "REACTOR_TEST_SERVER";
@@ -58,6 +58,16 @@ impl Server {
     /// The server's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until the server has ended without being told to.
+    pub fn ended_by_itself(mut self) -> ExitStatus {
+        let mut status = None;
+        super::until("the server's own end", || {
+            status = self.child.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        status.expect("it has ended")
     }
 
     /// Tells the server to end, and waits for it: `true` if nothing in it failed.
