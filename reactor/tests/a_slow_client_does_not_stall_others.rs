@@ -101,6 +101,7 @@ fn a_client_that_never_reads_is_closed_after_the_write_stall_timeout_and_holds_l
         assert!(server.stats.leased_bytes.get() <= high_water, "{} bytes are kept for one", server.stats.leased_bytes.get());
     }
     assert_eq!(wait_for_close(&heard, token), CloseReason::WriteStalled);
+    assert_eq!(server.stats.resets.get(), 1, "what is cut short is reset, and counted so");
     until("its memory is back", || server.stats.leased_bytes.get() == 0);
 }
 
