@@ -4,7 +4,7 @@
 //! `metrics.rs`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reactor::{AcceptError, CloseReason, Limits, Policy};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use worker_pool::{OutcomeKind, Reason};
 
 use crate::answer::Answer;
 use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX};
+use crate::connection::{HttpSettings, Timeouts};
 use crate::http::{Method, Request, Response};
 use crate::metrics::{CONTENT_TYPE, LOOP_COUNTERS, Metrics};
 use crate::monitor::{LoopView, Monitor};
@@ -74,6 +75,14 @@ pub fn reactor_config() -> reactor::Config {
         ..Limits::default()
     };
     reactor::Config { limits, policy: Policy::default() }
+}
+
+/// The admin port's times: when the server has ended otherwise, a scraper's idle connection holds it up no longer than this. Long enough for a
+/// request that is in the kernel already to be read.
+#[must_use]
+pub fn http_settings() -> HttpSettings {
+    let timeouts = Timeouts { drain_idle: Duration::from_millis(20), ..Timeouts::default() };
+    HttpSettings { timeouts, ..HttpSettings::default() }
 }
 
 fn state(monitor: &Monitor) -> Value {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{self, Sender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -189,18 +189,19 @@ where
         draining: AtomicBool::new(false),
     });
     let _watchdog = Watchdog::start(Arc::clone(&monitor)).map_err(Failure::runtime)?;
-    let _admin = start_admin(admin_listener, pool.submitter(), Arc::clone(&monitor)).map_err(Failure::runtime)?;
+    let admin = start_admin(admin_listener, pool.submitter(), Arc::clone(&monitor)).map_err(Failure::runtime)?;
     let listening = format!("listening http={} admin={} pid={}", addresses.0, addresses.1, std::process::id());
     log::info!("{listening}");
     print(&format!("{listening}\n"));
 
     let ending = shutdown::Ending { policy: config.shutdown, delay: config.shutdown_delay, grace: config.shutdown_grace };
-    let draining = shutdown::wait_and_drain(&ended, &handles, &monitor, ending);
+    let drained = shutdown::wait_and_drain(&ended, &handles, &monitor, ending);
     // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
     let report = pool.shutdown(POOL_GRACE.min(config.shutdown_grace));
     log::info!("ended jobs_dropped={} worker_threads_left={}", report.jobs_dropped, report.threads_left);
+    admin.finish_by(drained.grace_ends);
     drop(log);
-    draining.map_err(Failure::runtime)
+    drained.result.map_err(Failure::runtime)
 }
 
 /// For jobs whose clients have gone already.
@@ -265,7 +266,11 @@ where
             sources: sources.clone(),
             receivers: if index == 0 && hand_off { std::mem::take(&mut receivers) } else { Vec::new() },
         };
-        let (handle, view, receiver) = start_loop(plan, make_service.clone(), Some(events.clone()))?;
+        let (name, events) = (plan.name.clone(), events.clone());
+        let (handle, view, receiver) = start_loop(plan, make_service.clone(), move |result| {
+            // Nobody listens any more only when the process is ending.
+            let _ = events.send(Event::LoopEnded { name, result });
+        })?;
         started.push((handle, view));
         receivers.push(receiver);
     }
@@ -309,7 +314,11 @@ impl Plan {
 pub(crate) const LOOP_SLICE: Duration = Duration::from_micros(100);
 
 /// Starts a loop on a thread of its own. The loop is made there: what lives in it need not be `Send`.
-fn start_loop<S, M>(plan: Plan, make_service: M, events: Option<Sender<Event>>) -> io::Result<(Handle, LoopView, Receiver<Mail>)>
+fn start_loop<S, M>(
+    plan: Plan,
+    make_service: M,
+    at_its_end: impl FnOnce(io::Result<()>) + Send + 'static,
+) -> io::Result<(Handle, LoopView, Receiver<Mail>)>
 where
     S: Service + 'static,
     M: FnOnce() -> S + Send + 'static,
@@ -328,24 +337,24 @@ where
         };
         let tid = crate::process::this_thread();
         let _ = ready.send(Ok((event_loop.handle(), event_loop.stats(), event_loop.receiver(), tid)));
-        let result = event_loop.run().map(drop);
-        if let Some(events) = events {
-            // Nobody listens any more only when the process is ending.
-            let _ = events.send(Event::LoopEnded { name: thread_name, result });
-        } else if let Err(e) = result {
-            log::error!("{thread_name} ended: {e}");
-        }
+        at_its_end(event_loop.run().map(drop));
     })?;
     let (handle, stats, receiver, tid) = started.recv().map_err(|_| io::Error::other(format!("{name} ended before it began")))??;
     Ok((handle, LoopView { name, tid, stats, http, watch: LoopWatch::default() }, receiver))
 }
 
-/// Stops the admin loop when it goes out of scope.
-struct AdminLoop(Handle);
+/// The admin port's loop.
+struct AdminLoop {
+    handle: Handle,
+    ended: mpsc::Receiver<()>,
+}
 
-impl Drop for AdminLoop {
-    fn drop(&mut self) {
-        self.0.stop();
+impl AdminLoop {
+    /// Whoever has begun to ask is answered, if that is over by then.
+    fn finish_by(self, until: Instant) {
+        let left = || until.saturating_duration_since(Instant::now());
+        self.handle.drain(left());
+        let _ = self.ended.recv_timeout(left());
     }
 }
 
@@ -353,14 +362,24 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
     let plan = Plan {
         name: "admin".to_owned(),
         config: admin::reactor_config(),
-        http: HttpSettings::default(),
+        http: admin::http_settings(),
         listener: Some(listener),
         wakes: ListenerWakes::All,
-        inherited: false, // It does not drain: it is there to the end.
+        inherited: false, // It drains at the very end: who is in its queue then is answered.
         pool,
         sources: None,
         receivers: Vec::new(),
     };
-    let (handle, ..) = start_loop(plan, move || AdminService::new(monitor), None)?;
-    Ok(AdminLoop(handle))
+    let (tell, ended) = channel();
+    let (handle, ..) = start_loop(
+        plan,
+        move || AdminService::new(monitor),
+        move |result| {
+            if let Err(e) = result {
+                log::error!("admin ended: {e}");
+            }
+            let _ = tell.send(());
+        },
+    )?;
+    Ok(AdminLoop { handle, ended })
 }

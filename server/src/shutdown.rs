@@ -2,7 +2,7 @@
 //!
 //! The order: `/readyz` fails; if asked for, a delay in which all are served as before; each loop accepts what the kernel has queued, stops
 //! listening, finishes what is in flight with `Connection: close` and ends; then the pool; the admin port last, so that the end can be
-//! watched. Read next: `run.rs`.
+//! watched, and it finishes what is under way there as well. Read next: `run.rs`.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -85,12 +85,18 @@ pub struct Ending {
     pub grace: Duration,
 }
 
+/// How the loops ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// When the grace time is over: nobody may hold the process up for longer.
+    pub grace_ends: Instant,
+    /// What went wrong: a loop that failed, or one that did not end in time.
+    pub result: Result<(), String>,
+}
+
 /// Waits for a signal, or for a loop that ends unasked; then has all loops drain, and waits for them. After a signal it returns within the
 /// delay, the grace and a second.
-///
-/// # Errors
-/// What went wrong: a loop that failed, or one that did not end in time.
-pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> Result<(), String> {
+pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> Ended {
     let Ending { policy, delay, grace } = ending;
     let mut running = loops.len();
     let mut complaint = None;
@@ -118,7 +124,8 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
         }
     }
 
-    let until = Instant::now() + grace + MARGIN;
+    let grace_ends = Instant::now() + grace;
+    let until = grace_ends + MARGIN;
     while running > 0 {
         match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Event::LoopEnded { name, result }) => {
@@ -136,7 +143,7 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
             }
         }
     }
-    complaint.map_or(Ok(()), Err)
+    Ended { grace_ends, result: complaint.map_or(Ok(()), Err) }
 }
 
 /// What ends the delay early, if anything does: a loop that ends, after which the clients of the others are not served as before. (The

@@ -45,6 +45,25 @@ fn readiness_fails_first_and_a_request_in_flight_is_served_to_its_end() {
 }
 
 #[test]
+fn a_scrape_under_way_at_the_end_is_answered_within_the_grace() {
+    let mut server = Server::start(&["--shutdown-grace", "60s"]);
+    let mut scrape = TcpStream::connect(server.admin).expect("it accepts");
+    let kept = TcpStream::connect(server.admin).expect("it accepts");
+    scrape.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    scrape.write_all(b"GET /metrics HTTP/1.1\r\n").expect("it reads");
+    // Asked after the other two, by the same loop: it has both of them by now.
+    assert_eq!(get(server.admin, "/healthz").status, 200);
+    server.signal("TERM");
+    wait_for("everything else to end", || TcpStream::connect(server.admin).is_err().then_some(()));
+    scrape.write_all(b"Host: test\r\n\r\n").expect("it still reads");
+    let answer = receive(scrape).expect("it is answered, and the connection closed");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
+    assert_eq!(server.wait().code(), Some(0));
+    drop(kept);
+}
+
+#[test]
 fn during_the_delay_only_readiness_has_changed() {
     // Far longer than this test takes: it is over when the test says so.
     let mut server = Server::start(&["--shutdown-delay", "1h", "--shutdown-grace", "60s"]);
