@@ -77,7 +77,8 @@ pub struct Limits {
     /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s).
     pub linger_timeout: Duration,
     /// The same for a connection that was accepted only to be told that there is no room. It holds what the next one to be told needs, at
-    /// the descriptor limit the only spare one, so it gets one round trip across a continent and no more.
+    /// the descriptor limit the only spare one, so it gets one round trip across a continent and no more. Near the connection limit
+    /// ([`crate::policy::WhenNearlyFull::MakeRoom`]) everybody who begins to linger gets no more than this.
     pub refused_linger_timeout: Duration,
     /// How many bytes are discarded at most before the close.
     pub linger_bytes_max: u32,

@@ -146,7 +146,8 @@ pub enum AtConnectionsMax {
 pub enum WhenNearlyFull {
     /// Of those that wait for their peer ([`crate::Context::expendable`]) the one that has waited for the longest makes room: an idle
     /// connection, or a request that dribbles in. Thousands of slow clients cannot lock others out then (failure mode P3). nginx closes
-    /// idle connections when it is short of them (`ngx_drain_connections`, src/core/ngx_connection.c); slow heads it keeps.
+    /// idle connections when it is short of them (`ngx_drain_connections`, src/core/ngx_connection.c); slow heads it keeps. Who has its answer
+    /// and only lingers does so for `refused_linger_timeout` then.
     #[default]
     MakeRoom,
     /// Everybody stays until a timeout. Newcomers find out at [`AtConnectionsMax`].
@@ -157,6 +158,9 @@ pub enum WhenNearlyFull {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptPressure {
     /// Pause accepting, use the spare descriptor to refuse one client audibly, resume by timer and on every close.
+    ///
+    /// Nobody is closed for it: `connections_max` is fitted below the limit of descriptors, so whoever took the last one is somebody else (files,
+    /// another process), and would take those that our clients gave up. nginx and HAProxy pause as well.
     #[default]
     PauseAndResume,
     /// Wait for the next event of the listener. Edge-triggered, it comes with the next new client, or never.

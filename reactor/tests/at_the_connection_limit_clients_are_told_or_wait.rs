@@ -94,3 +94,28 @@ fn a_refused_client_that_stays_is_closed_long_before_one_that_was_served() {
     until("it is closed", || server.stats.closes(CloseReason::Refused).get() == 1);
     drop(stays);
 }
+
+#[test]
+fn who_has_its_answer_lingers_for_less_where_places_are_short() {
+    let mut config = config(4, 8, AtConnectionsMax::Refuse);
+    config.limits.newcomers_room = 2; // Two are at ease.
+    config.limits.linger_timeout = Duration::from_secs(3600);
+    config.limits.refused_linger_timeout = Duration::from_millis(1);
+    let server = start(config, Lines::silent());
+    let open = || server.stats.connections_open.get();
+    // It says goodbye, hears the end, and does not leave.
+    let finish = |mut client: TcpStream| {
+        ask(&mut client, "hello");
+        std::io::Write::write_all(&mut client, b"close\n").unwrap();
+        assert_eq!(read_all(&mut client), b"bye\n");
+        client
+    };
+    let at_ease = finish(server.connect());
+    let mut guests = [server.connect(), server.connect()];
+    guests.iter_mut().for_each(|guest| ask(guest, "hello"));
+    let crowded = finish(server.connect());
+    until("its place is free", || open() == 3);
+    assert_eq!(server.stats.connections_lingering.get(), 1, "who began while there was room has its time");
+    drop((at_ease, crowded));
+    guests.iter_mut().for_each(|guest| ask(guest, "still here"));
+}

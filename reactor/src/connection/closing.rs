@@ -14,7 +14,7 @@ use crate::connection::flags::Flags;
 use crate::connection::visit::Visit;
 use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
-use crate::policy::{ClosePolicy, DrainPolicy};
+use crate::policy::{ClosePolicy, DrainPolicy, WhenNearlyFull};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Goes on with an end that was asked for.
@@ -62,11 +62,21 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
         let linger_timeout = match reason {
             CloseReason::Refused => self.shared.limits.refused_linger_timeout,
+            // It has its answer, and others need its place: no longer than a refused one.
+            _ if self.is_crowded() => self.shared.limits.refused_linger_timeout.min(self.shared.limits.linger_timeout),
             _ => self.shared.limits.linger_timeout,
         };
         self.entry.control.deadline = Some(self.shared.now + linger_timeout);
         self.entry.stall_at = None;
         self.shared.stats.connections_lingering.add(1);
+    }
+
+    /// Whether fewer places are free than are kept for newcomers.
+    fn is_crowded(&self) -> bool {
+        match self.shared.policy.when_nearly_full {
+            WhenNearlyFull::MakeRoom => self.shared.stats.connections_open.get() > u64::from(self.shared.limits.connections_at_ease_max()),
+            WhenNearlyFull::Keep => false,
+        }
     }
 
     /// Reads and forgets, until the peer's FIN or a limit.

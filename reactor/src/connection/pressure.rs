@@ -2,7 +2,8 @@
 //!
 //! *Near the connection limit* those that wait for their peer make room, oldest first: idle connections and requests that dribble in. An
 //! attacker's thousands are older than whoever comes now, so newcomers are served; and whoever speaks is young again, or is being answered
-//! and never goes. The youngest few stay too: between a connection and its request there is a moment. Without it, slow clients hold every place until their timeouts, and each newcomer is refused (failure mode P3).
+//! and never goes; who only lingers, after its answer, lingers for less (`closing.rs`). The youngest few stay too: between a connection and its
+//! request there is a moment. Without it, slow clients hold every place until their timeouts, and each newcomer is refused (failure mode P3).
 //!
 //! Two steps, since what a client has just sent may still lie in its socket: `pick_leavers`, after the input and the deadlines of a turn,
 //! puts the oldest on the ready list; in the next turn a last look reads, and only who has said nothing goes. The order is kept by a list

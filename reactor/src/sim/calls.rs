@@ -270,8 +270,10 @@ impl World {
     /// close(2), `tcp_close` in `net/ipv4/tcp.c`: with unread input (RFC 2525 section 2.17) or `SO_LINGER` of zero a reset, else FIN after what
     /// is unsent.
     pub(crate) fn close(&mut self, id: SocketId) {
-        let (now, linger) = (self.kernel.turn_started, self.limits.linger_timeout.as_nanos() as Nanos);
+        let now = self.kernel.turn_started;
+        let (linger, short_linger) = (self.limits.linger_timeout, self.limits.refused_linger_timeout);
         let socket = self.kernel.socket(id);
+        let linger = if socket.log.lingers_briefly { short_linger } else { linger }.as_nanos() as Nanos;
         socket.open = false;
         let registered = socket.registered.is_some();
         let with_reset = socket.resets_at_close || !socket.received.is_empty() || socket.phase == Phase::Reset;

@@ -219,12 +219,14 @@ impl Os for SimOs {
             return Err(e);
         }
         let turn_started = world.kernel.turn_started;
+        let is_crowded = world.kernel.descriptors - world.descriptors_elsewhere > world.limits.connections_at_ease_max();
         let socket = world.kernel.socket(stream.id);
         if socket.phase == Phase::Reset {
             return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
         }
         socket.ended = true;
         socket.log.ended_at = Some(turn_started);
+        socket.log.lingers_briefly |= is_crowded;
         socket.log.moved = true;
         world.turn_log.progress = true;
         world.note(|line, world| {

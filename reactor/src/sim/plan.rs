@@ -121,7 +121,7 @@ fn config(rng: &mut Rng) -> Config {
         accept_pause: millis(rng, 1, 50),
     };
     let limits = Limits {
-        refused_linger_timeout: limits.linger_timeout,
+        refused_linger_timeout: limits.linger_timeout / 2,
         newcomers_room: rng.pick(&[0, 0, 1, 2, 5]),
         connects_per_turn_max: limits.accepts_per_turn_max,
         ..limits

@@ -285,6 +285,11 @@ impl Handler for Service {
             self.check_leaver(conn);
         }
         self.enter(conn.id, "pressed:");
+        if pressure == Pressure::ConnectionsMax {
+            let mut world = self.world();
+            let socket = world.conns[conn.id as usize].socket;
+            world.kernel.socket(socket).log.lingers_briefly = true;
+        }
         let status = match pressure {
             Pressure::ConnectionsMax => Status::Refused,
             Pressure::BufferMemory | Pressure::NearlyFull => Status::Evicted,

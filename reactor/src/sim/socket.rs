@@ -102,6 +102,8 @@ pub(crate) struct SocketLog {
     pub(crate) last_read: Option<LastRead>,
     /// FIN was sent in the turn that began then.
     pub(crate) ended_at: Option<Nanos>,
+    /// It was refused, or ended while places were short: it lingers for less.
+    pub(crate) lingers_briefly: bool,
     /// The last byte was taken in the turn that began then.
     pub(crate) progress_at: Option<Nanos>,
     /// The same by the clock: later than the turn's beginning by as much as callbacks have cost.
