@@ -25,7 +25,8 @@ pub struct Timeouts {
     /// From the first byte of a head (or from the connection's start) to its blank line. Absolute: a byte every few seconds does not
     /// extend it (failure mode P3). HAProxy `timeout http-request`; hyper's default is 30 s.
     pub header: Duration,
-    /// Between two requests. nginx `keepalive_timeout` is 75 s, Node's 5 s.
+    /// Between two requests. nginx `keepalive_timeout` is 75 s, Node's 5 s. Not advertised: a service may (`Keep-Alive: timeout=N`, less than
+    /// this; docs/fork.md, step 6), so that clients which obey it close first and no request meets our close (failure mode P6).
     pub idle: Duration,
     /// From the head to the last byte of the response. Absolute.
     pub request: Duration,

@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Server, get, post};
+use server::answer::Answer;
+use server::http::{Request, Response};
+use support::{Serve, Server, Setup, get, post};
 use worker_pool::Class;
 
 #[test]
@@ -220,5 +222,19 @@ fn names_and_addresses_are_resolved() {
         let response = client.response();
         assert_eq!(response.status, 200, "{host}");
         assert!(response.text().lines().any(|found| found == line), "{host}: {}", response.text());
+    }
+}
+
+#[test]
+fn how_long_it_persists_is_advertised_where_a_service_says_so_and_nowhere_else() {
+    let service = |request: &Request<'_>, _| {
+        let response = Response::text("fine");
+        Answer::Now(if request.path == "/told" { response.with_header("Keep-Alive", "timeout=50") } else { response })
+    };
+    let server = Server::start(Serve(service), Setup::default());
+    let mut client = server.connect();
+    for (path, said) in [("/told", Some("timeout=50")), ("/", None), ("/told", Some("timeout=50"))] {
+        client.send(get(path));
+        assert_eq!(client.response().header("Keep-Alive"), said);
     }
 }
