@@ -27,11 +27,13 @@ pub enum Callback {
     Woke,
     /// [`crate::Handler::connect_failed`]
     ConnectFailed,
+    /// [`crate::Handler::turn_ended`]
+    TurnEnded,
 }
 
 impl Callback {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
     /// All of them, in the order of their numbers.
     pub const ALL: [Callback; Self::COUNT] = [
         Callback::Opened,
@@ -45,6 +47,7 @@ impl Callback {
         Callback::Closed,
         Callback::Woke,
         Callback::ConnectFailed,
+        Callback::TurnEnded,
     ];
 
     /// The name in metrics and logs: that of the method.
@@ -62,6 +65,7 @@ impl Callback {
             Callback::Closed => "closed",
             Callback::Woke => "woke",
             Callback::ConnectFailed => "connect_failed",
+            Callback::TurnEnded => "turn_ended",
         }
     }
 }

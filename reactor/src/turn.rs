@@ -265,8 +265,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         stats.buffer_bytes.set(self.shared.buffers.held_bytes() as u64);
         let ended = self.os.now();
         stats.turn_duration.record(ended.saturating_duration_since(self.shared.now));
-        stats.turn_ends();
+        // Named like every other callback: who stalls here must be seen too, and not be taken for a loop that sleeps.
+        stats.enter(Callback::TurnEnded, Stats::NO_SLOT);
         self.handler.turn_ended(self.shared.now, ended);
+        stats.leave();
+        stats.turn_ends();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }

@@ -190,3 +190,43 @@ fn mail_that_comes_back_is_a_callback_that_the_watchdog_can_name() {
     assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Some(Callback::Closed));
     until("no callback runs", || stats.running(Instant::now()).is_none());
 }
+
+/// The same at the end of a turn: the callback running, and whether the turn still counts as one.
+struct LooksAtTheEnd {
+    stats: Option<Arc<Stats>>,
+    seen: Sender<(Option<Callback>, bool)>,
+}
+
+impl Handler for LooksAtTheEnd {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, _: Origin, _: &mut Context<'_>) {}
+
+    fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize {
+        input.len()
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+
+    fn undelivered(&mut self, (): ()) {}
+
+    fn closed(&mut self, (): (), _: CloseReason) {}
+
+    fn turn_ended(&mut self, _: Instant, _: Instant) {
+        let (stats, now) = (self.stats.as_ref().expect("it is set before the loop runs"), Instant::now());
+        let _ = self.seen.send((stats.running(now).map(|running| running.callback), stats.turn_age(now).is_some()));
+    }
+}
+
+#[test]
+fn the_end_of_a_turn_is_a_callback_that_the_watchdog_can_name() {
+    let (seen, heard) = channel();
+    let mut server = prepare(Config::default(), LooksAtTheEnd { stats: None, seen });
+    let stats = server.event_loop.stats();
+    server.event_loop.handler_mut().stats = Some(Arc::clone(&stats));
+    let server = server.run();
+    let _client = server.connect();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), (Some(Callback::TurnEnded), true));
+    until("no callback runs", || stats.running(Instant::now()).is_none() && stats.turn_age(Instant::now()).is_none());
+}
