@@ -120,33 +120,43 @@ impl Machine {
 
     #[inline]
     fn step_head<'a>(&mut self, limits: &HttpLimits, input: &'a [u8]) -> (usize, Step<'a>) {
+        let State::Head(scan) = &self.state else {
+            unreachable!("called in this state only");
+        };
+        // Most heads come whole and are valid. What becomes of all others is not in this function: a second way to its end would have each
+        // word of the request moved twice.
+        if !scan.has_begun()
+            && let Ok(Some((head_bytes, request))) = head::parse(limits, &input[..input.len().min(limits.head_bytes_max as usize)])
+        {
+            self.accept(&request);
+            return (head_bytes, Step::Request(request));
+        }
+        self.scan_head(limits, input)
+    }
+
+    /// A head that came in pieces, or is broken: the scan says what comes first, and parsing one that it has seen whole is the second and
+    /// last attempt.
+    #[cold]
+    fn scan_head<'a>(&mut self, limits: &HttpLimits, input: &'a [u8]) -> (usize, Step<'a>) {
         let State::Head(scan) = &mut self.state else {
             unreachable!("called in this state only");
         };
-        // Most heads come whole and are valid. Of all others the scan says what comes first, and parsing
-        // one that it has seen whole is the second and last attempt.
-        let mut head = &input[..input.len().min(limits.head_bytes_max as usize)];
-        let (mut skipped, mut is_scanned) = (0, false);
-        loop {
-            let parsed = if is_scanned || !scan.has_begun() { head::parse(limits, head) } else { Ok(None) };
-            match parsed {
-                Ok(Some((head_bytes, request))) => {
-                    self.accept(&request);
-                    return (skipped + head_bytes, Step::Request(request));
-                }
-                // Where the scan saw a whole head, the parser must not wait for more: that would be a hang.
-                Ok(None) if is_scanned => return self.refuse(skipped, Refusal::RequestLine),
-                Err(refusal) if is_scanned => return self.refuse(skipped, refusal),
-                Ok(None) | Err(_) => is_scanned = true,
+        let skipped = scan.skip_newlines(limits, input);
+        // A refusal of HEAD has no content either, whatever is wrong with the request: RFC 9110 section 9.3.2.
+        self.is_head = input[skipped..].starts_with(b"HEAD ");
+        let head = match scan.scan(limits, &input[skipped..]) {
+            Ok(Some(head_bytes)) => &input[skipped..skipped + head_bytes],
+            Ok(None) => return (skipped, Step::NeedBytes),
+            Err(refusal) => return self.refuse(skipped, refusal),
+        };
+        match head::parse(limits, head) {
+            Ok(Some((head_bytes, request))) => {
+                self.accept(&request);
+                (skipped + head_bytes, Step::Request(request))
             }
-            skipped = scan.skip_newlines(limits, input);
-            // A refusal of HEAD has no content either, whatever is wrong with the request: RFC 9110 section 9.3.2.
-            self.is_head = input[skipped..].starts_with(b"HEAD ");
-            match scan.scan(limits, &input[skipped..]) {
-                Ok(Some(head_bytes)) => head = &input[skipped..skipped + head_bytes],
-                Ok(None) => return (skipped, Step::NeedBytes),
-                Err(refusal) => return self.refuse(skipped, refusal),
-            }
+            // The scan saw a whole head, so the parser must not wait for more: that would be a hang.
+            Ok(None) => self.refuse(skipped, Refusal::RequestLine),
+            Err(refusal) => self.refuse(skipped, refusal),
         }
     }
 
