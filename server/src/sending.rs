@@ -138,7 +138,7 @@ impl<S: Service> HttpHandler<S> {
     }
 
     /// The last byte of the response is written; the request was read whole or given up.
-    #[inline]
+    #[inline(always)] // the end of nearly every response is in `respond_at_once`; the two others who call it send in pieces
     fn complete(&mut self, conn: &mut Conn, status: u16, started: Instant, cx: &mut Context<'_>) {
         self.stats.responded(status);
         if conn.in_flight {

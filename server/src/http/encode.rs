@@ -63,7 +63,7 @@ impl Response {
     ///
     /// `date` comes from [`super::HttpDate`].
     #[must_use]
-    #[inline]
+    #[inline(always)] // a call would pass the plan through memory, and cost as much as a line of the head
     pub fn encode_head(&self, plan: &ResponsePlan, date: &DateLine, into: &mut [u8]) -> Option<usize> {
         let room = into.len();
         let mut out = Cursor { rest: into }.beginning(self, date)?;
@@ -212,7 +212,7 @@ macro_rules! status_lines {
     ($($status:literal $line:literal)*) => {
         impl Cursor<'_> {
             /// The phrases of RFC 9110 section 15 and of the IANA registry; none for others.
-            #[inline]
+            #[inline(always)]
             fn status_line(self, status: u16) -> Option<Self> {
                 match status {
                     $($status => self.put($line),)*
