@@ -40,7 +40,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         self.shared.stats.connections_connecting.add(1);
         self.shared.stats.connects.add(1);
-        self.shared.wheel.set(token.slot, due);
+        self.shared.wheel.set(token.slot, due, self.shared.now);
         let entry = &mut self.entries[token.slot as usize];
         if let Err(e) = self.os.register(&mut entry.stream, token) {
             self.connect_ended(token.slot, Err(e));
@@ -75,10 +75,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             Ok(()) => {
                 // The peer may have spoken already, and its edge was the one that told us of the connection.
                 entry.control.flags.set(Flags::READABLE);
-                self.visit(slot, Cause::Opened(Origin::Connected { tag }));
+                self.visit_because(slot, Cause::Opened(Origin::Connected { tag }));
                 if self.drain.is_some() {
                     // Not told with the others: it was not open then.
-                    self.visit(slot, Cause::Pressed(Pressure::Draining));
+                    self.visit_because(slot, Cause::Pressed(Pressure::Draining));
                 }
             }
             Err(e) => {

@@ -57,7 +57,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         drain.told = to;
         let until = drain.until;
         for slot in from..to {
-            self.visit(slot, Cause::Pressed(Pressure::Draining));
+            self.visit_because(slot, Cause::Pressed(Pressure::Draining));
         }
         let listening = self.listeners.iter().any(|listener| listener.socket.is_some());
         if (!listening && self.givers == 0 && self.entries.is_empty() && !self.mail_waits) || until <= self.shared.now {

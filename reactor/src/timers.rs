@@ -56,15 +56,17 @@ pub(crate) struct Wheel {
     start_tick: u64,
     /// The wheel's own time: no bucket before it is occupied, and no deadline lies before it. 64 bits, so it never wraps.
     tick: u64,
-    /// The latest time that `expire` has been told.
+    /// The latest time that it has been told and had to know.
     now_tick: u64,
     links: Vec<Link>,
     /// The first slot of each bucket's ring, plus 1, or 0.
     heads: [[u32; BUCKETS]; LEVELS],
     /// One bit for each bucket that has a slot.
     occupied: [u64; LEVELS],
-    /// Where the first bucket that has a slot begins, or [`NEVER`]: each turn asks for it twice, and it seldom changes.
+    /// Where the first bucket that has a slot begins, or [`NEVER`].
     first_tick: u64,
+    /// The same as a time: each turn asks for it twice, and it seldom changes.
+    first_at: Option<Instant>,
 }
 
 /// Later than any tick.
@@ -86,16 +88,18 @@ impl Wheel {
             heads: [[0; BUCKETS]; LEVELS],
             occupied: [0; LEVELS],
             first_tick: NEVER,
+            first_at: None,
         }
     }
 
     /// Sets, moves or (with `None`) cancels the deadline of `slot`. It is rounded up to the next millisecond, so that it never runs
     /// early. One that has passed already runs at the next [`Wheel::expire`]; one farther away than 49 days runs after 49 days.
-    pub(crate) fn set(&mut self, slot: u32, at: Option<Instant>) {
+    pub(crate) fn set(&mut self, slot: u32, at: Option<Instant>, now: Instant) {
         let Some(at) = at else {
             self.links[slot as usize][PLACE] &= !ARMED;
             return;
         };
+        self.catch_up(now);
         // Not before `now_tick`: a handler that sets passed deadlines again and again must queue behind those of others.
         let due_tick = self.tick_after(at).max(self.now_tick).min(self.tick + AHEAD_TICKS_MAX);
         let link = &mut self.links[slot as usize];
@@ -123,7 +127,16 @@ impl Wheel {
     /// of the bucket in which the earliest slot hangs (64 of them span the distance), or because that slot's deadline was moved or cancelled.
     pub(crate) fn next(&self) -> Option<Instant> {
         debug_assert_eq!(self.first_tick, self.first_bucket().map_or(NEVER, |first| first.start_tick(self.tick)));
-        (self.first_tick != NEVER).then(|| self.instant_of(self.first_tick))
+        self.first_at
+    }
+
+    /// Brings the wheel's time up to `now`, or as near as what has passed and was not taken lets it come.
+    fn catch_up(&mut self, now: Instant) {
+        self.now_tick = self.now_tick.max(self.tick_before(now));
+        if self.now_tick < self.first_tick {
+            // Nothing hangs before now, so a long sleep costs no steps. The range of deadlines counts from here on.
+            self.tick = self.now_tick;
+        }
     }
 
     /// Takes one deadline that has passed: its slot, and the time when it was to run (rounded up to the tick; one that had passed
@@ -132,14 +145,19 @@ impl Wheel {
     /// The caller repeats this within its budget. What is left is found by the next call, and [`Wheel::next`] is then not after
     /// `now`. `None` says that nothing more has passed, or that so many far deadlines came nearer at once that it is another
     /// turn's work; [`Wheel::next`] tells which.
+    #[inline]
     pub(crate) fn expire(&mut self, now: Instant) -> Option<(u32, Instant)> {
-        self.now_tick = self.now_tick.max(self.tick_before(now));
+        // Most turns end here, so the time is not taken apart into ticks before this.
+        if self.first_at.is_none_or(|at| now < at) { None } else { self.expire_first(now) }
+    }
+
+    fn expire_first(&mut self, now: Instant) -> Option<(u32, Instant)> {
+        self.catch_up(now);
         let now_tick = self.now_tick;
         for _ in 0..MOVES_PER_CALL_MAX {
             let first = if self.first_tick <= now_tick { self.first_bucket() } else { None };
             let Some(place) = first else {
-                // Nothing hangs before now, so a long sleep costs no steps. The range of deadlines counts from here on.
-                self.tick = now_tick;
+                self.catch_up(now);
                 return None;
             };
             self.tick = self.first_tick;
@@ -171,6 +189,11 @@ impl Wheel {
             .min_by_key(|place| place.start_tick(self.tick))
     }
 
+    fn set_first(&mut self, tick: u64) {
+        self.first_tick = tick;
+        self.first_at = (tick != NEVER).then(|| self.instant_of(tick));
+    }
+
     /// Hangs a slot at the end of the ring of the bucket where `due_tick` belongs.
     fn hang(&mut self, slot: u32, due_tick: u64) {
         let place = Place::for_tick(self.tick, due_tick);
@@ -185,7 +208,10 @@ impl Wheel {
             first => (self.links[first as usize - 1][PREV], first),
         };
         // A bucket keeps its first tick while it has a slot: the wheel's time never passes it.
-        self.first_tick = self.first_tick.min(place.start_tick(self.tick));
+        let start_tick = place.start_tick(self.tick);
+        if start_tick < self.first_tick {
+            self.set_first(start_tick);
+        }
         let link = &mut self.links[slot as usize];
         link[PREV] = prev;
         link[NEXT] = next;
@@ -203,7 +229,7 @@ impl Wheel {
             *head = 0;
             self.occupied[place.level()] &= !(1 << place.bucket());
             if place.start_tick(self.tick) == self.first_tick {
-                self.first_tick = self.first_bucket().map_or(NEVER, |first| first.start_tick(self.tick));
+                self.set_first(self.first_bucket().map_or(NEVER, |first| first.start_tick(self.tick)));
             }
         } else {
             if *head == id {

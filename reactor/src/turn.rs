@@ -19,19 +19,33 @@ use crate::stats::Stats;
 use crate::token::Token;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// One visit to the connection in a slot, if there is one that can be visited.
+    /// A visit to a connection that the poller has reported, or whose turn it is on the ready list.
     #[inline]
-    pub(crate) fn visit(&mut self, slot: u32, cause: Cause<H::Mail>) {
+    pub(crate) fn visit(&mut self, slot: u32) {
+        if let Some(mut visit) = self.visit_to(slot) {
+            visit.run(Visit::see_to_socket);
+        }
+    }
+
+    /// A visit for another reason. Apart from the above because a reason can be long, and would be copied with each event.
+    pub(crate) fn visit_because(&mut self, slot: u32, cause: Cause<H::Mail>) {
+        if let Some(mut visit) = self.visit_to(slot) {
+            visit.run(|visit| visit.call_back(cause));
+        } else if let Cause::Mail(mail) = cause {
+            self.give_mail_back(mail);
+        }
+    }
+
+    /// What it takes to visit the connection in a slot, if there is one that can be visited.
+    #[inline]
+    fn visit_to(&mut self, slot: u32) -> Option<Visit<'_, H, O>> {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
-        let Some(entry) = entries.get_mut(slot as usize) else { return };
+        let entry = entries.get_mut(slot as usize)?;
         if entry.control.flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
-            if let Cause::Mail(mail) = cause {
-                self.give_mail_back(mail);
-            }
-            return;
+            return None;
         }
         let token = shared.slots.token(slot);
-        Visit::new(os, handler, shared, scratch, output, entry, token).run(cause);
+        Some(Visit::new(os, handler, shared, scratch, output, entry, token))
     }
 
     /// Ends a connection without another word.
@@ -96,7 +110,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         // On the list when poll returned: its turn comes in this very turn, and nobody gets two budgets. Who joined since, because another
         // connection woke it or took its memory, must not wait for the next turn: its deadline would come before its input.
         if !self.shared.list_comes(slot) {
-            self.visit(slot, Cause::Ready);
+            self.visit(slot);
         }
     }
 
@@ -118,7 +132,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             let beside = self.shared.slots.get_mut(token.slot);
             if beside.open && beside.generation == token.generation {
                 beside.queued = 0;
-                self.visit(token.slot, Cause::Ready);
+                self.visit(token.slot);
             }
         }
     }
@@ -144,7 +158,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     fn deliver(&mut self, to: Token, mail: H::Mail) {
         self.shared.progress = true;
         if self.shared.slots.is_live(to) {
-            self.visit(to.slot, Cause::Mail(mail));
+            self.visit_because(to.slot, Cause::Mail(mail));
         } else {
             self.give_mail_back(mail);
         }
@@ -194,7 +208,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         // It hangs nowhere now: what it still waits for goes back, before a visit that compares with it.
         let due = entry.due();
-        self.shared.wheel.set(slot, due);
+        self.shared.wheel.set(slot, due, now);
         if !is_due {
             return false;
         }
@@ -205,7 +219,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             let reason = entry.reason;
             self.kill(slot, reason);
         } else {
-            self.visit(slot, Cause::Deadline);
+            self.visit_because(slot, Cause::Deadline);
         }
         true
     }

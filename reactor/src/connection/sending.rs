@@ -18,6 +18,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
+    /// Not inlined: it is seldom called, and the question before it is asked in every visit.
+    #[inline(never)]
     fn write_kept(&mut self) {
         let slot = self.token.slot;
         let Some(lease) = self.shared.slots.get_mut(slot).output.as_mut() else { return };

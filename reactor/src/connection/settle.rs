@@ -70,7 +70,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if let Some(due) = self.entry.due()
             && self.due_before.is_none_or(|before| due < before)
         {
-            self.shared.wheel.set(slot, Some(due));
+            self.shared.wheel.set(slot, Some(due), self.shared.now);
         }
     }
 }

@@ -20,10 +20,8 @@ use crate::policy::VisitPolicy;
 use crate::shared::Shared;
 use crate::token::Token;
 
-/// Why a connection is visited.
+/// Why a connection is visited, if not for its socket.
 pub(crate) enum Cause<M> {
-    /// The poller reported it, or it is its turn on the ready list.
-    Ready,
     /// It has just been accepted or connected.
     Opened(Origin),
     /// Another thread sent it something.
@@ -88,20 +86,25 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
     }
 
-    /// The whole visit.
+    /// The whole visit, whatever it is for.
     #[inline]
-    pub(crate) fn run(&mut self, cause: Cause<H::Mail>) {
+    pub(crate) fn run(&mut self, work: impl FnOnce(&mut Self)) {
         self.output.truncate(0);
         self.flush_kept();
-        let work = AssertUnwindSafe(|| match cause {
-            Cause::Ready if self.entry.control.flags.has(Flags::LEAVING) => self.look_for_the_last_time(),
-            Cause::Ready => self.go_on(),
-            cause => self.call_back(cause),
-        });
-        if catch_unwind(work).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             self.panicked();
         }
         self.settle();
+    }
+
+    /// What an event or a place on the ready list is for.
+    #[inline]
+    pub(crate) fn see_to_socket(&mut self) {
+        if self.entry.control.flags.has(Flags::LEAVING) {
+            self.look_for_the_last_time();
+        } else {
+            self.go_on();
+        }
     }
 
     pub(super) fn flags(&mut self) -> &mut Flags {
@@ -125,9 +128,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         Some(result)
     }
 
-    fn call_back(&mut self, cause: Cause<H::Mail>) {
+    /// What it has to be told.
+    pub(crate) fn call_back(&mut self, cause: Cause<H::Mail>) {
         match cause {
-            Cause::Ready => {}
             Cause::Opened(origin) => self.open(origin),
             // A connection that is closing has said its last word; the handler learns that the mail came too late.
             Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => {
@@ -166,7 +169,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.shared.stats.leave();
     }
 
-    /// What an event or a place on the ready list is for.
+    /// Reads, hands out messages and sends the answers.
     #[inline]
     pub(super) fn go_on(&mut self) {
         if self.entry.control.flags.has(Flags::LINGERING) {

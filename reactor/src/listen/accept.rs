@@ -53,17 +53,20 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Whether accept(2) may be called now. The queue of a listener at the connection limit is no carried work: it would keep the loop
     /// from sleeping, and a close ends it anyway.
     pub(crate) fn may_accept(&self, index: usize) -> bool {
-        self.may_accept_but_for_its_pause(index) && self.listeners[index].paused_until.is_none_or(|until| until <= self.shared.now)
+        let listener = &self.listeners[index];
+        listener.ready && listener.paused_until.is_none_or(|until| until <= self.shared.now) && self.has_a_place(listener)
     }
 
     /// When the pause of a listener ends, if its end lets accept(2) be called. At the connection limit it does not, and the loop would wake up
     /// for nothing.
     pub(crate) fn pause_ends(&self, index: usize) -> Option<Instant> {
-        self.listeners[index].paused_until.filter(|_| self.may_accept_but_for_its_pause(index))
+        let listener = &self.listeners[index];
+        listener.paused_until.filter(|_| listener.ready && self.has_a_place(listener))
     }
 
-    fn may_accept_but_for_its_pause(&self, index: usize) -> bool {
-        let listener = &self.listeners[index];
+    /// Whether there is a place for who waits in the queue of a listener. Few turns ask; inlined, its loads would be made in all of them.
+    #[cold]
+    fn has_a_place(&self, listener: &Listener<O::Listener>) -> bool {
         let limits = &self.shared.limits;
         // A place that is about to be free is worth a turn's wait: who came meanwhile would be refused for nothing.
         let room_comes = self.shared.leaving > 0 || !self.shared.closes.is_empty();
@@ -71,7 +74,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             AtConnectionsMax::Refuse if !room_comes => limits.connections_max + limits.refusals_max,
             AtConnectionsMax::Refuse | AtConnectionsMax::Wait => limits.connections_max,
         };
-        listener.ready && listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
+        listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
 
     /// The accept stage of a turn.
@@ -194,11 +197,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             log::warn!("cannot register a connection: {e}");
             return self.kill(token.slot, CloseReason::RegisterFailed);
         }
-        self.visit(token.slot, Cause::Opened(origin));
+        self.visit_because(token.slot, Cause::Opened(origin));
         if refuse {
-            self.visit(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
+            self.visit_because(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
         } else if self.drain.is_some() {
-            self.visit(token.slot, Cause::Pressed(Pressure::Draining));
+            self.visit_because(token.slot, Cause::Pressed(Pressure::Draining));
         }
     }
 

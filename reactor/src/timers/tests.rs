@@ -56,7 +56,7 @@ impl Pair {
     }
 
     fn set(&mut self, slot: u32, at: Instant) {
-        self.wheel.set(slot, Some(at));
+        self.wheel.set(slot, Some(at), self.now);
         self.model.insert(slot, at.saturating_duration_since(self.start).as_nanos().div_ceil(1_000_000) as u64);
     }
 
@@ -143,7 +143,7 @@ proptest! {
                 Op::Set { slot, ahead } => pair.set(slot, pair.now + ahead),
                 Op::SetPassed { slot, ago } => pair.set(slot, pair.now.checked_sub(ago).unwrap_or(pair.start)),
                 Op::Cancel { slot } => {
-                    pair.wheel.set(slot, None);
+                    pair.wheel.set(slot, None, pair.now);
                     pair.model.remove(&slot);
                 }
                 Op::Remove { slot } => {
@@ -221,7 +221,7 @@ fn a_later_deadline_moves_no_link_and_an_earlier_one_does() {
 #[test]
 fn a_deadline_beyond_the_range_runs_at_the_end_of_the_range() {
     let mut pair = Pair::new(12_345);
-    pair.wheel.set(3, Some(pair.start + Duration::from_secs(1000 * 86_400)));
+    pair.wheel.set(3, Some(pair.start + Duration::from_secs(1000 * 86_400)), pair.now);
     assert_eq!(pair.wheel.expire(pair.at(u64::from(u32::MAX) - 1)), None);
     assert_eq!(pair.wheel.expire(pair.at(u64::from(u32::MAX))).map(|(slot, _)| slot), Some(3));
 }
@@ -264,7 +264,7 @@ fn a_handler_that_sets_passed_deadlines_again_and_again_does_not_starve_the_othe
         let (slot, _) = pair.wheel.expire(pair.now).expect("slot 0 is always due");
         expired.insert(slot);
         if slot == 0 {
-            pair.wheel.set(0, Some(pair.start));
+            pair.wheel.set(0, Some(pair.start), pair.now);
         }
     }
     assert_eq!(expired.len(), SLOTS as usize);
@@ -276,7 +276,7 @@ fn ten_thousand_far_deadlines_come_nearer_in_bounded_steps() {
     let start = Instant::now();
     let mut wheel = Wheel::new(start, slots);
     for slot in 0..slots {
-        wheel.set(slot, Some(start + Duration::from_millis(4096 + u64::from(slot % 4096))));
+        wheel.set(slot, Some(start + Duration::from_millis(4096 + u64::from(slot % 4096))), start);
     }
     let now = wheel.next().expect("they are set");
     let mut calls = 0;
@@ -298,7 +298,7 @@ fn ten_thousand_idle_connections_wake_the_loop_once_for_each_bucket_and_not_each
     let mut wheel = Wheel::new(start, slots);
     // 60 s, spread by up to 10 % (failure mode H6).
     for slot in 0..slots {
-        wheel.set(slot, Some(start + Duration::from_millis(60_000 + u64::from(slot) * 7919 % 6000)));
+        wheel.set(slot, Some(start + Duration::from_millis(60_000 + u64::from(slot) * 7919 % 6000)), start);
     }
     let mut wakes = 0;
     while let Some(now) = wheel.next().filter(|next| *next < start + Duration::from_secs(60)) {
@@ -316,8 +316,9 @@ fn links_of_slots_that_are_never_used_are_not_resident() {
         pages * 4096
     };
     let before = resident_bytes();
-    let mut wheel = Wheel::new(Instant::now(), 1 << 26); // A GiB of links.
-    wheel.set(1 << 25, Some(Instant::now()));
+    let now = Instant::now();
+    let mut wheel = Wheel::new(now, 1 << 26); // A GiB of links.
+    wheel.set(1 << 25, Some(now), now);
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 256 << 20, "{grown} bytes more are resident");
 }

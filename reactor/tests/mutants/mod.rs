@@ -86,8 +86,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "two-visits-in-a-turn",
         file: "turn.rs",
-        from: "        if !self.shared.list_comes(slot) {\n            self.visit(slot, Cause::Ready);\n        }\n",
-        to: "        self.visit(slot, Cause::Ready);\n",
+        from: "        if !self.shared.list_comes(slot) {\n            self.visit(slot);\n        }\n",
+        to: "        self.visit(slot);\n",
     },
     Mutant {
         slug: "ready-list-served-to-its-end",
