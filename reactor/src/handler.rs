@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::context::{Context, LoopContext};
 
@@ -199,10 +199,10 @@ pub trait Handler: Sized {
         let _ = cx;
     }
 
-    /// A turn is over. `began` is the time that its callbacks saw ([`Context::now`]), `ended` the clock read after the last of them, once a turn:
-    /// what they took, a stall in one of them included, lies between the two. A panic here ends the process.
+    /// A turn is over. `ended` is the clock read after the last of its callbacks, once a turn, and `took` the time since the one that they
+    /// saw ([`Context::now`]): what they took, a stall in one of them included, lies within it. A panic here ends the process.
     #[inline]
-    fn turn_ended(&mut self, began: Instant, ended: Instant) {
-        let _ = (began, ended);
+    fn turn_ended(&mut self, took: Duration, ended: Instant) {
+        let _ = (took, ended);
     }
 }

@@ -278,10 +278,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         stats.leased_bytes.set(self.shared.buffers.leased_bytes() as u64);
         stats.buffer_bytes.set(self.shared.buffers.held_bytes() as u64);
         let ended = self.os.now();
-        stats.turn_duration.record(ended.saturating_duration_since(self.shared.now));
+        let took = ended.saturating_duration_since(self.shared.now);
+        stats.turn_duration.record(took);
         // Named like every other callback: who stalls here must be seen too, and not be taken for a loop that sleeps.
         stats.enter(Callback::TurnEnded, Stats::NO_SLOT);
-        self.handler.turn_ended(self.shared.now, ended);
+        self.handler.turn_ended(took, ended);
         stats.leave();
         stats.turn_ends();
         #[cfg(debug_assertions)]

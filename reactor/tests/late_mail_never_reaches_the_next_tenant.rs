@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reactor::{Callback, CloseReason, Config, Context, Handler, Origin, Stats, Token};
 use support::lines::{Lines, Mail, Told, next, wait_for, wait_for_close, wait_for_open};
@@ -213,7 +213,7 @@ impl Handler for LooksAtTheEnd {
 
     fn closed(&mut self, (): (), _: CloseReason) {}
 
-    fn turn_ended(&mut self, _: Instant, _: Instant) {
+    fn turn_ended(&mut self, _: Duration, _: Instant) {
         let (stats, now) = (self.stats.as_ref().expect("it is set before the loop runs"), Instant::now());
         let _ = self.seen.send((stats.running(now).map(|running| running.callback), stats.turn_age(now).is_some()));
     }

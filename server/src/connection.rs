@@ -380,7 +380,8 @@ impl<S: Service> Handler for HttpHandler<S> {
         }
     }
 
-    fn turn_ended(&mut self, began: Instant, ended: Instant) {
-        self.ended.record(&self.stats.duration, began, ended);
+    #[inline]
+    fn turn_ended(&mut self, took: Duration, ended: Instant) {
+        self.ended.record(&self.stats.duration, took, ended);
     }
 }
