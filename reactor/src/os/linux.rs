@@ -13,7 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
+use super::{Event, ListenerWakes, Os, Ready, Wake, kernel, sys};
 use crate::listen::descriptors::grow_table;
 use crate::token::Token;
 
@@ -40,6 +40,7 @@ impl Linux {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new(events_per_poll_max: usize) -> io::Result<Linux> {
+        kernel::warn_of_an_old_one();
         let poll = mio::Poll::new()?;
         let timer = sys::timer_create()?;
         // Edge triggered, as mio registers everything: each expiry is one event, and the expirations need not be read.

@@ -92,6 +92,23 @@ pub(crate) fn grow_descriptor_table(any: BorrowedFd<'_>, descriptor: libc::c_int
     }
 }
 
+/// The release of the running kernel, as `uname -r` says it.
+///
+/// # Errors
+/// uname(2): none that can happen with a good pointer.
+pub(crate) fn kernel_release() -> io::Result<String> {
+    // SAFETY: utsname is arrays of bytes, for which zero is a value; uname(2) writes one of it, with a NUL at the end of each array.
+    let name = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        if libc::uname(&mut name) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        name
+    };
+    let release = name.release.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte as u8));
+    Ok(release.collect())
+}
+
 /// Leaves the choice of the source port to connect(2), which knows the destination: bind(2) with port 0 would take one of some 28,000 for
 /// all destinations (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
 ///
