@@ -218,6 +218,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // Its last word is said: what the handler would add came behind it. A limit that it left standing holds for the sending too.
             let reason = entry.reason;
             self.kill(slot, reason);
+        } else if self.events.len() >= self.shared.limits.events_per_poll_max
+            && let Some(mut visit) = self.visit_to(slot)
+        {
+            visit.run(|visit| visit.look_before_the_deadline(now));
         } else {
             self.visit_because(slot, Cause::Deadline);
         }

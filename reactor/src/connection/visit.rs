@@ -155,6 +155,23 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
     }
 
+    /// The deadline of a connection after a full batch of events. What it has sent may be among those that poll had no place for, and a loop that
+    /// comes late must cut nobody off who has spoken (failure mode P6). A look costs one read(2), and is taken in such turns only.
+    #[cold]
+    pub(crate) fn look_before_the_deadline(&mut self, due: Instant) {
+        if !self.entry.control.flags.has(Flags::INPUT_ENDED.or(Flags::HELD)) {
+            // It stands while the handler is offered input: one that is moved by it is not over.
+            self.entry.control.deadline = Some(due);
+            self.flags().set(Flags::READABLE);
+            self.go_on();
+            if self.entry.control.deadline != Some(due) || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+                return;
+            }
+            self.entry.control.deadline = None;
+        }
+        self.call_back(Cause::Deadline);
+    }
+
     fn open(&mut self, origin: Origin) {
         self.output_before = 0;
         self.shared.stats.enter(Callback::Opened, self.token.slot);
