@@ -10,7 +10,7 @@ use loadtest::units::{as_us, microseconds};
 
 use crate::client::{Client, Found, LAST_REQUEST, REQUEST};
 use crate::target::Target;
-use crate::{Args, summary, sys};
+use crate::{Args, summary};
 
 const STAY: usize = 256;
 const WAIT: usize = 300;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     for round in 0..args.rounds {
         let target = Target::start(&args.server)?;
         crate::client::open_served(target.address, 1)?;
-        sys::limit_descriptors(target.pid, args.limit)?;
+        loadtest::sys::limit_descriptors(target.pid, args.limit)?;
         let mut first = Clients::come(&target, STAY, true, args.silent)?;
         let first_fates = first.look_for(Duration::from_millis(500));
         let mut second = Clients::come(&target, WAIT, false, args.silent)?;

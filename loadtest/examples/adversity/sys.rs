@@ -1,4 +1,4 @@
-//! The three system calls that the standard library has no door to.
+//! Two system calls that neither the standard library nor the crate has a door to.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -15,23 +15,6 @@ pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: sched_setaffinity(2) reads as many bytes as it is told from the set; 0 is the calling thread.
     let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Lowers the soft limit of open descriptors of another process of ours.
-///
-/// # Errors
-/// prlimit(2).
-pub(crate) fn limit_descriptors(pid: u32, descriptors_max: u64) -> io::Result<()> {
-    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: prlimit(2) writes the old limits to the last pointer, valid for one rlimit, and is given no new ones.
-    if unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    limit.rlim_cur = descriptors_max;
-    // SAFETY: prlimit(2) reads one rlimit and is asked for no old ones.
-    let result = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
