@@ -2,7 +2,7 @@
 //! no place to report it.
 #![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reactor::sim::{Hostility, Kernel, Rng, SimOs};
 use reactor::{Config, Context, EventLoop, Handler, ListenerWakes, Origin, Token};
@@ -118,4 +118,59 @@ fn a_late_loop_cuts_nobody_off_whose_input_poll_had_no_place_for() {
     let roll = event_loop.handler_mut();
     roll.spoke.sort_unstable();
     assert_eq!((roll.spoke.as_slice(), roll.cut_off.as_slice()), ([0, 1, 2, 3, 4, 5, 6, 7].as_slice(), [8].as_slice()));
+}
+
+/// Each connection has a millisecond, whatever it says: the handler sets the same time again with all that comes.
+#[derive(Default)]
+struct Absolute {
+    seen: Vec<&'static str>,
+}
+
+impl Handler for Absolute {
+    type Conn = Instant;
+    type Mail = ();
+
+    fn opened(&mut self, _origin: Origin, cx: &mut Context<'_>) -> Instant {
+        let due = cx.now() + Duration::from_millis(1);
+        cx.deadline(Some(due));
+        due
+    }
+
+    fn input(&mut self, due: &mut Instant, input: &[u8], cx: &mut Context<'_>) -> usize {
+        if input.len() > 100 {
+            self.seen.push("input");
+        }
+        cx.deadline(Some(*due));
+        input.len()
+    }
+
+    fn mail(&mut self, _due: &mut Instant, (): (), _cx: &mut Context<'_>) {}
+
+    fn deadline(&mut self, _due: &mut Instant, cx: &mut Context<'_>) {
+        self.seen.push("deadline");
+        cx.close();
+    }
+}
+
+#[test]
+fn one_look_is_all_that_a_deadline_waits_for() {
+    let hostility = Hostility { call_nanos: 500_000, events_max: 2, ..Hostility::default() };
+    let mut kernel = Kernel::new(Rng::new(1), hostility, 1 << 20, 1 << 16);
+    let index = kernel.listen();
+    let peers: Vec<_> = (0..3).map(|_| kernel.peer_connects(index).unwrap()).collect();
+    let os = SimOs::new(kernel);
+    let listener = os.listener(index);
+    let mut config = Config::default();
+    config.limits.events_per_poll_max = 2;
+    let mut event_loop = EventLoop::with_os(config, os, Absolute::default()).unwrap();
+    event_loop.listen_on(listener, ListenerWakes::All).unwrap();
+    event_loop.turn().unwrap();
+    for peer in &peers {
+        let bytes: &[u8] = if *peer == peers[2] { &[0; 1 << 20] } else { &[0] };
+        event_loop.os_mut().kernel().peer_sends(*peer, bytes);
+    }
+    event_loop.turn().unwrap();
+    // Of the sixteen buffers that the last has sent, one; and its time is over, as is that of the other two.
+    assert_eq!(event_loop.handler().seen.iter().filter(|seen| **seen == "input").count(), 1);
+    assert_eq!(event_loop.handler().seen.iter().filter(|seen| **seen == "deadline").count(), 3);
 }

@@ -87,7 +87,7 @@ pub struct Ending {
 
 /// How the loops ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Drained {
     /// When the grace time is over: nobody may hold the process up for longer.
     pub grace_ends: Instant,
     /// What went wrong: a loop that failed, or one that did not end in time.
@@ -96,7 +96,7 @@ pub struct Ended {
 
 /// Waits for a signal, or for a loop that ends unasked; then has all loops drain, and waits for them. After a signal it returns within the
 /// delay, the grace and a second.
-pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> Ended {
+pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> Drained {
     let Ending { policy, delay, grace } = ending;
     let mut running = loops.len();
     let mut complaint = None;
@@ -143,7 +143,7 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
             }
         }
     }
-    Ended { grace_ends, result: complaint.map_or(Ok(()), Err) }
+    Drained { grace_ends, result: complaint.map_or(Ok(()), Err) }
 }
 
 /// What ends the delay early, if anything does: a loop that ends, after which the clients of the others are not served as before. (The

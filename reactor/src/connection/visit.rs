@@ -158,13 +158,15 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// The deadline of a connection after a full batch of events. What it has sent may be among those that poll had no place for, and a loop that
     /// comes late must cut nobody off who has spoken (failure mode P6). A look costs one read(2), and is taken in such turns only.
     #[cold]
-    pub(crate) fn look_before_the_deadline(&mut self, due: Instant) {
+    pub(crate) fn look_before_the_deadline(&mut self, now: Instant) {
         if !self.entry.control.flags.has(Flags::INPUT_ENDED.or(Flags::HELD)) {
-            // It stands while the handler is offered input: one that is moved by it is not over.
-            self.entry.control.deadline = Some(due);
+            // It stands while the handler is offered input: if that moves it to later it is not over. Set anew to a time that has passed it is over
+            // now; else who never stops sending would be looked at again and again in this turn.
+            self.entry.control.deadline = Some(now);
             self.flags().set(Flags::READABLE);
             self.go_on();
-            if self.entry.control.deadline != Some(due) || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            let is_due = self.entry.control.deadline.is_some_and(|at| at <= now);
+            if !is_due || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
                 return;
             }
             self.entry.control.deadline = None;

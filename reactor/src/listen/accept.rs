@@ -126,16 +126,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let kind = AcceptError::of(error);
         self.shared.stats.accept_errors(kind).add(1);
         match kind {
+            AcceptError::Emfile | AcceptError::Enfile | AcceptError::Enobufs | AcceptError::Enomem => self.under_pressure(index),
             // The connection died in the queue, or the network reported its own trouble: the next one.
             _ if accept_error::is_of_the_connection(error) => {}
-            AcceptError::Econnaborted | AcceptError::Eproto | AcceptError::Other => {
-                // The listener's own trouble: whoever shares an inherited one has shut it down (EINVAL), or a security module says no (EACCES).
-                // Nothing was taken from its queue, so trying again at once would keep the loop from sleeping (failure mode R4).
+            // The listener's own trouble: whoever shares an inherited one has shut it down (EINVAL), or a security module says no (EACCES).
+            // Nothing was taken from its queue, so trying again at once would keep the loop from sleeping (failure mode R4).
+            _ => {
                 self.listeners[index].paused_until = Some(self.shared.now + self.shared.limits.accept_pause);
                 log::warn!("accept fails, and is tried again after a pause: {error}");
-            }
-            AcceptError::Emfile | AcceptError::Enfile | AcceptError::Enobufs | AcceptError::Enomem => {
-                self.under_pressure(index);
             }
         }
     }
