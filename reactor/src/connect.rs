@@ -18,11 +18,15 @@ use crate::stats::Stats;
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The connect stage: what was asked for until now, within the budget. What a failure's callback asks for waits for the next turn.
     pub(crate) fn start_connects(&mut self) {
-        let budget = self.shared.limits.connects_per_turn_max as usize;
+        let budget = self.shared.limits.connects_per_turn_max.min(self.connects_allowed()) as usize;
+        let mut stage = self.stage(self.shared.limits.connects_time_max);
         for _ in 0..self.shared.connects.len().min(budget) {
             let Some(connect) = self.shared.connects.pop_front() else { return };
             if let Err(e) = self.start_connect(&connect) {
                 self.connect_failed(connect.tag, e);
+            }
+            if self.time_is_up(&mut stage, 1) {
+                return;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The turn: wait, dispatch, deliver, expire, close. Each stage is bounded, and the order is a promise.
 //!
-//! poll → clock → socket events → accept → own ready list → mail → deadlines → connects → leavers → closes. Input comes before deadlines, so that a
+//! poll → clock → socket events → new list → old list → accept → mail → deadlines → connects → leavers → closes. Input comes before deadlines, so that a
 //! late loop does not kill clients that have already spoken (failure mode P6). Read next: `turn.rs`, the stages.
 
 use std::io;
@@ -44,6 +44,12 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) inbox: Inbox<Envelope<H::Mail>>,
     /// Mail may be waiting.
     pub(crate) mail_waits: bool,
+    /// Mail taken from the inbox that found the accept budget spent: a connection that another loop accepted. It is first in the next turn.
+    pub(crate) held_mail: Option<Envelope<H::Mail>>,
+    /// How many connections this turn may still accept, adopt or begin.
+    pub(crate) accepts_left: u32,
+    /// How many connections the last turn closed.
+    pub(crate) closed_last_turn: u32,
     pub(crate) orders: Arc<Orders>,
     wake: Arc<dyn Wake>,
     /// When the system's timer will end a poll.
@@ -100,6 +106,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             sender,
             inbox,
             mail_waits: false,
+            held_mail: None,
+            accepts_left: 0,
+            closed_last_turn: 0,
             orders: Arc::new(Orders::default()),
             wake,
             timer_at: None,
@@ -164,18 +173,16 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let timeout = self.poll_timeout()?;
         self.os.poll(timeout, &mut self.events)?;
         self.shared.now = self.os.now();
+        self.shared.clock = self.shared.now;
         if self.timer_at.is_some_and(|at| at <= self.shared.now) {
             self.timer_at = None;
         }
         self.shared.stats.turn_begins(self.shared.now);
         self.shared.progress = false;
-        // As long as it is now: who joins the list in this turn has had a visit, and gets the next one in the next turn.
-        let ready_len = self.shared.ready.len();
-        self.shared.next_turn_mark();
+        self.accepts_left = self.accepts_allowed();
 
-        self.dispatch_events();
+        self.serve_runnable();
         self.accept_waiting();
-        self.visit_ready(ready_len);
         self.deliver_mail();
         self.run_deadlines();
         self.start_connects();

@@ -38,13 +38,32 @@ pub struct Limits {
     /// write of a visit; measured: docs/numbers.md, "Slow readers".
     pub kernel_unsent_bytes_max: Option<u32>,
 
-    /// Messages that one visit hands to the handler. memcached yields after 20 (`reqs_per_event`); ours cost less each, and the bytes
-    /// are bounded besides.
+    /// Messages that the first visit after an event hands to the handler: the quantum of a connection on the list of new ones. Small, so that
+    /// one round over thousands of connections that all became runnable at once is short. Measured: docs/numbers.md, "Pipelining clients".
+    pub first_visit_messages_max: u32,
+    /// Messages that a later visit hands to the handler: the quantum of a connection that has work left. Larger, so that bulk work stays
+    /// efficient. memcached yields after 20 (`reqs_per_event`); ours cost less each, and the bytes are bounded as well.
     pub visit_messages_max: u32,
     /// Calls of `read` in one visit: one peer that sends single bytes must not keep us.
     pub visit_reads_max: u32,
     /// Bytes written in one visit. A fast reader of a long stream gives way after this.
     pub visit_written_bytes_max: u32,
+
+    /// Time that a turn spends on visits to runnable connections. While connections with work left wait, newly runnable ones get half of it.
+    /// The loop reads the clock after 16 visits, or fewer that did much ([`CLOCK_INTERVAL_VISITS`]), and makes at least so many: a stage
+    /// lasts at most its time and one such interval. The rest waits on a list, and the next poll returns at once. Measured: docs/numbers.md,
+    /// "Pipelining clients".
+    pub visits_time_max: Duration,
+    /// The same for accept(2) and for adopting connections that another loop accepted.
+    pub accepts_time_max: Duration,
+    /// The same for mail.
+    pub mail_time_max: Duration,
+    /// The same for deadlines.
+    pub deadlines_time_max: Duration,
+    /// The same for outbound connections that are begun.
+    pub connects_time_max: Duration,
+    /// The same for close(2).
+    pub closes_time_max: Duration,
 
     /// Events taken from one poll. More wait in the kernel; a smaller batch keeps turns short. An event costs from 1.5 µs (a peer that has
     /// gone) to 4 µs (a small request; measured: docs/numbers.md), so 128 of them are half a millisecond, and epoll_wait(2) is not a hundredth
@@ -99,9 +118,16 @@ impl Default for Limits {
             output_high_water_bytes: 64 << 10,
             output_low_water_bytes: 16 << 10,
             kernel_unsent_bytes_max: Some(64 << 10),
+            first_visit_messages_max: 16,
             visit_messages_max: 128,
             visit_reads_max: 16,
             visit_written_bytes_max: 256 << 10,
+            visits_time_max: Duration::from_micros(500),
+            accepts_time_max: Duration::from_micros(250),
+            mail_time_max: Duration::from_micros(250),
+            deadlines_time_max: Duration::from_micros(250),
+            connects_time_max: Duration::from_micros(250),
+            closes_time_max: Duration::from_micros(250),
             events_per_poll_max: 128,
             accepts_per_turn_max: 32,
             connects_per_turn_max: 32,
@@ -118,7 +144,20 @@ impl Default for Limits {
     }
 }
 
+/// Visits between two readings of the clock in one stage of a turn. A visit that handed out many messages or wrote much counts as several. A
+/// reading costs about 25 ns, a visit 1.5 µs and more, so this costs a thousandth of the work that it bounds.
+pub const CLOCK_INTERVAL_VISITS: u32 = 16;
+
 impl Limits {
+    /// The longest that a turn lasts while no callback and no system call blocks: the sum of its stages' times. Each stage may exceed its own
+    /// time by one interval of the clock ([`CLOCK_INTERVAL_VISITS`]).
+    #[must_use]
+    pub fn turn_time_max(&self) -> Duration {
+        [self.accepts_time_max, self.mail_time_max, self.deadlines_time_max, self.connects_time_max, self.closes_time_max]
+            .iter()
+            .fold(self.visits_time_max, |sum, time| sum.saturating_add(*time))
+    }
+
     /// More connections than this are too many for the room that is kept free.
     pub(crate) fn connections_at_ease_max(&self) -> u32 {
         self.connections_max - self.newcomers_room.min(self.connections_max / 2)
@@ -149,6 +188,7 @@ impl Config {
         let limits = &self.limits;
         let at_least_one = [
             ("connections_max", u64::from(limits.connections_max)),
+            ("first_visit_messages_max", u64::from(limits.first_visit_messages_max)),
             ("visit_messages_max", u64::from(limits.visit_messages_max)),
             ("visit_reads_max", u64::from(limits.visit_reads_max)),
             ("visit_written_bytes_max", u64::from(limits.visit_written_bytes_max)),

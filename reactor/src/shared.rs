@@ -11,7 +11,7 @@ use crate::connection::slots::{ByAge, Slots};
 use crate::context::Connect;
 use crate::limits::{Config, Limits};
 use crate::policy::Policy;
-use crate::ready_list::ReadyList;
+use crate::ready_list::{Queued, ReadyLists};
 use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
@@ -21,14 +21,14 @@ use crate::token::Token;
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
-    /// The clock, read once a turn.
+    /// The time of this turn: the clock, read when poll had returned. Callbacks and deadlines go by it.
     pub(crate) now: Instant,
+    /// The clock's last reading in this turn: where the time of the next stage begins to count.
+    pub(crate) clock: Instant,
     pub(crate) slots: Slots,
-    pub(crate) ready: ReadyList,
+    pub(crate) ready: ReadyLists,
     pub(crate) buffers: BufferPool,
     pub(crate) wheel: Wheel,
-    /// 1 and 2 in turn: tells who joined the ready list in this turn from who was on it before. Nobody stays for longer.
-    pub(crate) turn_mark: u8,
     /// Outbound connections asked for and not begun.
     pub(crate) connects: VecDeque<Connect>,
     /// Connections that have ended and wait for their close(2).
@@ -48,11 +48,11 @@ impl Shared {
         Shared {
             policy: config.policy,
             now,
+            clock: now,
             slots: Slots::new(slots_max as usize, config.policy.token_check),
-            ready: ReadyList::default(),
+            ready: ReadyLists::default(),
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
             wheel: Wheel::new(now, slots_max),
-            turn_mark: 1,
             connects: VecDeque::new(),
             closes: VecDeque::new(),
             leaving: 0,
@@ -63,26 +63,25 @@ impl Shared {
         }
     }
 
-    /// A new turn: who joins the ready list from now on is visited by it in the next one.
+    /// Puts a connection that has become runnable on the list of new ones, unless it is on a list.
     #[inline]
-    pub(crate) fn next_turn_mark(&mut self) {
-        self.turn_mark = 3 - self.turn_mark;
-    }
-
-    /// Whether the ready list will visit a connection in this turn: it was on the list when poll returned.
-    #[inline]
-    pub(crate) fn list_comes(&self, slot: u32) -> bool {
-        self.slots.get(slot).queued == 3 - self.turn_mark
-    }
-
-    /// Puts a connection on the ready list, once.
-    #[inline]
-    pub(crate) fn queue(&mut self, slot: u32) {
+    pub(crate) fn queue_new(&mut self, slot: u32) {
         let token = self.slots.token(slot);
         let beside = self.slots.get_mut(slot);
         if !beside.is_queued() {
-            beside.queued = self.turn_mark;
-            self.ready.push(token);
+            beside.queued = Queued::New;
+            self.ready.push_new(token);
+        }
+    }
+
+    /// Puts a connection that has work left after its visit on the list of old ones, unless it is on a list.
+    #[inline]
+    pub(crate) fn queue_old(&mut self, slot: u32) {
+        let token = self.slots.token(slot);
+        let beside = self.slots.get_mut(slot);
+        if !beside.is_queued() {
+            beside.queued = Queued::Old;
+            self.ready.push_old(token);
         }
     }
 
@@ -90,7 +89,7 @@ impl Shared {
     pub(crate) fn wake(&mut self, token: Token) {
         if self.slots.is_live(token) {
             self.slots.get_mut(token.slot).woken = true;
-            self.queue(token.slot);
+            self.queue_new(token.slot);
         } else {
             self.stats.stale_tokens.add(1);
         }
@@ -106,7 +105,7 @@ impl Shared {
             self.buffers.give_back(lease);
         }
         self.stats.evictions.add(1);
-        self.queue(slot);
+        self.queue_new(slot);
         true
     }
 

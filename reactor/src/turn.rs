@@ -5,6 +5,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use crate::callback::Callback;
 use crate::connection::flags::Flags;
@@ -12,40 +13,73 @@ use crate::connection::visit::{Cause, Visit};
 use crate::context::LoopContext;
 use crate::event_loop::{EventLoop, TRIM_EVERY};
 use crate::handler::{CloseReason, Handler};
+use crate::limits::CLOCK_INTERVAL_VISITS;
 use crate::mail::{Envelope, Order};
 use crate::os::{Os, Ready};
 use crate::policy::HalfClose;
+use crate::ready_list::Queued;
 use crate::stats::Stats;
 use crate::token::Token;
 
+/// The time of one stage of a turn: when it is up, and how much may be done before the clock is read again.
+pub(crate) struct StageTime {
+    /// None: no limit that this clock can reach.
+    until: Option<Instant>,
+    /// Cost that may be spent before the next reading.
+    interval_left: u32,
+}
+
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// A visit to a connection that the poller has reported, or whose turn it is on the ready list.
+    /// Begins a stage. Its time counts from the clock's last reading, so a short stage reads no clock.
     #[inline]
-    pub(crate) fn visit(&mut self, slot: u32) {
-        if let Some(mut visit) = self.visit_to(slot) {
-            visit.run(Visit::see_to_socket);
-        }
+    pub(crate) fn stage(&self, time_max: Duration) -> StageTime {
+        StageTime { until: self.shared.clock.checked_add(time_max), interval_left: CLOCK_INTERVAL_VISITS }
     }
 
-    /// A visit for another reason. Apart from the above because a reason can be long, and would be copied with each event.
-    pub(crate) fn visit_because(&mut self, slot: u32, cause: Cause<H::Mail>) {
-        if let Some(mut visit) = self.visit_to(slot) {
+    /// Spends some of a stage's time, in units of a small visit, and returns whether it is up.
+    /// `a_stage_ends_within_its_time_and_one_interval_of_the_clock` fails without the reading.
+    #[inline]
+    pub(crate) fn time_is_up(&mut self, stage: &mut StageTime, cost: u32) -> bool {
+        stage.interval_left = stage.interval_left.saturating_sub(cost);
+        if stage.interval_left > 0 {
+            return false;
+        }
+        stage.interval_left = CLOCK_INTERVAL_VISITS;
+        self.shared.clock = self.os.now();
+        stage.until.is_some_and(|until| until <= self.shared.clock)
+    }
+
+    /// A visit to a runnable connection, with a quantum of messages. Returns its cost.
+    #[inline]
+    fn visit(&mut self, slot: u32, messages_max: u32) -> u32 {
+        let Some(mut visit) = self.visit_to(slot, messages_max) else { return 1 };
+        visit.run(Visit::see_to_socket);
+        visit.cost()
+    }
+
+    /// A visit for another reason, and its cost. Apart from the above because a reason can be long, and would be copied with each event.
+    pub(crate) fn visit_because(&mut self, slot: u32, cause: Cause<H::Mail>) -> u32 {
+        let messages_max = self.shared.limits.first_visit_messages_max;
+        if let Some(mut visit) = self.visit_to(slot, messages_max) {
             visit.run(|visit| visit.call_back(cause));
-        } else if let Cause::Mail(mail) = cause {
+            return visit.cost();
+        }
+        if let Cause::Mail(mail) = cause {
             self.give_mail_back(mail);
         }
+        1
     }
 
     /// What it takes to visit the connection in a slot, if there is one that can be visited.
     #[inline]
-    fn visit_to(&mut self, slot: u32) -> Option<Visit<'_, H, O>> {
+    fn visit_to(&mut self, slot: u32, messages_max: u32) -> Option<Visit<'_, H, O>> {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
         let entry = entries.get_mut(slot as usize)?;
         if entry.control.flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
             return None;
         }
         let token = shared.slots.token(slot);
-        Some(Visit::new(os, handler, shared, scratch, output, entry, token))
+        Some(Visit::new(os, handler, shared, scratch, output, entry, token, messages_max))
     }
 
     /// Ends a connection without another word.
@@ -53,16 +87,67 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
         let Some(entry) = entries.get_mut(slot as usize) else { return };
         let token = shared.slots.token(slot);
-        Visit::new(os, handler, shared, scratch, output, entry, token).die(reason);
+        Visit::new(os, handler, shared, scratch, output, entry, token, 0).die(reason);
     }
 
-    pub(crate) fn dispatch_events(&mut self) {
+    /// The stage of a turn that serves runnable connections: those that events report, then the rest of the new list, then the old list. Events
+    /// are always taken, since what the kernel has reported it does not report again; the visit may wait for a later turn.
+    pub(crate) fn serve_runnable(&mut self) {
+        let old_len = self.shared.ready.old_len();
+        let time_max = self.shared.limits.visits_time_max;
+        let mut new_stage = self.stage(if old_len == 0 { time_max } else { time_max / 2 });
+        let mut old_stage = self.stage(time_max);
+        let others_wait = self.shared.ready.new_len() > 0;
+        self.dispatch_events(&mut new_stage, others_wait);
+        if others_wait {
+            // Only as many as there are now. A connection that another one wakes from here on may have spent its quantum of this turn.
+            let messages_max = self.shared.limits.first_visit_messages_max;
+            for _ in 0..self.shared.ready.new_len() {
+                let Some(token) = self.shared.ready.pop_new() else { break };
+                if self.serve_listed(token, Queued::New, messages_max).is_some_and(|cost| self.time_is_up(&mut new_stage, cost)) {
+                    break;
+                }
+            }
+        }
+        // Once around at most: a connection that joined in this stage has spent a quantum of this turn.
+        let messages_max = self.shared.limits.visit_messages_max;
+        for _ in 0..old_len {
+            let Some(token) = self.shared.ready.pop_old() else { break };
+            if self.serve_listed(token, Queued::Old, messages_max).is_some_and(|cost| self.time_is_up(&mut old_stage, cost)) {
+                break;
+            }
+        }
+    }
+
+    /// Visits a connection that was taken off a list, and returns the cost. The list holds generations: a slot's old tenant must not take its
+    /// new one off the list. (This is not the policy's check of tokens.)
+    fn serve_listed(&mut self, token: Token, from: Queued, messages_max: u32) -> Option<u32> {
+        let beside = self.shared.slots.get_mut(token.slot);
+        if !beside.open || beside.generation != token.generation || beside.queued != from {
+            return None;
+        }
+        beside.queued = Queued::No;
+        Some(self.visit(token.slot, messages_max))
+    }
+
+    /// Takes every event that poll returned. Visits the connections while the stage has time, unless others wait on the list of new ones: then, and
+    /// when the time is up, they join that list.
+    fn dispatch_events(&mut self, stage: &mut StageTime, others_wait: bool) {
+        let mut is_up = false;
         let events = std::mem::take(&mut self.events);
         self.shared.stats.events.add(events.len() as u64);
         self.shared.stats.events_per_turn_max.raise_to(events.len() as u64);
         for event in &events {
             if self.shared.slots.is_live(event.token) {
-                self.connection_event(event.token.slot, event.ready);
+                if !self.becomes_runnable(event.token.slot, event.ready) {
+                    continue;
+                }
+                if is_up || others_wait {
+                    self.shared.queue_new(event.token.slot);
+                    continue;
+                }
+                let cost = self.visit(event.token.slot, self.shared.limits.first_visit_messages_max);
+                is_up = self.time_is_up(stage, cost);
             } else if event.token == Token::WAKER {
                 self.mail_waits = true;
                 self.shared.stats.wakes.add(1);
@@ -79,15 +164,18 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.events = events;
     }
 
+    /// Writes down what an event says of a connection. Returns whether the connection is to be visited for it: not one that has ended, nor one
+    /// that is on a list, whose turn comes.
     #[inline]
-    fn connection_event(&mut self, slot: u32, ready: Ready) {
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+    fn becomes_runnable(&mut self, slot: u32, ready: Ready) -> bool {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
         let flags = &mut entry.control.flags;
         if flags.has(Flags::DEAD) {
-            return;
+            return false;
         }
         if flags.has(Flags::CONNECTING) {
-            return self.connect_event(slot, ready);
+            self.connect_event(slot, ready);
+            return false;
         }
         if ready.has(Ready::READABLE.and(Ready::READ_CLOSED).and(Ready::ERROR)) {
             flags.set(Flags::READABLE);
@@ -101,17 +189,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let flags = *flags;
         let gone = ready.has(Ready::ERROR.and(Ready::WRITE_CLOSED)) && !flags.has(Flags::LINGERING);
         if gone && self.has_failed(slot, ready) {
-            return self.kill(slot, CloseReason::Reset);
+            self.kill(slot, CloseReason::Reset);
+            return false;
         }
         let paused = flags.has(Flags::PAUSED) && !flags.has(Flags::NO_MORE_MESSAGES);
         if paused && ready.has(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
-            return self.kill(slot, CloseReason::PeerClosed);
+            self.kill(slot, CloseReason::PeerClosed);
+            return false;
         }
-        // On the list when poll returned: its turn comes in this very turn, and nobody gets two budgets. Who joined since, because another
-        // connection woke it or took its memory, must not wait for the next turn: its deadline would come before its input.
-        if !self.shared.list_comes(slot) {
-            self.visit(slot);
-        }
+        !self.shared.slots.get(slot).is_queued()
     }
 
     /// Whether the peer of a connection has gone: while a request is being answered nothing is read, and only this tells.
@@ -125,42 +211,47 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         ready.has(Ready::WRITE_CLOSED) && entry.control.flags.has(Flags::HELD)
     }
 
-    pub(crate) fn visit_ready(&mut self, ready_len: usize) {
-        for _ in 0..ready_len {
-            let Some(token) = self.shared.ready.pop() else { return };
-            // The list holds generations: a slot's old tenant must not take its new one off the list. (Not the policy's check: it is ours.)
-            let beside = self.shared.slots.get_mut(token.slot);
-            if beside.open && beside.generation == token.generation {
-                beside.queued = 0;
-                self.visit(token.slot);
-            }
-        }
-    }
-
     pub(crate) fn deliver_mail(&mut self) {
         if !self.mail_waits {
             return;
         }
         self.inbox.start_draining();
+        let mut stage = self.stage(self.shared.limits.mail_time_max);
         for _ in 0..self.shared.limits.mail_per_turn_max {
-            match self.inbox.take() {
+            let cost = match self.held_mail.take().or_else(|| self.inbox.take()) {
                 Some(Envelope::Mail(to, mail)) => self.deliver(to, mail),
-                Some(Envelope::Socket { descriptor, peer, listener }) => self.adopt(descriptor, peer, listener),
-                Some(Envelope::NoMoreSockets) => self.givers -= 1,
+                Some(socket @ Envelope::Socket { .. }) if self.accepts_left == 0 => {
+                    // A connection that another loop accepted counts as an accept of this one. The mail behind it keeps its order.
+                    self.held_mail = Some(socket);
+                    return;
+                }
+                Some(Envelope::Socket { descriptor, peer, listener }) => {
+                    self.accepts_left -= 1;
+                    self.adopt(descriptor, peer, listener);
+                    1
+                }
+                Some(Envelope::NoMoreSockets) => {
+                    self.givers -= 1;
+                    1
+                }
                 None => {
                     self.mail_waits = false;
                     return;
                 }
+            };
+            if self.time_is_up(&mut stage, cost) {
+                return;
             }
         }
     }
 
-    fn deliver(&mut self, to: Token, mail: H::Mail) {
+    fn deliver(&mut self, to: Token, mail: H::Mail) -> u32 {
         self.shared.progress = true;
         if self.shared.slots.is_live(to) {
-            self.visit_because(to.slot, Cause::Mail(mail));
+            self.visit_because(to.slot, Cause::Mail(mail))
         } else {
             self.give_mail_back(mail);
+            1
         }
     }
 
@@ -175,11 +266,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     pub(crate) fn run_deadlines(&mut self) {
+        let mut stage = self.stage(self.shared.limits.deadlines_time_max);
         for _ in 0..self.shared.limits.deadlines_per_turn_max {
             let Some((slot, due)) = self.shared.wheel.expire(self.shared.now) else { break };
             if self.expire(slot) {
                 self.shared.stats.loop_lag.record(self.shared.now.saturating_duration_since(due));
                 self.shared.progress = true;
+            }
+            if self.time_is_up(&mut stage, 1) {
+                break;
             }
         }
         if let Some(at) = self.handler.next_wake().filter(|at| *at <= self.shared.now) {
@@ -219,7 +314,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             let reason = entry.reason;
             self.kill(slot, reason);
         } else if self.events.len() >= self.shared.limits.events_per_poll_max
-            && let Some(mut visit) = self.visit_to(slot)
+            && let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max)
         {
             visit.run(|visit| visit.look_before_the_deadline(now));
         } else {
@@ -229,9 +324,15 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     pub(crate) fn close_dead(&mut self) {
+        self.closed_last_turn = 0;
+        let mut stage = self.stage(self.shared.limits.closes_time_max);
         for _ in 0..self.shared.limits.closes_per_turn_max {
             let Some(slot) = self.shared.closes.pop_front() else { return };
             self.close(slot);
+            self.closed_last_turn += 1;
+            if self.time_is_up(&mut stage, 1) {
+                return;
+            }
         }
     }
 

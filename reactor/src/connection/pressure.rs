@@ -46,7 +46,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             entry.control.flags.set(Flags::LEAVING);
             self.shared.leaving += 1;
             self.shared.slots.unlink(ByAge::Expendable, oldest);
-            self.shared.queue(oldest);
+            self.shared.queue_new(oldest);
         }
     }
 }

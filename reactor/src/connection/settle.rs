@@ -61,7 +61,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         };
         if on_the_list {
             match self.shared.policy.resume {
-                ResumePolicy::ReadyList => self.shared.queue(slot),
+                ResumePolicy::ReadyList => self.shared.queue_old(slot),
                 ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): what it has left is already in the kernel or in our buffer, and no event will come for that.
             }
         }

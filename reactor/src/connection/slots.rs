@@ -9,6 +9,7 @@ use slab::Slab;
 use crate::connection::Entry;
 use crate::connection::buffers::Lease;
 use crate::policy::TokenCheck;
+use crate::ready_list::Queued;
 use crate::token::Token;
 
 /// What lies beside one slot.
@@ -18,8 +19,8 @@ pub(crate) struct Beside {
     pub(crate) generation: u32,
     /// A connection lives here.
     pub(crate) open: bool,
-    /// It is on the ready list: the mark of the turn in which it joined (`Shared::turn_mark`). 0: it is not.
-    pub(crate) queued: u8,
+    /// The ready list that it is on.
+    pub(crate) queued: Queued,
     /// Another connection woke it; `room` is owed.
     pub(crate) woken: bool,
     /// Its kept input was taken back for want of memory; `pressed` is owed.
@@ -59,7 +60,7 @@ struct Ends {
 impl Beside {
     #[inline]
     pub(crate) fn is_queued(&self) -> bool {
-        self.queued != 0
+        self.queued != Queued::No
     }
 }
 

@@ -18,6 +18,9 @@ use crate::os::{ListenerWakes, Os};
 use crate::policy::{AcceptPressure, AtConnectionsMax};
 use crate::token::Token;
 
+/// What accept(2), epoll_ctl(2) and the first callback cost, in units of a small visit: about 10 µs (docs/numbers.md).
+const ACCEPT_COST: u32 = 4;
+
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first. The kernel's part of their
     /// output is bounded from now on ([`crate::Limits::kernel_unsent_bytes_max`]), wherever the socket comes from.
@@ -77,9 +80,23 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
 
+    /// How many connections this turn may accept or adopt. While dead sockets wait for their close(2), no more than the last turn closed: else
+    /// clients that connect and leave fill the table with dead sockets, since a turn closes fewer than it accepts.
+    /// `churn_leaves_no_more_dead_sockets_than_one_turn_accepts` fails without it.
+    pub(crate) fn accepts_allowed(&self) -> u32 {
+        let accepts_max = self.shared.limits.accepts_per_turn_max;
+        if self.shared.closes.is_empty() { accepts_max } else { accepts_max.min(self.closed_last_turn) }
+    }
+
+    /// How many outbound connections this turn may begin: as [`EventLoop::accepts_allowed`], together with those accepted.
+    pub(crate) fn connects_allowed(&self) -> u32 {
+        if self.shared.closes.is_empty() { u32::MAX } else { self.accepts_left }
+    }
+
     /// The accept stage of a turn.
     pub(crate) fn accept_waiting(&mut self) {
-        let mut budget = self.shared.limits.accepts_per_turn_max;
+        let mut stage = self.stage(self.shared.limits.accepts_time_max);
+        let mut is_up = self.accepts_left == 0;
         let (first, listeners) = (self.first_to_accept, self.listeners.len());
         for index in (first..listeners).chain(0..first) {
             if self.listeners[index].paused_until.is_some_and(|until| until <= self.shared.now) {
@@ -87,17 +104,18 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 // Another thread may have had the spare, and have given it back since.
                 self.os.hold_spare();
             }
-            while budget > 0 && self.may_accept(index) {
-                budget -= 1;
+            while !is_up && self.may_accept(index) {
+                self.accepts_left -= 1;
                 self.accept_one(index);
+                is_up = self.time_is_up(&mut stage, ACCEPT_COST) || self.accepts_left == 0;
             }
             if self.drain.is_some() && !self.listeners[index].ready {
                 // At once: whoever comes between the last look into the queue and the close is reset.
                 self.stop_listening(index);
             }
         }
-        if budget == 0 {
-            // A queue that never runs empty takes the whole budget in every turn: somebody else's comes first now.
+        if is_up && listeners > 0 {
+            // A queue that never runs empty takes the whole budget in every turn. Another listener is first in the next one.
             self.first_to_accept = (first + 1) % listeners;
         }
     }

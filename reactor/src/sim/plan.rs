@@ -104,6 +104,7 @@ fn config(rng: &mut Rng) -> Config {
         output_high_water_bytes: high,
         output_low_water_bytes: rng.below(u64::from(high)) as u32,
         kernel_unsent_bytes_max: None,
+        first_visit_messages_max: rng.pick(&[1, 2, 8, 16]),
         visit_messages_max: rng.pick(&[1, 2, 8, 128]),
         visit_reads_max: rng.pick(&[1, 2, 4, 16]),
         visit_written_bytes_max: rng.pick(&[100, 1000, 10_000, 100_000]),
@@ -119,6 +120,12 @@ fn config(rng: &mut Rng) -> Config {
         refused_linger_timeout: Duration::ZERO,
         linger_bytes_max: rng.pick(&[3000, 1 << 20]),
         accept_pause: millis(rng, 1, 50),
+        visits_time_max: Duration::from_micros(rng.pick(&[0, 20, 500])),
+        accepts_time_max: Duration::from_micros(rng.pick(&[0, 250])),
+        mail_time_max: Duration::from_micros(rng.pick(&[0, 250])),
+        deadlines_time_max: Duration::from_micros(rng.pick(&[0, 250])),
+        connects_time_max: Duration::from_micros(rng.pick(&[0, 250])),
+        closes_time_max: Duration::from_micros(rng.pick(&[0, 250])),
     };
     let limits = Limits {
         refused_linger_timeout: limits.linger_timeout / 2,

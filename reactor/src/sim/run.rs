@@ -234,7 +234,7 @@ impl Run {
         }
         if ended_by_itself {
             let leased = event_loop.shared.buffers.leased_bytes();
-            let (open, ready) = (event_loop.entries.len(), event_loop.shared.ready.len());
+            let (open, ready) = (event_loop.entries.len(), event_loop.shared.ready.new_len() + event_loop.shared.ready.old_len());
             if open > 0 || leased > 0 || ready > 0 {
                 let text = format!("at rest, {open} connections are open, {leased} bytes leased, and {ready} are on the ready list");
                 world.borrow_mut().violated(text);
