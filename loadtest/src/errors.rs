@@ -99,7 +99,7 @@ impl Kind {
             CloseReason::Reset => Kind::Errno(libc::ECONNRESET),
             CloseReason::WriteStalled => Kind::Timeout,
             CloseReason::MessageTooLong => Kind::NotHttp("a head over 64 KiB"),
-            CloseReason::Evicted => Kind::Errno(libc::ENOBUFS),
+            CloseReason::InputEvicted | CloseReason::OutputEvicted => Kind::Errno(libc::ENOBUFS),
             _ => Kind::Closed,
         }
     }

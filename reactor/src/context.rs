@@ -100,6 +100,13 @@ impl Context<'_> {
         self.control.flags.set(Flags::EXPENDABLE.or(Flags::RENEWED));
     }
 
+    /// Names the group that this connection's buffers count for from now on: a number for its source address, say. When the buffer memory is full,
+    /// the group that holds the most bytes gives a buffer up first, so the thousand slow connections of one address do not cost another address
+    /// its one. Without it all connections are one group, 0.
+    pub fn set_group(&mut self, group: u32) {
+        self.shared.slots.get_mut(self.token.slot).group = group;
+    }
+
     /// Ends [`Context::expendable`]: something is under way for the peer. So it is at the start, for handlers that never say.
     #[inline]
     pub fn essential(&mut self) {

@@ -54,8 +54,10 @@ pub enum CloseReason {
     WriteStalled,
     /// The handler gave no progress on a full buffer: a message longer than `buffer_bytes_max`.
     MessageTooLong,
-    /// Memory for unfinished input ran out and this was the oldest.
-    Evicted,
+    /// The buffer memory was full, and this connection's unfinished message had waited for the longest.
+    InputEvicted,
+    /// The buffer memory was full, and this connection's peer had not read its output for the longest: reset.
+    OutputEvicted,
     /// The handler panicked in one of this connection's callbacks.
     Panicked,
     /// It was over `connections_max`, or the handler did not let it in ([`Context::refuse`]).
@@ -72,7 +74,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
     /// All of them, in the order of their numbers.
     pub const ALL: [CloseReason; Self::COUNT] = [
         CloseReason::Finished,
@@ -81,7 +83,8 @@ impl CloseReason {
         CloseReason::Aborted,
         CloseReason::WriteStalled,
         CloseReason::MessageTooLong,
-        CloseReason::Evicted,
+        CloseReason::InputEvicted,
+        CloseReason::OutputEvicted,
         CloseReason::Panicked,
         CloseReason::Refused,
         CloseReason::MadeRoom,
@@ -100,7 +103,8 @@ impl CloseReason {
             CloseReason::Aborted => "aborted",
             CloseReason::WriteStalled => "write_stalled",
             CloseReason::MessageTooLong => "message_too_long",
-            CloseReason::Evicted => "evicted",
+            CloseReason::InputEvicted => "input_evicted",
+            CloseReason::OutputEvicted => "output_evicted",
             CloseReason::Panicked => "panicked",
             CloseReason::Refused => "refused",
             CloseReason::MadeRoom => "made_room",

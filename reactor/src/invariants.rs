@@ -2,8 +2,10 @@
 //!
 //! Read next: `ready_list.rs` for the rule that matters most.
 
+use crate::connection::buffers::BufferOwner;
 use crate::connection::flags::Flags;
 use crate::connection::settle::can_progress;
+use crate::connection::slots::Evicted;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::os::Os;
@@ -18,6 +20,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let policy = self.shared.policy;
         let correct = policy.ready_rule == ReadyRule::CanProgress && policy.resume == ResumePolicy::ReadyList;
         let mut leased_bytes = 0;
+        let mut held_bytes = [0; BufferOwner::COUNT];
         for (slot, entry) in &self.entries {
             let beside = self.shared.slots.get(slot as u32);
             let flags = entry.control.flags;
@@ -32,7 +35,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             }
             // What `may_say_more` rests on.
             assert!(
-                flags.has(Flags::WRITABLE.or(Flags::DEAD)) || beside.output.is_some(),
+                flags.has(Flags::WRITABLE.or(Flags::DEAD)) || beside.output.is_some() || beside.evicted == Evicted::Output,
                 "slot {slot} waits for room in the kernel, and has nothing to put there ({flags:?})"
             );
             assert!(
@@ -40,10 +43,17 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 "slot {slot} is dead and holds a lease"
             );
             assert!(beside.input.is_none() || !flags.has(Flags::LINGERING), "slot {slot} lingers and keeps input");
-            for lease in [&beside.input, &beside.output].into_iter().flatten() {
+            for (lease, owner) in [&beside.input, &beside.output].into_iter().zip(BufferOwner::ALL) {
+                let Some(lease) = lease else { continue };
                 leased_bytes += lease.capacity();
+                held_bytes[owner as usize] += lease.capacity();
+                assert!(lease.held().since.is_some(), "slot {slot} holds a lease that cannot be evicted");
                 assert!(!lease.is_empty(), "slot {slot} holds an empty lease");
             }
+        }
+        for owner in BufferOwner::ALL {
+            assert_eq!(held_bytes[owner as usize], self.shared.buffers.leased_bytes_of(owner), "the pool's account of an owner is wrong");
+            assert_eq!(held_bytes[owner as usize], self.shared.holders[owner as usize].bytes(), "the groups' account is wrong");
         }
         assert_eq!(leased_bytes, self.shared.buffers.leased_bytes(), "the pool's account of leases is wrong");
         let limits = &self.shared.limits;

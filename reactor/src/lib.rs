@@ -38,6 +38,7 @@ mod turn;
 
 pub use accept_error::AcceptError;
 pub use callback::Callback;
+pub use connection::buffers::BufferOwner;
 pub use connection::drain_read::{Drained, ReadOutcome, drain_read};
 pub use connection::drain_write::{Flushed, WriteOutcome, drain_write};
 pub use connection::output::Output;

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::connection::buffers::BufferPool;
-use crate::connection::slots::{ByAge, Slots};
+use crate::connection::buffers::{BufferOwner, BufferPool, Lease};
+use crate::connection::eviction::Holders;
+use crate::connection::slots::{Evicted, Slots};
 use crate::context::Connect;
 use crate::limits::{Config, Limits};
 use crate::policy::Policy;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) ready: ReadyLists,
     pub(crate) buffers: BufferPool,
+    /// The order of eviction, by [`BufferOwner`].
+    pub(crate) holders: [Holders; BufferOwner::COUNT],
     pub(crate) wheel: Wheel,
     /// Outbound connections asked for and not begun.
     pub(crate) connects: VecDeque<Connect>,
@@ -52,6 +55,7 @@ impl Shared {
             slots: Slots::new(slots_max as usize, config.policy.token_check),
             ready: ReadyLists::default(),
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
+            holders: Default::default(),
             wheel: Wheel::new(now, slots_max),
             connects: VecDeque::new(),
             closes: VecDeque::new(),
@@ -95,76 +99,45 @@ impl Shared {
         }
     }
 
-    /// Takes the memory of the oldest unfinished input back. False if nobody holds any.
-    pub(crate) fn evict_oldest_unfinished(&mut self) -> bool {
-        let Some(slot) = self.slots.oldest(ByAge::UnfinishedInput) else { return false };
-        self.slots.unlink(ByAge::UnfinishedInput, slot);
-        let beside = self.slots.get_mut(slot);
-        beside.evicted = true;
-        if let Some(lease) = beside.input.take() {
-            self.buffers.give_back(lease);
+    /// Appends input that no message has taken to what is kept of the same message, which stays as old as its first byte: a client that sends a
+    /// byte now and then must not outlive others. Evicts where the memory is full; this connection itself, where it is the one to give way.
+    pub(crate) fn keep_input(&mut self, slot: u32, bytes: &[u8]) {
+        if !self.append(BufferOwner::Input, slot, bytes) && self.slots.get(slot).evicted == Evicted::Nothing {
+            self.evicted(BufferOwner::Input, slot);
         }
-        self.stats.evictions.add(1);
-        self.queue_new(slot);
-        true
     }
 
-    /// Keeps input that no message has taken yet. Gives memory of older unfinished input up where there is no room; its own, where it is the
-    /// oldest.
-    pub(crate) fn keep_input(&mut self, slot: u32, bytes: &[u8]) {
-        debug_assert!(self.slots.get(slot).input.is_none());
-        let mut lease = None;
-        let mut waited = false;
-        while self.buffers.append(&mut lease, bytes).is_err() {
-            if !std::mem::replace(&mut waited, true) {
+    /// Keeps output that the kernel did not take. False if there is no memory for it, or the connection's own output was evicted.
+    #[must_use]
+    pub(crate) fn keep_output(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        self.append(BufferOwner::Output, slot, bytes)
+    }
+
+    /// Appends to a slot's lease, and evicts until there is a buffer for it. False if there is none, or if this connection was evicted itself.
+    fn append(&mut self, owner: BufferOwner, slot: u32, bytes: &[u8]) -> bool {
+        let mut is_first_try = true;
+        loop {
+            let lease = self.slots.lease_mut(owner, slot);
+            let (held_bytes, capacity_before) = lease.as_ref().map_or((0, 0), |lease| (lease.len(), lease.capacity()));
+            if self.buffers.append(owner, lease, bytes).is_ok() {
+                self.holds(owner, slot, capacity_before);
+                return true;
+            }
+            if std::mem::take(&mut is_first_try) {
                 self.stats.buffer_waits.add(1);
             }
-            if !self.evict_oldest_unfinished() {
-                // Nobody older: unsent output holds the memory, and this one gives way.
-                self.slots.get_mut(slot).evicted = true;
-                self.stats.evictions.add(1);
-                return;
-            }
-            if self.slots.get(slot).evicted {
-                return;
+            if !self.evict_one(owner, held_bytes + bytes.len()) || self.slots.get(slot).evicted >= Evicted::of(owner) {
+                return false;
             }
         }
+    }
+
+    /// Puts partial input back that was taken out for a visit. Its age counts from now: complete messages were taken of it, or could be at last.
+    pub(crate) fn put_input_back(&mut self, slot: u32, lease: Lease) {
+        let mut lease = Some(lease);
+        self.buffers.shrink(BufferOwner::Input, &mut lease);
         self.slots.get_mut(slot).input = lease;
-        self.slots.link(ByAge::UnfinishedInput, slot);
-    }
-
-    /// Keeps what has come behind the kept input, the same unfinished message as before: it stays as old as its first byte, or who sends a byte
-    /// now and then would outlive everybody else. False if the kept input's lease is too small or there is none: then that is given back, and
-    /// [`Shared::keep_input`] is to keep it all.
-    #[must_use]
-    pub(crate) fn grow_input(&mut self, slot: u32, message: &[u8]) -> bool {
-        let input = &mut self.slots.get_mut(slot).input;
-        match input.take() {
-            Some(mut lease) if lease.capacity() >= message.len() => {
-                lease.append(&message[lease.len()..]);
-                *input = Some(lease);
-                true
-            }
-            Some(lease) => {
-                self.buffers.give_back(lease);
-                false
-            }
-            None => false,
-        }
-    }
-
-    /// Takes the first `n` bytes of the kept input away, in place. False, and nothing has changed, if a smaller lease would do for the rest.
-    #[must_use]
-    pub(crate) fn consume_input(&mut self, slot: u32, n: usize) -> bool {
-        let Some(lease) = self.slots.get_mut(slot).input.as_mut() else { return false };
-        if lease.len() - n <= lease.capacity() / 4 {
-            return false;
-        }
-        lease.consume(n);
-        // What is left is as old as what was read last, not as what has been answered.
-        self.slots.unlink(ByAge::UnfinishedInput, slot);
-        self.slots.link(ByAge::UnfinishedInput, slot);
-        true
+        self.holds(BufferOwner::Input, slot, 0);
     }
 
     /// Puts a connection on the list of closes and takes everything from it that others can use.
@@ -172,40 +145,17 @@ impl Shared {
         self.drop_input(slot);
         self.drop_output(slot);
         self.wheel.remove(slot);
-        self.slots.unlink(ByAge::Expendable, slot);
+        self.slots.unlink_expendable(slot);
         self.closes.push_back(slot);
     }
 
-    /// Gives the kept input back.
+    /// Gives the partial input back.
     pub(crate) fn drop_input(&mut self, slot: u32) {
-        if let Some(lease) = self.slots.get_mut(slot).input.take() {
-            self.buffers.give_back(lease);
-            self.slots.unlink(ByAge::UnfinishedInput, slot);
-        }
+        self.drop_lease(BufferOwner::Input, slot);
     }
 
-    /// Gives the unsent output back.
+    /// Gives the pending output back.
     pub(crate) fn drop_output(&mut self, slot: u32) {
-        if let Some(lease) = self.slots.get_mut(slot).output.take() {
-            self.buffers.give_back(lease);
-        }
-    }
-
-    /// Keeps output that the kernel did not take. False if there is no memory even after every eviction.
-    #[must_use]
-    pub(crate) fn keep_output(&mut self, slot: u32, bytes: &[u8]) -> bool {
-        let mut waited = false;
-        loop {
-            let output = &mut self.slots.get_mut(slot).output;
-            if self.buffers.append(output, bytes).is_ok() {
-                return true;
-            }
-            if !std::mem::replace(&mut waited, true) {
-                self.stats.buffer_waits.add(1);
-            }
-            if !self.evict_oldest_unfinished() {
-                return false;
-            }
-        }
+        self.drop_lease(BufferOwner::Output, slot);
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use self::running::RunningCall;
 use crate::accept_error::AcceptError;
 use crate::callback::Callback;
+use crate::connection::buffers::BufferOwner;
 use crate::handler::CloseReason;
 use crate::histogram::Histogram;
 
@@ -171,8 +172,7 @@ pub struct Stats {
 
     /// Times that a rest found no room in the pool at first.
     pub buffer_waits: Counter,
-    /// Connections that gave their unfinished input up for others'.
-    pub evictions: Counter,
+    evictions: [Counter; BufferOwner::COUNT],
     /// Bytes of all leases. Not what is in them: a lease of 4 KiB may hold one byte.
     pub leased_bytes: Gauge,
     /// Bytes of all buffers of the pool, leased or free.
@@ -231,7 +231,7 @@ impl Stats {
             short_writes: Counter::new(),
             budget_exits: Counter::new(),
             buffer_waits: Counter::new(),
-            evictions: Counter::new(),
+            evictions: [const { Counter::new() }; BufferOwner::COUNT],
             leased_bytes: Gauge::new(),
             buffer_bytes: Gauge::new(),
             stale_tokens: Counter::new(),
@@ -250,6 +250,12 @@ impl Stats {
     #[must_use]
     pub fn closes(&self, reason: CloseReason) -> &Counter {
         &self.closes[reason as usize]
+    }
+
+    /// Connections that lost their partial input or their pending output because the buffer memory was full.
+    #[must_use]
+    pub fn evictions(&self, owner: BufferOwner) -> &Counter {
+        &self.evictions[owner as usize]
     }
 
     /// Failures of accept(2) with this error. `WouldBlock` and `Interrupted` are none.

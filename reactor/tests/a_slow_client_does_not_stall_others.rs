@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use reactor::{CloseReason, Config, Context, Handler, Origin, Pressure, Token};
+use reactor::{BufferOwner, CloseReason, Config, Context, Handler, Origin, Pressure, Token};
 use support::lines::{Lines, Told, wait_for, wait_for_close, wait_for_open};
 use support::{ask, pattern, start, until};
 
@@ -177,7 +177,7 @@ fn unfinished_requests_beyond_the_memory_cost_the_oldest_and_nobody_else() {
         sent += 6;
         assert!(server.stats.buffer_bytes.get() <= limit);
     }
-    assert_eq!(server.stats.evictions.get(), 300 - 64);
+    assert_eq!(server.stats.evictions(BufferOwner::Input).get(), 300 - 64);
     for (client, _) in &mut slow[..300 - 64] {
         let mut told = [0; 9];
         client.read_exact(&mut told).unwrap();
@@ -192,7 +192,7 @@ fn unfinished_requests_beyond_the_memory_cost_the_oldest_and_nobody_else() {
     }
     drop(slow);
     until("they are gone", || server.stats.connections_open.get() == 1);
-    assert_eq!(server.stats.closes(CloseReason::Evicted).get(), 300 - 64);
+    assert_eq!(server.stats.closes(CloseReason::InputEvicted).get(), 300 - 64);
 }
 
 #[test]
@@ -208,13 +208,51 @@ fn whole_requests_are_served_even_when_unsent_answers_hold_all_the_memory() {
             client
         })
         .collect();
-    until("all are stuck or gone", || server.stats.short_writes.get() + server.stats.closes(CloseReason::Evicted).get() >= 20);
+    until("all are stuck or gone", || server.stats.short_writes.get() + server.stats.closes(CloseReason::OutputEvicted).get() >= 20);
     let mut good = server.connect();
     for i in 0..200 {
         ask(&mut good, &format!("line {i}"));
         assert!(server.stats.buffer_bytes.get() <= limit);
     }
     drop(stuck);
+}
+
+#[test]
+fn clients_that_never_read_do_not_take_the_memory_from_those_that_do() {
+    let mut config = Config::default();
+    config.limits.buffer_memory_bytes_max = 8 * 65_536;
+    let server = start(config, Lines::silent());
+    let stuck: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut client = server.connect();
+            client.write_all(b"many 50000000\n").unwrap();
+            client
+        })
+        .collect();
+    let ended = |reason| server.stats.closes(reason).get();
+    until("all are stuck or evicted", || server.stats.short_writes.get() + ended(CloseReason::OutputEvicted) >= 40);
+    for _ in 0..50 {
+        let mut in_two_pieces = server.connect();
+        let before = server.stats.bytes_read.get();
+        in_two_pieces.write_all(b"hel").unwrap();
+        until("the first piece is read", || server.stats.bytes_read.get() == before + 3);
+        ask_rest(&mut in_two_pieces);
+        let mut download = server.connect();
+        download.write_all(b"many 1000000\n").unwrap();
+        let mut all = vec![0; 1_000_000];
+        download.read_exact(&mut all).unwrap();
+    }
+    assert_eq!(server.stats.evictions(BufferOwner::Input).get(), 0, "the output is above its share, and not the input");
+    assert!(server.stats.evictions(BufferOwner::Output).get() > 0, "nothing was evicted, so nothing is shown");
+    drop(stuck);
+}
+
+/// Completes a line of which `hel` was sent, and expects it back.
+fn ask_rest(client: &mut TcpStream) {
+    client.write_all(b"lo\n").unwrap();
+    let mut back = [0; 6];
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"hello\n");
 }
 
 #[test]
@@ -258,7 +296,7 @@ fn an_unfinished_request_does_not_grow_younger_by_another_byte() {
     newcomer.write_all(b"G").unwrap();
     let pressed = wait_for(&heard, |told| if let Told::Pressed(token, Pressure::BufferMemory) = told { Some(token) } else { None });
     assert_eq!(slow.iter().position(|(_, token)| *token == pressed), Some(0), "the first one has kept the others waiting for the longest");
-    assert_eq!((server.stats.buffer_waits.get(), server.stats.evictions.get()), (1, 1));
+    assert_eq!((server.stats.buffer_waits.get(), server.stats.evictions(BufferOwner::Input).get()), (1, 1));
 }
 
 #[test]
@@ -282,6 +320,6 @@ fn the_oldest_unfinished_request_that_outgrows_the_memory_gives_way_itself() {
     slow[0].0.write_all(&support::pattern(5000)).unwrap();
     let pressed = wait_for(&heard, |told| if let Told::Pressed(token, Pressure::BufferMemory) = told { Some(token) } else { None });
     assert_eq!(pressed, slow[0].1);
-    assert_eq!(wait_for_close(&heard, pressed), CloseReason::Evicted);
-    assert_eq!(server.stats.evictions.get(), 1);
+    assert_eq!(wait_for_close(&heard, pressed), CloseReason::InputEvicted);
+    assert_eq!(server.stats.evictions(BufferOwner::Input).get(), 1);
 }

@@ -39,7 +39,7 @@ impl Handler for Drips {
 #[test]
 fn who_says_one_byte_at_a_time_is_asked_no_more_often_in_a_visit_than_messages_are_handed_out() {
     let config = Config::default();
-    let visit_messages_max = config.limits.visit_messages_max;
+    let visit_messages_max = config.limits.first_visit_messages_max;
     let mut server = prepare(config, Drips { rooms: 0 });
     let mut client = connect(server.address);
     // The kernel takes more than a visit may write: only the number of calls can end the visit.

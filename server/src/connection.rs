@@ -3,6 +3,7 @@
 //! A connection at rest is the machine and a few numbers; what an answer needs while it is under way is one box, gone when it is over.
 //! Read next: `exchange.rs`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -96,6 +97,18 @@ const JOB_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A refusal fits this: about 150 bytes of head, and its reason.
 const REFUSAL_BYTES_MAX: usize = 512;
+
+/// The group of a source address for the eviction of buffers. One subscriber of IPv6 has a whole /64 (RFC 6177), so the rest of the address
+/// does not count.
+fn group_of(address: IpAddr) -> u32 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let network = (address.to_bits() >> 64) as u64;
+            (network >> 32) as u32 ^ network as u32
+        }
+    }
+}
 
 /// HTTP on one loop: a service and everything that its connections share.
 pub struct HttpHandler<S> {
@@ -241,6 +254,9 @@ impl<S: Service> Handler for HttpHandler<S> {
         // Absolute from the start: a client that connects and says nothing is as slow as one that dribbles.
         cx.expendable();
         cx.deadline(Some(cx.now() + cx.spread(self.settings.timeouts.header)));
+        if let Origin::Accepted { peer, .. } = origin {
+            cx.set_group(group_of(peer.ip()));
+        }
         let mut conn = Conn { machine: Machine::new(), in_head: true, in_flight: false, seat: None, job_serial: 0, exchange: None };
         if let (Some(sources), Origin::Accepted { peer, .. }) = (&self.sources, origin) {
             conn.seat = sources.enter(peer.ip());

@@ -12,7 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use reactor::histogram::HistogramSnapshot;
-use reactor::{AcceptError, CloseReason};
+use reactor::{AcceptError, BufferOwner, CloseReason};
 use worker_pool::{Class, OutcomeKind, Reason};
 
 use crate::http::Refusal;
@@ -63,7 +63,12 @@ pub(crate) const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
     ("reactor_short_writes", "Writes of which the kernel took less than was offered", |l| l.stats.short_writes.get()),
     ("reactor_budget_exits", "Visits that ended because a budget was spent", |l| l.stats.budget_exits.get()),
     ("reactor_buffer_waits", "Times that a rest found no room in the buffer pool at first", |l| l.stats.buffer_waits.get()),
-    ("reactor_evictions", "Unfinished requests closed because others needed the buffer memory", |l| l.stats.evictions.get()),
+    ("reactor_input_evictions", "Unfinished requests closed because the buffer memory was full", |l| {
+        l.stats.evictions(BufferOwner::Input).get()
+    }),
+    ("reactor_output_evictions", "Connections reset because the buffer memory was full and their clients did not read", |l| {
+        l.stats.evictions(BufferOwner::Output).get()
+    }),
     ("reactor_stale_tokens", "Events and wakes for a connection that had gone", |l| l.stats.stale_tokens.get()),
     ("reactor_wakes", "Turns that another thread's wake ended", |l| l.stats.wakes.get()),
     ("reactor_mail_delivered", "Results of jobs handed to their connection", |l| l.stats.mail_delivered.get()),

@@ -26,7 +26,7 @@ fn a_waiting_request_gets_503_a_slow_head_408_and_a_begun_response_ends_short() 
     slow.send(&unfinished);
     until("its head is kept", || server.stats.leased_bytes.get() > leased);
     let mut fillers = Vec::new();
-    while server.stats.evictions.get() < 3 {
+    while server.stats.evictions(reactor::BufferOwner::Input).get() < 3 {
         let mut filler = server.connect();
         let read = server.stats.bytes_read.get() + unfinished.len() as u64;
         filler.send(&unfinished);

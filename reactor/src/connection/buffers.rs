@@ -1,45 +1,106 @@
 //! Buffers that connections lease while they hold an unfinished message or unsent output, and at no other time.
 //!
-//! 10,000 idle connections with a buffer each would be hundreds of megabytes (failure mode L5). Here they share one pool per loop,
-//! with a byte limit, and what a peak made it allocate is freed again when it has not been used for a while. A lease is bytes and two
-//! positions; giving it back is the owner's duty, since a lease that knew its pool would need a pointer in each connection.
-//! Read next: `drain_read.rs`, `drain_write.rs`.
+//! 10,000 idle connections with a buffer each would be hundreds of megabytes (`idle-memory`). Here they share one pool per loop,
+//! with a byte limit, and what a peak made it allocate is freed again when it has not been used for a while. A lease does not know its pool;
+//! giving it back is the holder's duty, since a pointer to the pool would cost 8 bytes in each connection.
+//!
+//! The memory has two owners, partial input and pending output, and each has a guaranteed share. Without that, clients that do not read fill the
+//! pool with their output, and then no request that arrives in two pieces finds a buffer. The space that one connection is offered shrinks as its
+//! owner's part fills, so that many connections have a little before few have much.
 
-/// A small rest: an unfinished request head. One page.
+use std::time::Instant;
+
+/// Partial input of small messages: an unfinished request head. One page.
 const SMALL_BYTES: u32 = 4 << 10;
-/// An unfinished larger head, or the tail of an answer.
+/// Partial input of a larger message, or the tail of a response.
 const MIDDLE_BYTES: u32 = 16 << 10;
 
-/// A part of a buffer is filled: `start..end`. 24 bytes, also as an `Option`.
+/// What a buffer is leased for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferOwner {
+    /// Partial input: bytes that have arrived and are no whole message yet, or could not be handed to the handler.
+    Input,
+    /// Pending output: bytes that the handler has written and the kernel has not taken.
+    Output,
+}
+
+impl BufferOwner {
+    /// How many there are.
+    pub const COUNT: usize = 2;
+    /// Both, in the order of their numbers.
+    pub const ALL: [BufferOwner; Self::COUNT] = [BufferOwner::Input, BufferOwner::Output];
+
+    /// The name in metrics: lower case.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            BufferOwner::Input => "input",
+            BufferOwner::Output => "output",
+        }
+    }
+}
+
+/// A leased buffer, of which `start..end` is filled. 8 bytes, also as an `Option`: what a connection at rest keeps of it.
 #[derive(Debug)]
 #[must_use = "a lease must be given back to its pool"]
-pub(crate) struct Lease {
+pub(crate) struct Lease(Box<Buffer>);
+
+#[derive(Debug)]
+struct Buffer {
     bytes: Box<[u8]>,
     start: u32,
     end: u32,
+    held: Held,
 }
 
-const _: () = assert!(size_of::<Option<Lease>>() == 24, "each connection has two of them: see the budget of 192 bytes");
+/// A lease's place in the order of eviction (`eviction.rs`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// The first byte of the unfinished message came, or the peer's present time without progress began. None: it is in nobody's list.
+    pub(crate) since: Option<Instant>,
+    /// Bytes that the peer has taken since then.
+    pub(crate) progress_bytes: u32,
+    /// The group that it counts for.
+    pub(crate) group: u32,
+    /// The slots before and after in its group's list, plus 1; 0: none.
+    pub(crate) older: u32,
+    pub(crate) newer: u32,
+}
+
+const _: () = assert!(size_of::<Option<Lease>>() == 8, "each connection has two of them: see the budget of 192 bytes");
 
 impl Lease {
+    fn new(bytes: Box<[u8]>) -> Lease {
+        Lease(Box::new(Buffer { bytes, start: 0, end: 0, held: Held::default() }))
+    }
+
+    /// Its place in the order of eviction.
+    pub(crate) fn held(&self) -> &Held {
+        &self.0.held
+    }
+
+    pub(crate) fn held_mut(&mut self) -> &mut Held {
+        &mut self.0.held
+    }
+
     /// What was appended and not yet consumed.
     pub(crate) fn filled(&self) -> &[u8] {
-        &self.bytes[self.start as usize..self.end as usize]
+        &self.0.bytes[self.0.start as usize..self.0.end as usize]
     }
 
     /// How many bytes that is.
     pub(crate) fn len(&self) -> usize {
-        (self.end - self.start) as usize
+        (self.0.end - self.0.start) as usize
     }
 
     /// Whether all is consumed: time to give the lease back.
     pub(crate) fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.0.start == self.0.end
     }
 
     /// How many bytes it can hold.
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.len()
+        self.0.bytes.len()
     }
 
     /// How many more bytes [`Lease::append`] takes.
@@ -51,14 +112,15 @@ impl Lease {
     /// for each call.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
-        if n > self.capacity() - self.end as usize {
-            self.bytes.copy_within(self.start as usize..self.end as usize, 0);
-            self.end -= self.start;
-            self.start = 0;
+        let buffer = &mut *self.0;
+        if n > buffer.bytes.len() - buffer.end as usize {
+            buffer.bytes.copy_within(buffer.start as usize..buffer.end as usize, 0);
+            buffer.end -= buffer.start;
+            buffer.start = 0;
         }
-        let end = self.end as usize;
-        self.bytes[end..end + n].copy_from_slice(&bytes[..n]);
-        self.end += n as u32;
+        let end = buffer.end as usize;
+        buffer.bytes[end..end + n].copy_from_slice(&bytes[..n]);
+        buffer.end += n as u32;
         n
     }
 
@@ -68,9 +130,10 @@ impl Lease {
     /// If there are fewer.
     pub(crate) fn consume(&mut self, n: usize) {
         assert!(n <= self.len(), "{n} bytes consumed of {}", self.len());
-        self.start += n as u32;
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0); // Free: nothing has to be moved for this room.
+        let buffer = &mut *self.0;
+        buffer.start += n as u32;
+        if buffer.start == buffer.end {
+            (buffer.start, buffer.end) = (0, 0); // Nothing has to be moved for this space.
         }
     }
 }
@@ -84,7 +147,7 @@ pub(crate) struct Full;
 struct Class {
     buffer_bytes: u32,
     /// Given back and not leased again. The last one is the warmest in the cache, so it goes first.
-    free: Vec<Box<[u8]>>,
+    free: Vec<Lease>,
     /// The shortest that `free` was since the last [`BufferPool::trim`]: so many were never needed.
     free_low_water: usize,
 }
@@ -95,68 +158,106 @@ pub(crate) struct BufferPool {
     /// By size, ascending.
     classes: Vec<Class>,
     memory_bytes_max: usize,
-    leased_bytes: usize,
+    /// What each owner can always have, by [`BufferOwner`]: half of the memory, less one largest buffer.
+    share_bytes: usize,
+    leased_bytes: [usize; BufferOwner::COUNT],
     free_bytes: usize,
 }
 
 impl BufferPool {
     /// A pool that never holds more than `memory_bytes_max`, in buffers of 4 KiB, 16 KiB and `buffer_bytes_max`. It allocates when asked.
+    ///
+    /// Both shares together leave two of the largest buffers over. When the memory is full, the owner that is farther above its share is then above
+    /// it by more than one buffer, so an eviction never takes it below (`no_eviction_takes_an_owner_below_its_share`).
     pub(crate) fn new(memory_bytes_max: usize, buffer_bytes_max: u32) -> BufferPool {
         let mut sizes: Vec<u32> = [SMALL_BYTES, MIDDLE_BYTES].into_iter().filter(|&bytes| bytes < buffer_bytes_max).collect();
         sizes.push(buffer_bytes_max);
         let classes = sizes.into_iter().map(|buffer_bytes| Class { buffer_bytes, free: Vec::new(), free_low_water: 0 }).collect();
-        BufferPool { classes, memory_bytes_max, leased_bytes: 0, free_bytes: 0 }
+        let share_bytes = (memory_bytes_max / 2).saturating_sub(buffer_bytes_max as usize);
+        BufferPool { classes, memory_bytes_max, share_bytes, leased_bytes: [0; BufferOwner::COUNT], free_bytes: 0 }
+    }
+
+    /// The most bytes of input that one connection should read behind what it holds: the largest buffer while less than a quarter of the share is
+    /// leased, 16 KiB up to a half, then 4 KiB. What is not read stays in the socket's receive buffer, whose window the kernel then closes.
+    #[inline]
+    pub(crate) fn input_space_bytes(&self) -> usize {
+        let leased_bytes = self.leased_bytes[BufferOwner::Input as usize];
+        let bytes = if leased_bytes < self.share_bytes / 4 {
+            return usize::MAX;
+        } else if leased_bytes < self.share_bytes / 2 {
+            MIDDLE_BYTES
+        } else {
+            SMALL_BYTES
+        };
+        bytes as usize
+    }
+
+    /// The most bytes of output that one connection should have pending: 16 KiB once half of the share is leased. Never less, so that a handler may
+    /// count on as much (or on `output_high_water_bytes`, where that is less) when nothing is pending.
+    #[inline]
+    pub(crate) fn output_space_bytes(&self) -> usize {
+        if self.leased_bytes[BufferOwner::Output as usize] < self.share_bytes / 2 { usize::MAX } else { MIDDLE_BYTES as usize }
+    }
+
+    /// Which owner gives a buffer up, so that `for_owner` can have one of `bytes_min` when the memory is full: the one that would be farther above
+    /// its share.
+    pub(crate) fn owner_to_evict(&self, for_owner: BufferOwner, bytes_min: usize) -> BufferOwner {
+        let needed = self.class_for(bytes_min).map_or(bytes_min.next_power_of_two(), |index| self.classes[index].buffer_bytes as usize);
+        let wanted = |owner| self.leased_bytes[owner as usize] + if owner == for_owner { needed } else { 0 };
+        if wanted(BufferOwner::Input) > wanted(BufferOwner::Output) { BufferOwner::Input } else { BufferOwner::Output }
     }
 
     /// An empty lease of at least `bytes_min`, of the smallest size that fits. `None` if the limit is reached even when all free buffers of
     /// other sizes are given up.
-    pub(crate) fn lease(&mut self, bytes_min: usize) -> Option<Lease> {
-        let Some(index) = self.class_for(bytes_min) else { return self.lease_oversized(bytes_min) };
+    pub(crate) fn lease(&mut self, owner: BufferOwner, bytes_min: usize) -> Option<Lease> {
+        let Some(index) = self.class_for(bytes_min) else { return self.lease_oversized(owner, bytes_min) };
         let buffer_bytes = self.classes[index].buffer_bytes as usize;
-        let bytes = match self.classes[index].take_free() {
-            Some(bytes) => {
+        let lease = match self.classes[index].take_free() {
+            Some(lease) => {
                 self.free_bytes -= buffer_bytes;
-                bytes
+                lease
             }
             None => {
-                if self.leased_bytes + buffer_bytes > self.memory_bytes_max {
+                if self.leased_bytes() + buffer_bytes > self.memory_bytes_max {
                     return None;
                 }
                 self.drop_free_for(buffer_bytes);
-                vec![0; buffer_bytes].into_boxed_slice()
+                Lease::new(vec![0; buffer_bytes].into_boxed_slice())
             }
         };
-        self.leased_bytes += buffer_bytes;
-        Some(Lease { bytes, start: 0, end: 0 })
+        self.leased_bytes[owner as usize] += buffer_bytes;
+        Some(lease)
     }
 
     /// A lease larger than the largest size, rounded up to a power of two, and freed when it is given back. Neither the scratch nor the water
-    /// marks let anybody need one; who goes beyond the marks finds the limit of the pool behind them.
+    /// marks make one necessary; only output without marks (`slow-consumer`) reaches this, and then the limit of the pool.
     #[cold]
-    fn lease_oversized(&mut self, bytes_min: usize) -> Option<Lease> {
+    fn lease_oversized(&mut self, owner: BufferOwner, bytes_min: usize) -> Option<Lease> {
         let buffer_bytes = u32::try_from(bytes_min).ok()?.checked_next_power_of_two()? as usize;
-        if self.leased_bytes + buffer_bytes > self.memory_bytes_max {
+        if self.leased_bytes() + buffer_bytes > self.memory_bytes_max {
             return None;
         }
         self.drop_free_for(buffer_bytes);
-        self.leased_bytes += buffer_bytes;
-        Some(Lease { bytes: vec![0; buffer_bytes].into_boxed_slice(), start: 0, end: 0 })
+        self.leased_bytes[owner as usize] += buffer_bytes;
+        Some(Lease::new(vec![0; buffer_bytes].into_boxed_slice()))
     }
 
     /// Takes a lease back, and what it holds is gone.
-    pub(crate) fn give_back(&mut self, lease: Lease) {
-        let Lease { bytes, .. } = lease;
-        self.leased_bytes -= bytes.len();
-        let Some(index) = self.class_for(bytes.len()) else { return };
-        self.free_bytes += bytes.len();
-        self.classes[index].free.push(bytes);
+    pub(crate) fn give_back(&mut self, owner: BufferOwner, mut lease: Lease) {
+        debug_assert!(lease.held().since.is_none(), "a lease that others may still evict");
+        let bytes = lease.capacity();
+        self.leased_bytes[owner as usize] -= bytes;
+        let Some(index) = self.class_for(bytes) else { return };
+        (lease.0.start, lease.0.end) = (0, 0);
+        self.free_bytes += bytes;
+        self.classes[index].free.push(lease);
     }
 
     /// Appends all of `bytes` to what `lease` holds: leases a buffer if there is none, and moves to a larger one if needed.
     ///
     /// # Errors
     /// [`Full`], and then nothing has changed.
-    pub(crate) fn append(&mut self, lease: &mut Option<Lease>, bytes: &[u8]) -> Result<(), Full> {
+    pub(crate) fn append(&mut self, owner: BufferOwner, lease: &mut Option<Lease>, bytes: &[u8]) -> Result<(), Full> {
         let held: &[u8] = match lease {
             Some(lease) if lease.room() >= bytes.len() => {
                 lease.append(bytes);
@@ -166,13 +267,31 @@ impl BufferPool {
             None if bytes.is_empty() => return Ok(()),
             None => &[],
         };
-        let mut larger = self.lease(held.len() + bytes.len()).ok_or(Full)?;
+        let mut larger = self.lease(owner, held.len() + bytes.len()).ok_or(Full)?;
         larger.append(held);
         larger.append(bytes);
-        if let Some(smaller) = lease.replace(larger) {
-            self.give_back(smaller);
-        }
+        self.replace(owner, lease, larger);
         Ok(())
+    }
+
+    /// Moves what `lease` holds to a buffer of a smaller size, if one is large enough and free.
+    pub(crate) fn shrink(&mut self, owner: BufferOwner, lease: &mut Option<Lease>) {
+        let Some(large) = lease else { return };
+        if large.len() > large.capacity() / 4 || self.class_for(large.len()) == self.class_for(large.capacity()) {
+            return;
+        }
+        let Some(mut smaller) = self.lease(owner, large.len()) else { return };
+        smaller.append(large.filled());
+        self.replace(owner, lease, smaller);
+    }
+
+    /// Puts another buffer in a lease's place, in the order of eviction too.
+    fn replace(&mut self, owner: BufferOwner, lease: &mut Option<Lease>, mut by: Lease) {
+        by.0.held = lease.as_ref().map_or_else(Held::default, |lease| lease.0.held);
+        if let Some(mut before) = lease.replace(by) {
+            before.0.held = Held::default();
+            self.give_back(owner, before);
+        }
     }
 
     /// Frees the buffers that nobody has needed since the last call. Called about once a second: a burst keeps its buffers while it
@@ -188,12 +307,23 @@ impl BufferPool {
 
     /// Bytes of all leases now, as buffers, however little is in them.
     pub(crate) fn leased_bytes(&self) -> usize {
-        self.leased_bytes
+        self.leased_bytes.iter().sum()
+    }
+
+    /// The same, of one owner.
+    pub(crate) fn leased_bytes_of(&self, owner: BufferOwner) -> usize {
+        self.leased_bytes[owner as usize]
+    }
+
+    /// What each owner can always have.
+    #[cfg(test)]
+    pub(crate) fn share_bytes(&self) -> usize {
+        self.share_bytes
     }
 
     /// Bytes of all buffers that the pool has allocated, leased or free. At most the limit.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.leased_bytes + self.free_bytes
+        self.leased_bytes() + self.free_bytes
     }
 
     fn class_for(&self, bytes_min: usize) -> Option<usize> {
@@ -202,8 +332,9 @@ impl BufferPool {
 
     /// Drops free buffers, the largest first, until another one of `buffer_bytes` fits under the limit.
     fn drop_free_for(&mut self, buffer_bytes: usize) {
+        let leased_bytes = self.leased_bytes();
         for class in self.classes.iter_mut().rev() {
-            while self.leased_bytes + self.free_bytes + buffer_bytes > self.memory_bytes_max && class.take_free().is_some() {
+            while leased_bytes + self.free_bytes + buffer_bytes > self.memory_bytes_max && class.take_free().is_some() {
                 self.free_bytes -= class.buffer_bytes as usize;
             }
         }
@@ -211,10 +342,10 @@ impl BufferPool {
 }
 
 impl Class {
-    fn take_free(&mut self) -> Option<Box<[u8]>> {
-        let bytes = self.free.pop()?;
+    fn take_free(&mut self) -> Option<Lease> {
+        let lease = self.free.pop()?;
         self.free_low_water = self.free_low_water.min(self.free.len());
-        Some(bytes)
+        Some(lease)
     }
 }
 
@@ -260,7 +391,7 @@ mod tests {
                 match op {
                     Op::Append { owner, seed, n } => {
                         let bytes = bytes_from(seed, n);
-                        match pool.append(&mut leases[owner], &bytes) {
+                        match pool.append(BufferOwner::ALL[owner % 2], &mut leases[owner], &bytes) {
                             Ok(()) => model[owner].extend(&bytes),
                             // It may refuse only what needs a buffer that does not exist, or one for which there is no room.
                             Err(Full) => {
@@ -279,7 +410,7 @@ mod tests {
                     }
                     Op::GiveBack { owner } => {
                         if let Some(lease) = leases[owner].take() {
-                            pool.give_back(lease);
+                            pool.give_back(BufferOwner::ALL[owner % 2], lease);
                             model[owner].clear();
                         }
                     }
@@ -290,13 +421,13 @@ mod tests {
                     prop_assert!(lease.as_ref().is_none_or(|lease| lease.is_empty() == bytes.is_empty() && lease.room() + bytes.len() == lease.capacity()));
                 }
                 let leased_bytes: usize = leases.iter().flatten().map(Lease::capacity).sum();
-                let free_bytes: usize = pool.classes.iter().flat_map(|class| &class.free).map(|bytes| bytes.len()).sum();
+                let free_bytes: usize = pool.classes.iter().flat_map(|class| &class.free).map(Lease::capacity).sum();
                 prop_assert_eq!(pool.leased_bytes(), leased_bytes);
                 prop_assert_eq!(pool.held_bytes(), leased_bytes + free_bytes);
                 prop_assert!(pool.held_bytes() <= LIMIT);
             }
-            for lease in leases.into_iter().flatten() {
-                pool.give_back(lease);
+            for (owner, lease) in leases.into_iter().enumerate() {
+                lease.into_iter().for_each(|lease| pool.give_back(BufferOwner::ALL[owner % 2], lease));
             }
             pool.trim();
             pool.trim();
@@ -308,58 +439,63 @@ mod tests {
     fn a_lease_is_of_the_smallest_size_that_fits() {
         let mut pool = BufferPool::new(1 << 20, LARGE);
         for (bytes_min, capacity) in [(0, 4096), (4096, 4096), (4097, 16384), (16385, 65536), (65536, 65536), (65537, 131_072)] {
-            assert_eq!(pool.lease(bytes_min).map(|lease| lease.capacity()), Some(capacity));
+            assert_eq!(pool.lease(BufferOwner::Input, bytes_min).map(|lease| lease.capacity()), Some(capacity));
         }
         let mut small_pool = BufferPool::new(1 << 20, 4096);
-        assert_eq!(small_pool.lease(1).map(|lease| lease.capacity()), Some(4096));
-        assert!(small_pool.lease((1 << 20) + 1).is_none(), "not beyond the limit");
+        assert_eq!(small_pool.lease(BufferOwner::Input, 1).map(|lease| lease.capacity()), Some(4096));
+        assert!(small_pool.lease(BufferOwner::Output, (1 << 20) + 1).is_none(), "not beyond the limit");
     }
 
     #[test]
     fn free_buffers_of_other_sizes_make_way_and_leases_do_not() {
         let mut pool = BufferPool::new(64 << 10, LARGE);
-        let smalls: Vec<_> = (0..16).map(|_| pool.lease(1).expect("16 × 4 KiB fit")).collect();
-        assert!(pool.lease(1).is_none());
+        let smalls: Vec<_> = (0..16).map(|_| pool.lease(BufferOwner::Input, 1).expect("16 × 4 KiB fit")).collect();
+        assert!(pool.lease(BufferOwner::Input, 1).is_none());
         let mut smalls = smalls.into_iter();
         let kept = smalls.next().expect("of 16");
-        smalls.for_each(|lease| pool.give_back(lease));
-        assert!(pool.lease(LARGE as usize).is_none(), "a lease of 4 KiB is in its way");
+        smalls.for_each(|lease| pool.give_back(BufferOwner::Input, lease));
+        assert!(pool.lease(BufferOwner::Input, LARGE as usize).is_none(), "a lease of 4 KiB is in its way");
         assert_eq!(pool.held_bytes(), 64 << 10, "nothing is given up in vain");
-        pool.give_back(kept);
-        let large = pool.lease(LARGE as usize).expect("all else is free");
+        pool.give_back(BufferOwner::Input, kept);
+        let large = pool.lease(BufferOwner::Input, LARGE as usize).expect("all else is free");
         assert_eq!((pool.leased_bytes(), pool.held_bytes()), (64 << 10, 64 << 10));
-        pool.give_back(large);
+        pool.give_back(BufferOwner::Input, large);
     }
 
     #[test]
     fn a_refused_append_leaves_the_lease_as_it_was() {
         let mut pool = BufferPool::new(16 << 10, 16 << 10);
         let mut lease = None;
-        assert_eq!(pool.append(&mut lease, &bytes_from(1, 4000)), Ok(()));
-        assert_eq!(pool.append(&mut lease, &bytes_from(2, 4000)), Err(Full), "16 KiB beside the 4 KiB would be over the limit");
+        assert_eq!(pool.append(BufferOwner::Input, &mut lease, &bytes_from(1, 4000)), Ok(()));
+        assert_eq!(
+            pool.append(BufferOwner::Input, &mut lease, &bytes_from(2, 4000)),
+            Err(Full),
+            "16 KiB beside the 4 KiB would be over the limit"
+        );
         assert_eq!(lease.as_ref().map(Lease::filled), Some(&bytes_from(1, 4000)[..]));
         assert_eq!(pool.leased_bytes(), 4096);
-        assert_eq!(pool.append(&mut lease, &[7; 96]), Ok(()), "what fits still fits");
+        assert_eq!(pool.append(BufferOwner::Input, &mut lease, &[7; 96]), Ok(()), "what fits still fits");
     }
 
     #[test]
     fn appending_nothing_leases_nothing() {
         let mut pool = BufferPool::new(LIMIT, LARGE);
         let mut lease = None;
-        assert_eq!(pool.append(&mut lease, &[]), Ok(()));
+        assert_eq!(pool.append(BufferOwner::Input, &mut lease, &[]), Ok(()));
         assert!(lease.is_none());
     }
 
     #[test]
     fn after_a_peak_the_memory_goes_back_but_not_what_is_still_used() {
         let mut pool = BufferPool::new(1 << 20, LARGE);
-        let peak: Vec<_> = (0..100).map(|_| pool.lease(1).expect("there is room")).collect();
-        peak.into_iter().for_each(|lease| pool.give_back(lease));
+        let peak: Vec<_> = (0..100).map(|_| pool.lease(BufferOwner::Input, 1).expect("there is room")).collect();
+        peak.into_iter().for_each(|lease| pool.give_back(BufferOwner::Input, lease));
         pool.trim();
         assert_eq!(pool.held_bytes(), 100 * 4096, "all of them were used since the last call");
         for _ in 0..1000 {
-            let pair = [pool.lease(1).expect("there is room"), pool.lease(1).expect("there is room")];
-            pair.into_iter().for_each(|lease| pool.give_back(lease));
+            let pair =
+                [pool.lease(BufferOwner::Input, 1).expect("there is room"), pool.lease(BufferOwner::Input, 1).expect("there is room")];
+            pair.into_iter().for_each(|lease| pool.give_back(BufferOwner::Input, lease));
         }
         pool.trim();
         assert_eq!(pool.held_bytes(), 2 * 4096, "two at a time were enough");

@@ -11,6 +11,7 @@
 
 use crate::connection::drain_read::{Drained, drain_read};
 use crate::connection::flags::Flags;
+use crate::connection::slots::Evicted;
 use crate::connection::visit::Visit;
 use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
@@ -103,7 +104,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Whether the peer has a part of something, or is owed what was written for it.
     fn is_cut_short(&self) -> bool {
-        let unsent = self.shared.slots.get(self.token.slot).output.is_some();
+        let beside = self.shared.slots.get(self.token.slot);
+        let unsent = beside.output.is_some() || beside.evicted == Evicted::Output;
         unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
     }
 

@@ -64,6 +64,12 @@ impl Flags {
         self.0 & other.0 != 0
     }
 
+    /// Whether of the bits of `mask` exactly those of `wanted` are set.
+    #[inline]
+    pub(crate) const fn only(self, mask: Flags, wanted: Flags) -> bool {
+        self.0 & mask.0 == wanted.0
+    }
+
     #[inline]
     pub(crate) fn set(&mut self, other: Flags) {
         self.0 |= other.0;

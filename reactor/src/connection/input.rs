@@ -4,8 +4,10 @@
 //! and a read may hold any number of messages, so what no message took stays until more has come. Read next: `sending.rs`.
 
 use crate::callback::Callback;
+use crate::connection::buffers::BufferOwner;
 use crate::connection::drain_read::{Drained, drain_read};
 use crate::connection::flags::Flags;
+use crate::connection::slots::Evicted;
 use crate::connection::visit::Visit;
 use crate::context::Context;
 use crate::handler::{CloseReason, Handler};
@@ -13,6 +15,39 @@ use crate::os::Os;
 use crate::policy::Framing;
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
+    /// Whether this visit may read: the socket may have input, the handler wants it, and no whole message may be left of what was read before.
+    #[inline]
+    pub(super) fn may_read(&self) -> bool {
+        const ALL: Flags = Flags::READABLE.or(Flags::HELD).or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS).or(Flags::UNPARSED);
+        self.entry.control.flags.only(ALL, Flags::READABLE)
+    }
+
+    /// Offers partial input that may hold whole messages to the handler where it is. Nothing is copied, and nothing is read behind it: what a
+    /// connection has left when its quantum is spent stays in the socket.
+    #[inline]
+    pub(super) fn offer_kept_input(&mut self) {
+        if self.entry.control.flags.only(Flags::UNPARSED.or(Flags::HELD).or(Flags::INPUT_WAITS), Flags::UNPARSED) {
+            self.offer_lease();
+        }
+    }
+
+    fn offer_lease(&mut self) {
+        let slot = self.token.slot;
+        let Some(lease) = self.shared.take_lease(BufferOwner::Input, slot) else { return };
+        let filled = lease.len();
+        self.in_hand = Some(lease);
+        let taken = self.offer(filled);
+        let Some(mut lease) = self.in_hand.take() else { return };
+        if taken > 0 {
+            self.shared.progress = true; // Also where nothing was read or written.
+        }
+        if taken == filled || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            return self.shared.buffers.give_back(BufferOwner::Input, lease);
+        }
+        lease.consume(taken);
+        self.shared.put_input_back(slot, lease);
+    }
+
     /// The unfinished rest of earlier visits goes in front, so that a message is always one slice. It costs a copy of at most one
     /// buffer per visit (a 64 KiB copy is about the price of a read(2)); a message that needs more is refused.
     #[inline]
@@ -31,17 +66,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(super) fn read(&mut self, kept_bytes: usize) -> usize {
         let flags = &mut self.entry.control.flags;
-        if !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS)) {
-            return kept_bytes;
-        }
-        if flags.has(Flags::UNPARSED) && kept_bytes > self.scratch.len() / 4 {
-            // Whole messages were left when a budget was spent. Filling up behind them would be a read(2) and two copies of the whole
-            // buffer for each visit's share of it: a tenth of what a firehose of pipelined requests costs (docs/numbers.md).
-            return kept_bytes;
-        }
         let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
         let shared = &mut *self.shared;
-        let into = &mut self.scratch[kept_bytes..];
+        // What is read and not taken needs a buffer, so less is read where they are short.
+        let end = self.scratch.len().min(kept_bytes.saturating_add(shared.buffers.input_space_bytes()));
+        let into = &mut self.scratch[kept_bytes..end];
         let reads_max = shared.limits.visit_reads_max;
         match drain_read(&mut self.entry.stream, into, reads_max, shared.policy.drain, short_read_is_empty) {
             Ok(outcome) => {
@@ -73,7 +102,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(super) fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
         let output_end_max = self.output_end_max();
         if let Some(conn) = self.entry.conn.as_mut() {
-            while taken < filled && !self.entry.control.flags.has(Flags::HELD) {
+            while taken < filled && self.entry.control.flags.only(Flags::UNPARSED.or(Flags::HELD), Flags::UNPARSED) {
                 if self.messages_left == 0 {
                     self.shared.stats.budget_exits.add(1);
                     return taken;
@@ -92,7 +121,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     control: &mut self.entry.control,
                     token: self.token,
                 };
-                let used = self.handler.input(conn, &self.scratch[taken..filled], &mut cx);
+                let input = match &self.in_hand {
+                    None => &self.scratch[taken..filled],
+                    Some(lease) => &lease.filled()[taken..],
+                };
+                let used = self.handler.input(conn, input, &mut cx);
                 self.shared.stats.leave();
                 assert!(used <= filled - taken, "a handler took {used} bytes of {}", filled - taken);
                 taken = match self.shared.policy.framing {
@@ -123,12 +156,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken == filled {
             self.entry.control.flags.clear(Flags::UNPARSED);
         }
+        self.end_input(filled - taken);
+        taken
+    }
+
+    /// Calls `ended` once the peer's last byte was read and every whole message was taken; `rest_bytes` of an unfinished one are left.
+    #[inline]
+    pub(super) fn end_input(&mut self, rest_bytes: usize) {
         let flags = self.entry.control.flags;
         if flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD.or(Flags::UNPARSED).or(Flags::HELD)) {
             self.flags().set(Flags::END_TOLD);
-            self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, filled - taken, cx));
+            self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, rest_bytes, cx));
         }
-        taken
     }
 
     /// Keeps what no message took. `kept_bytes` of it are in the lease already.
@@ -147,18 +186,16 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken == 0 && kept_bytes == filled {
             return;
         }
-        if self.beside().evicted {
-            return; // Its memory was taken back in this very visit; `pressed` follows.
+        if self.beside().evicted != Evicted::Nothing {
+            return; // It was evicted in this very visit.
         }
-        if kept_bytes == filled && self.shared.consume_input(slot, taken) {
-            return;
-        }
-        if taken == 0 && self.shared.grow_input(slot, &self.scratch[..filled]) {
-            return;
-        }
-        if taken > 0 {
+        let kept_bytes = if taken > 0 {
+            // What is left is another message.
             self.shared.drop_input(slot);
-        }
-        self.shared.keep_input(slot, &self.scratch[taken..filled]);
+            0
+        } else {
+            kept_bytes
+        };
+        self.shared.keep_input(slot, &self.scratch[taken + kept_bytes..filled]);
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod buffers;
 pub(crate) mod closing;
 pub(crate) mod drain_read;
 pub(crate) mod drain_write;
+pub(crate) mod eviction;
 pub(crate) mod flags;
 pub(crate) mod input;
 pub(crate) mod output;

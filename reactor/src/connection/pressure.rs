@@ -11,7 +11,7 @@
 
 use crate::callback::Callback;
 use crate::connection::flags::Flags;
-use crate::connection::slots::{Beside, ByAge};
+use crate::connection::slots::{Beside, Evicted};
 use crate::connection::visit::Visit;
 use crate::event_loop::EventLoop;
 use crate::handler::{CloseReason, Handler, Pressure};
@@ -38,14 +38,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             if staying <= stay_max as usize {
                 return;
             }
-            if self.shared.slots.length(ByAge::Expendable) <= safe_max {
+            if self.shared.slots.expendable_len() <= safe_max {
                 return; // Where all others are being answered, whoever comes would go before its request has come.
             }
-            let Some(oldest) = self.shared.slots.oldest(ByAge::Expendable) else { return };
+            let Some(oldest) = self.shared.slots.oldest_expendable() else { return };
             let Some(entry) = self.entries.get_mut(oldest as usize) else { return };
             entry.control.flags.set(Flags::LEAVING);
             self.shared.leaving += 1;
-            self.shared.slots.unlink(ByAge::Expendable, oldest);
+            self.shared.slots.unlink_expendable(oldest);
             self.shared.queue_new(oldest);
         }
     }
@@ -54,7 +54,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 /// Whether nothing is under way for a connection: its peer is to speak, and has got all that was said to it.
 #[inline]
 pub(crate) fn is_expendable(flags: Flags, beside: &Beside) -> bool {
-    flags.has(Flags::EXPENDABLE) && !flags.has(Flags::NO_MORE_MESSAGES) && beside.output.is_none()
+    flags.has(Flags::EXPENDABLE) && !flags.has(Flags::NO_MORE_MESSAGES) && beside.output.is_none() && beside.evicted != Evicted::Output
 }
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
@@ -65,7 +65,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
         let reason = match pressure {
             Pressure::ConnectionsMax => CloseReason::Refused,
-            Pressure::BufferMemory => CloseReason::Evicted,
+            Pressure::BufferMemory => CloseReason::InputEvicted,
             Pressure::NearlyFull => CloseReason::MadeRoom,
             Pressure::Draining => return,
         };
@@ -78,8 +78,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(super) fn owed_calls(&mut self) {
         let beside = self.shared.slots.get_mut(self.token.slot);
         let (evicted, woken) = (beside.evicted, beside.woken);
-        (beside.evicted, beside.woken) = (false, false);
-        if evicted {
+        (beside.evicted, beside.woken) = (Evicted::Nothing, false);
+        if evicted == Evicted::Input {
             self.press(Pressure::BufferMemory);
         } else if woken && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
             self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
@@ -131,9 +131,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.stay();
         if is_expendable {
             self.entry.control.flags.clear(Flags::RENEWED);
-            self.shared.slots.renew(ByAge::Expendable, slot);
+            self.shared.slots.renew_expendable(slot);
         } else {
-            self.shared.slots.unlink(ByAge::Expendable, slot);
+            self.shared.slots.unlink_expendable(slot);
             if flags.has(Flags::EXPENDABLE) {
                 // Until its output is sent. It counts from then, and must not be forgotten.
                 self.entry.control.flags.set(Flags::RENEWED);

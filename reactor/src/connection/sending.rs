@@ -4,6 +4,7 @@
 
 use crate::connection::drain_write::{Flushed, drain_write};
 use crate::connection::flags::Flags;
+use crate::connection::slots::Evicted;
 use crate::connection::visit::Visit;
 use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
@@ -13,8 +14,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Sends what earlier visits left.
     #[inline]
     pub(super) fn flush_kept(&mut self) {
-        if self.beside().output.is_some() && self.entry.control.flags.has(Flags::WRITABLE) {
+        let beside = self.beside();
+        if beside.output.is_some() && self.entry.control.flags.has(Flags::WRITABLE) {
             self.write_kept();
+        } else if beside.evicted == Evicted::Output {
+            // Nothing may be written behind the hole.
+            self.break_off(CloseReason::OutputEvicted);
         }
     }
 
@@ -32,6 +37,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.entry.stall_at = None;
             self.entry.control.flags.clear(Flags::OUTPUT_FULL);
         } else if outcome.bytes > 0 {
+            self.shared.output_progressed(slot, outcome.bytes);
             self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
         }
     }
@@ -94,8 +100,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
         }
         if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
-            // Others' unsent output fills the memory. An answer cut short must not look complete: the connection goes.
-            self.break_off(CloseReason::Evicted);
+            // A response that is cut short must not look complete.
+            self.break_off(CloseReason::OutputEvicted);
         }
     }
 }

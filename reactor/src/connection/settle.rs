@@ -5,8 +5,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
+use crate::connection::buffers::BufferOwner;
 use crate::connection::flags::Flags;
-use crate::connection::slots::Beside;
+use crate::connection::slots::{Beside, Evicted};
 use crate::connection::visit::Visit;
 use crate::connection::water_marks::{hold_or_let_go, may_say_more};
 use crate::handler::{CloseReason, Handler};
@@ -29,6 +30,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.flags().set(Flags::CLOSE);
         if told.is_err() || self.entry.conn.is_none() {
             self.flags().set(Flags::ABORT);
+        }
+        if let Some(lease) = self.in_hand.take() {
+            self.shared.buffers.give_back(BufferOwner::Input, lease);
         }
         self.shared.drop_input(self.token.slot);
     }
@@ -54,7 +58,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.settle_age();
         let beside = self.shared.slots.get(slot);
         let bound = self.shared.policy.output;
-        hold_or_let_go(&mut self.entry.control.flags, beside, &self.shared.limits, bound);
+        hold_or_let_go(&mut self.entry.control.flags, beside, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
         let on_the_list = match self.shared.policy.ready_rule {
             ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside, bound),
             ReadyRule::HasWork => can_progress(self.entry.control.flags, beside, bound) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
@@ -81,7 +85,7 @@ pub(crate) fn can_progress(flags: Flags, beside: &Beside, bound: OutputBound) ->
     if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
         return false;
     }
-    if beside.woken || beside.evicted || flags.has(Flags::LEAVING) {
+    if beside.woken || beside.evicted != Evicted::Nothing || flags.has(Flags::LEAVING) {
         return true;
     }
     if flags.has(Flags::LINGERING) {

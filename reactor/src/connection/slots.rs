@@ -7,7 +7,7 @@
 use slab::Slab;
 
 use crate::connection::Entry;
-use crate::connection::buffers::Lease;
+use crate::connection::buffers::{BufferOwner, Lease};
 use crate::policy::TokenCheck;
 use crate::ready_list::Queued;
 use crate::token::Token;
@@ -23,23 +23,42 @@ pub(crate) struct Beside {
     pub(crate) queued: Queued,
     /// Another connection woke it; `room` is owed.
     pub(crate) woken: bool,
-    /// Its kept input was taken back for want of memory; `pressed` is owed.
-    pub(crate) evicted: bool,
-    /// The unfinished rest of its input.
+    /// A buffer of its was taken back because the memory was full; its next visit deals with that.
+    pub(crate) evicted: Evicted,
+    /// The group that its buffers count for from now on (`eviction.rs`). 0: none was named.
+    pub(crate) group: u32,
+    /// Partial input: what has arrived and no message has taken.
     pub(crate) input: Option<Lease>,
-    /// Output that the kernel has not taken.
+    /// Pending output: what the kernel has not taken.
     pub(crate) output: Option<Lease>,
-    /// Its neighbours on each list of [`ByAge`].
-    neighbours: [Neighbours; 2],
+    /// Its neighbours on the list of expendable connections.
+    neighbours: Neighbours,
 }
 
-/// The lists, oldest first, on which a slot can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ByAge {
-    /// Those that hold unfinished input, by its first byte kept: who gives way when memory is short.
-    UnfinishedInput,
-    /// Those that wait for their peer, by the time since when: who gives way when the connection limit nears.
-    Expendable,
+/// What was taken from a connection because the buffer memory was full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Evicted {
+    #[default]
+    Nothing,
+    /// Its partial input: it is told, and closed.
+    Input,
+    /// Its pending output: it is reset, since its response has a hole.
+    Output,
+}
+
+impl Evicted {
+    /// What is taken from a connection when a buffer of `owner` is.
+    pub(crate) fn of(owner: BufferOwner) -> Evicted {
+        match owner {
+            BufferOwner::Input => Evicted::Input,
+            BufferOwner::Output => Evicted::Output,
+        }
+    }
+
+    /// The loss of output outweighs that of input.
+    pub(crate) fn add(&mut self, other: Evicted) {
+        *self = (*self).max(other);
+    }
 }
 
 /// Slot + 1; 0 is none.
@@ -68,14 +87,15 @@ impl Beside {
 #[derive(Debug)]
 pub(crate) struct Slots {
     beside: Vec<Beside>,
-    ends: [Ends; 2],
+    /// The connections that wait for their peer, by the time since when: the oldest is evicted when the connection limit nears.
+    expendable: Ends,
     check: TokenCheck,
 }
 
 impl Slots {
     /// Reserves address space for `slots_max`; a page becomes resident when its slots are first used, and nothing is ever moved.
     pub(crate) fn new(slots_max: usize, check: TokenCheck) -> Slots {
-        Slots { beside: Vec::with_capacity(slots_max), ends: [Ends::default(); 2], check }
+        Slots { beside: Vec::with_capacity(slots_max), expendable: Ends::default(), check }
     }
 
     /// Puts an entry into a free slot.
@@ -92,8 +112,7 @@ impl Slots {
 
     /// Ends the slot's tenancy. The leases must have been given back.
     pub(crate) fn vacate(&mut self, slot: u32) {
-        self.unlink(ByAge::UnfinishedInput, slot);
-        self.unlink(ByAge::Expendable, slot);
+        self.unlink_expendable(slot);
         let beside = &mut self.beside[slot as usize];
         debug_assert!(beside.input.is_none() && beside.output.is_none(), "a lease would be lost");
         *beside = Beside { generation: beside.generation.wrapping_add(1), ..Beside::default() };
@@ -127,61 +146,68 @@ impl Slots {
         Token { slot, generation: self.beside[slot as usize].generation }
     }
 
-    /// Puts the slot at the young end of a list, unless it is on it: its age counts from then.
-    pub(crate) fn link(&mut self, list: ByAge, slot: u32) {
-        if self.is_linked(list, slot) {
-            return;
+    /// A slot's lease of either kind.
+    #[inline]
+    pub(crate) fn lease_mut(&mut self, owner: BufferOwner, slot: u32) -> &mut Option<Lease> {
+        let beside = &mut self.beside[slot as usize];
+        match owner {
+            BufferOwner::Input => &mut beside.input,
+            BufferOwner::Output => &mut beside.output,
         }
-        let ends = &mut self.ends[list as usize];
+    }
+
+    fn link_expendable(&mut self, slot: u32) {
+        let ends = &mut self.expendable;
         ends.length += 1;
         let newest = std::mem::replace(&mut ends.newest, slot + 1);
         match newest {
             0 => ends.oldest = slot + 1,
-            _ => self.beside[newest as usize - 1].neighbours[list as usize].newer = slot + 1,
+            _ => self.beside[newest as usize - 1].neighbours.newer = slot + 1,
         }
-        self.beside[slot as usize].neighbours[list as usize] = Neighbours { older: newest, newer: 0 };
+        self.beside[slot as usize].neighbours = Neighbours { older: newest, newer: 0 };
     }
 
-    /// Puts the slot at the young end of a list, wherever it is now.
+    /// Puts the slot at the young end of the list of expendable connections, wherever it is now.
     #[inline]
-    pub(crate) fn renew(&mut self, list: ByAge, slot: u32) {
-        if self.ends[list as usize].newest != slot + 1 {
-            self.unlink(list, slot);
-            self.link(list, slot);
+    pub(crate) fn renew_expendable(&mut self, slot: u32) {
+        if self.expendable.newest != slot + 1 {
+            self.unlink_expendable(slot);
+            self.link_expendable(slot);
         }
     }
 
-    /// Takes the slot off a list, if it is on it.
-    pub(crate) fn unlink(&mut self, list: ByAge, slot: u32) {
-        if !self.is_linked(list, slot) {
+    /// Takes the slot off the list of expendable connections, if it is on it.
+    pub(crate) fn unlink_expendable(&mut self, slot: u32) {
+        if !self.is_expendable(slot) {
             return;
         }
-        let Neighbours { older, newer } = std::mem::take(&mut self.beside[slot as usize].neighbours[list as usize]);
-        let ends = &mut self.ends[list as usize];
+        let Neighbours { older, newer } = std::mem::take(&mut self.beside[slot as usize].neighbours);
+        let ends = &mut self.expendable;
         ends.length -= 1;
         match older {
             0 => ends.oldest = newer,
-            _ => self.beside[older as usize - 1].neighbours[list as usize].newer = newer,
+            _ => self.beside[older as usize - 1].neighbours.newer = newer,
         }
         match newer {
             0 => ends.newest = older,
-            _ => self.beside[newer as usize - 1].neighbours[list as usize].older = older,
+            _ => self.beside[newer as usize - 1].neighbours.older = older,
         }
     }
 
+    /// Whether the slot is on the list of expendable connections.
     #[inline]
-    pub(crate) fn is_linked(&self, list: ByAge, slot: u32) -> bool {
-        let Neighbours { older, newer } = self.beside[slot as usize].neighbours[list as usize];
-        older != 0 || newer != 0 || self.ends[list as usize].oldest == slot + 1
+    pub(crate) fn is_expendable(&self, slot: u32) -> bool {
+        let Neighbours { older, newer } = self.beside[slot as usize].neighbours;
+        older != 0 || newer != 0 || self.expendable.oldest == slot + 1
     }
 
-    /// How many slots are on a list.
-    pub(crate) fn length(&self, list: ByAge) -> u32 {
-        self.ends[list as usize].length
+    /// How many connections are expendable.
+    pub(crate) fn expendable_len(&self) -> u32 {
+        self.expendable.length
     }
 
-    /// The slot at the old end of a list.
-    pub(crate) fn oldest(&self, list: ByAge) -> Option<u32> {
-        self.ends[list as usize].oldest.checked_sub(1)
+    /// The expendable connection that has waited for the longest.
+    pub(crate) fn oldest_expendable(&self) -> Option<u32> {
+        self.expendable.oldest.checked_sub(1)
     }
 }

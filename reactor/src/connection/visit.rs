@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use crate::callback::Callback;
 use crate::connection::Entry;
+use crate::connection::buffers::Lease;
 use crate::connection::flags::Flags;
 use crate::connection::output::OutputScratch;
-use crate::connection::slots::Beside;
+use crate::connection::slots::{Beside, Evicted};
 use crate::connection::water_marks::{may_say_more, room_bytes};
 use crate::context::Context;
 use crate::handler::{Handler, Origin, Pressure};
@@ -41,6 +42,8 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) output: &'a mut OutputScratch,
     pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
     pub(crate) token: Token,
+    /// Partial input that is offered to the handler where it is.
+    pub(super) in_hand: Option<Lease>,
     /// What is left of the visit's budgets.
     buffers_left: u32,
     pub(super) messages_left: u32,
@@ -83,6 +86,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             output,
             entry,
             token,
+            in_hand: None,
             messages_left,
             rooms_left: messages_left,
             write_left_bytes,
@@ -208,30 +212,46 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         if self.entry.control.flags.has(Flags::LINGERING) {
             // Nothing is owed to a connection that has said its last word; a debt kept would keep it on the ready list (failure mode R4).
             let beside = self.shared.slots.get_mut(self.token.slot);
-            (beside.evicted, beside.woken) = (false, false);
+            (beside.evicted, beside.woken) = (Evicted::Nothing, false);
             self.discard();
             return;
         }
-        if self.beside().evicted || self.beside().woken {
+        if self.beside().evicted != Evicted::Nothing || self.beside().woken {
             self.owed_calls();
+        }
+        self.offer_kept_input();
+        if !self.may_read() {
+            self.end_input(self.beside().input.as_ref().map_or(0, Lease::len));
+            self.flush();
+            while self.give_room() {
+                self.flush();
+                self.offer_kept_input(); // The handler may have resumed.
+            }
+            return;
         }
         loop {
             let kept_bytes = self.copy_kept_input();
             let filled = self.read(kept_bytes);
-            let mut taken = self.messages(0, filled);
-            self.flush();
-            while self.give_room() || self.may_offer_more(taken, filled) {
-                taken = self.messages(taken, filled);
-                self.flush();
-            }
+            let taken = self.offer(filled);
             self.keep_rest(kept_bytes, taken, filled);
             self.buffers_left -= 1;
-            let flags = self.entry.control.flags;
-            if self.buffers_left == 0 || !flags.has(Flags::READABLE) || flags.has(Flags::HELD.or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS))
-            {
+            if self.buffers_left == 0 || !self.may_read() {
                 return;
             }
         }
+    }
+
+    /// Hands messages out of the `filled` bytes in hand (or else in the scratch) and sends the responses, until nothing more can be done in this
+    /// visit. Returns how many bytes were taken.
+    #[inline]
+    pub(super) fn offer(&mut self, filled: usize) -> usize {
+        let mut taken = self.messages(0, filled);
+        self.flush();
+        while self.give_room() || self.may_offer_more(taken, filled) {
+            taken = self.messages(taken, filled);
+            self.flush();
+        }
+        taken
     }
 
     /// After a flush: whether input that waited for room can be offered again in this visit.
@@ -269,6 +289,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
 
     #[inline]
     pub(super) fn output_end_max(&self) -> usize {
-        room_bytes(self.beside(), &self.shared.limits, self.shared.policy.output)
+        let space_bytes = self.shared.buffers.output_space_bytes();
+        room_bytes(self.beside(), &self.shared.limits, self.shared.policy.output, space_bytes)
     }
 }

@@ -21,10 +21,16 @@ fn counted_bytes(beside: &Beside, bound: OutputBound) -> usize {
     }
 }
 
+/// The high water mark: lower while much of the buffer memory is leased (`BufferPool::output_space_bytes`).
+#[inline]
+fn high_water_bytes(limits: &Limits, space_bytes: usize) -> usize {
+    (limits.output_high_water_bytes as usize).min(space_bytes)
+}
+
 /// How many bytes a visit may add.
 #[inline]
-pub(crate) fn room_bytes(beside: &Beside, limits: &Limits, bound: OutputBound) -> usize {
-    (limits.output_high_water_bytes as usize).saturating_sub(counted_bytes(beside, bound))
+pub(crate) fn room_bytes(beside: &Beside, limits: &Limits, bound: OutputBound, space_bytes: usize) -> usize {
+    high_water_bytes(limits, space_bytes).saturating_sub(counted_bytes(beside, bound))
 }
 
 /// Whether whoever wants to say more can be asked for it: everything said so far is in the kernel's hands. (The kernel takes more then:
@@ -36,9 +42,9 @@ pub(crate) fn may_say_more(beside: &Beside, bound: OutputBound) -> bool {
 
 /// Input stops at the high water, and goes on at the low one.
 #[inline]
-pub(crate) fn hold_or_let_go(flags: &mut Flags, beside: &Beside, limits: &Limits, bound: OutputBound) {
+pub(crate) fn hold_or_let_go(flags: &mut Flags, beside: &Beside, limits: &Limits, bound: OutputBound, space_bytes: usize) {
     let bytes = counted_bytes(beside, bound);
-    if bytes >= limits.output_high_water_bytes as usize {
+    if bytes >= high_water_bytes(limits, space_bytes) {
         flags.set(Flags::OUTPUT_FULL);
     } else if bytes <= limits.output_low_water_bytes as usize {
         flags.clear(Flags::OUTPUT_FULL);

@@ -7,7 +7,6 @@ use super::os::SimOs;
 use super::service::{Conn, Service, State};
 use super::world::World;
 use crate::connection::flags::Flags;
-use crate::connection::slots::ByAge;
 use crate::policy::WhenNearlyFull;
 use crate::{Context, EventLoop};
 
@@ -90,7 +89,7 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     // Nobody leaves before somebody who has waited for longer. (Who had unsent output waits from when it was sent.)
     if let Some(left) = world.crowd.left.take() {
         for (slot, entry) in &event_loop.entries {
-            let Some(conn) = entry.conn.as_ref().filter(|_| shared.slots.is_linked(ByAge::Expendable, slot as u32)) else { continue };
+            let Some(conn) = entry.conn.as_ref().filter(|_| shared.slots.is_expendable(slot as u32)) else { continue };
             let record = world.conns[conn.id as usize];
             let log = world.kernel.sockets[record.socket as usize].log;
             let Some(wait) = record.wait else {
@@ -108,7 +107,7 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
 
     // Where somebody can make room, room is made.
     let staying = event_loop.entries.len() - shared.closes.len() - shared.leaving as usize;
-    let waiting = shared.slots.length(ByAge::Expendable);
+    let waiting = shared.slots.expendable_len();
     let safe = limits.newcomers_room.min(limits.connections_max / 2) / 2;
     let crowded = staying > at_ease as usize && waiting > safe;
     world.crowd.crowded_turns =
@@ -134,7 +133,7 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
         let Some(conn) = entry.conn.as_ref() else { continue };
         let flags = entry.control.flags;
         let beside = shared.slots.get(slot as u32);
-        let known = flags.has(Flags::LEAVING) || shared.slots.is_linked(ByAge::Expendable, slot as u32);
+        let known = flags.has(Flags::LEAVING) || shared.slots.is_expendable(slot as u32);
         if crate::connection::pressure::is_expendable(flags, beside) != known {
             let name = world.name(world.conns[conn.id as usize].socket);
             world.violated(format!("{name} is {}among those that may make room ({flags:?})", if known { "" } else { "not " }));

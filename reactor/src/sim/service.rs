@@ -325,7 +325,7 @@ impl Handler for Service {
             let _ = write!(line, "  closed {}: {}", world.name(record.socket), reason.label());
         });
         let excuse = match reason {
-            CloseReason::Evicted => Some("its memory was needed"),
+            CloseReason::InputEvicted | CloseReason::OutputEvicted => Some("its memory was needed"),
             CloseReason::MadeRoom => Some("it made room"),
             CloseReason::LoopEnded => Some("the loop ended"),
             _ => None,

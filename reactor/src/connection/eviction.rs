@@ -1,0 +1,322 @@
+//! Which connection gives its buffer up when the buffer memory is full, and what becomes of the connection.
+//!
+//! *Whose.* The owner (partial input or pending output) that is farther above its share (`buffers.rs`). Of that owner the group of connections that
+//! holds the most bytes, where a service names groups (the source address, say): one address with a thousand slow connections does not cost another
+//! address its one. Of that group the connection that has stalled for the longest.
+//!
+//! *Since when.* Partial input counts from the first byte of the unfinished message. Pending output counts from the start of the present time without
+//! progress, which is over when the peer has taken `output_low_water_bytes`. A single byte now and then refreshes neither.
+//!
+//! *What becomes of it.* The buffer is free at once. A connection whose input was taken is told ([`Pressure::BufferMemory`](crate::Pressure)) and
+//! closed. One whose output was taken is reset: the response has a hole, and the peer must not take it for whole.
+//!
+//! The order is kept by links in the leases, one list for each group, and a set of the groups by rank. Nothing is searched, and a connection at
+//! rest pays nothing for it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use crate::connection::buffers::{BufferOwner, Held, Lease};
+use crate::connection::slots::{Evicted, Slots};
+use crate::shared::Shared;
+
+/// The groups of one owner that hold buffers.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    groups: HashMap<u32, Group>,
+    /// The last one is to give a buffer up first.
+    ranking: BTreeSet<Rank>,
+}
+
+/// Bytes, then the longest stall, then the number: equal ranks must differ.
+type Rank = (usize, Reverse<Instant>, u32);
+
+/// One group's buffers, in a list by age.
+#[derive(Debug)]
+struct Group {
+    bytes: usize,
+    /// The ends of the list: slot + 1.
+    oldest: u32,
+    newest: u32,
+    rank: Rank,
+}
+
+fn held_of(slots: &mut Slots, owner: BufferOwner, slot: u32) -> &mut Held {
+    let lease: &mut Option<Lease> = slots.lease_mut(owner, slot);
+    lease.as_mut().map(Lease::held_mut).expect("a slot on a list of holders has a lease")
+}
+
+impl Holders {
+    /// Appends a slot that has a lease to its group's list: its stall counts from `now`.
+    fn link(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32, now: Instant) {
+        let number = slots.get(slot).group;
+        let rank = (0, Reverse(now), number);
+        let group = self.groups.entry(number).or_insert(Group { bytes: 0, oldest: 0, newest: 0, rank });
+        let older = std::mem::replace(&mut group.newest, slot + 1);
+        if older == 0 {
+            group.oldest = slot + 1;
+        } else {
+            held_of(slots, owner, older - 1).newer = slot + 1;
+        }
+        *held_of(slots, owner, slot) = Held { since: Some(now), progress_bytes: 0, group: number, older, newer: 0 };
+    }
+
+    /// Takes a slot off its group's list.
+    fn unlink(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32) {
+        let Held { older, newer, group: number, .. } = std::mem::take(held_of(slots, owner, slot));
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        if older == 0 {
+            group.oldest = newer;
+        } else {
+            held_of(slots, owner, older - 1).newer = newer;
+        }
+        if newer == 0 {
+            group.newest = older;
+        } else {
+            held_of(slots, owner, newer - 1).older = older;
+        }
+    }
+
+    /// Counts bytes that a group has leased or given back, and ranks it anew.
+    fn rank(&mut self, slots: &mut Slots, owner: BufferOwner, number: u32, leased: usize, given_back: usize) {
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        group.bytes = group.bytes + leased - given_back;
+        self.ranking.remove(&group.rank);
+        if group.oldest == 0 {
+            debug_assert_eq!(group.bytes, 0);
+            self.groups.remove(&number);
+            return;
+        }
+        let since = held_of(slots, owner, group.oldest - 1).since.unwrap_or(group.rank.1.0);
+        group.rank = (group.bytes, Reverse(since), number);
+        self.ranking.insert(group.rank);
+    }
+
+    /// Bytes that all groups hold together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.groups.values().map(|group| group.bytes).sum()
+    }
+
+    /// The connection that is to give its buffer up.
+    fn first(&self) -> Option<u32> {
+        let (.., number) = self.ranking.last()?;
+        self.groups.get(number)?.oldest.checked_sub(1)
+    }
+}
+
+impl Shared {
+    /// Counts what a slot's lease of `owner` has grown from, and puts it into the order of eviction if it is new there.
+    pub(crate) fn holds(&mut self, owner: BufferOwner, slot: u32, capacity_before: usize) {
+        let Self { slots, holders, now, .. } = self;
+        let Some(lease) = slots.lease_mut(owner, slot) else { return };
+        let (capacity, is_new) = (lease.capacity(), lease.held().since.is_none());
+        if !is_new && capacity == capacity_before {
+            return;
+        }
+        let holders = &mut holders[owner as usize];
+        if is_new {
+            holders.link(slots, owner, slot, *now);
+        }
+        let number = held_of(slots, owner, slot).group;
+        holders.rank(slots, owner, number, capacity, capacity_before);
+    }
+
+    /// Takes a slot's lease out of the order of eviction, and out of the slot. It is to be put back or given back.
+    pub(crate) fn take_lease(&mut self, owner: BufferOwner, slot: u32) -> Option<Lease> {
+        let Self { slots, holders, .. } = self;
+        let lease = slots.lease_mut(owner, slot).as_ref()?;
+        let (number, capacity) = (lease.held().group, lease.capacity());
+        let holders = &mut holders[owner as usize];
+        holders.unlink(slots, owner, slot);
+        holders.rank(slots, owner, number, 0, capacity);
+        slots.lease_mut(owner, slot).take()
+    }
+
+    /// Gives a slot's lease back, and what it holds is gone.
+    pub(crate) fn drop_lease(&mut self, owner: BufferOwner, slot: u32) {
+        if let Some(lease) = self.take_lease(owner, slot) {
+            self.buffers.give_back(owner, lease);
+        }
+    }
+
+    /// Counts bytes that the peer has taken of its pending output. After `output_low_water_bytes` its stall begins anew.
+    pub(crate) fn output_progressed(&mut self, slot: u32, bytes: usize) {
+        let enough_bytes = self.limits.output_low_water_bytes.max(1);
+        let Self { slots, holders, now, .. } = self;
+        let owner = BufferOwner::Output;
+        let held = held_of(slots, owner, slot);
+        held.progress_bytes = held.progress_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if held.progress_bytes >= enough_bytes {
+            let number = held.group;
+            let holders = &mut holders[owner as usize];
+            holders.unlink(slots, owner, slot);
+            // To the group that it had: the bytes are counted there.
+            let named = std::mem::replace(&mut slots.get_mut(slot).group, number);
+            holders.link(slots, owner, slot, *now);
+            slots.get_mut(slot).group = named;
+            holders.rank(slots, owner, number, 0, 0);
+        }
+    }
+
+    /// Evicts one connection's buffer so that `for_owner` can have `bytes_min`. False if there is none to evict.
+    pub(crate) fn evict_one(&mut self, for_owner: BufferOwner, bytes_min: usize) -> bool {
+        let owner = self.buffers.owner_to_evict(for_owner, bytes_min);
+        let Some(slot) = self.holders[owner as usize].first() else { return false };
+        self.drop_lease(owner, slot);
+        self.evicted(owner, slot);
+        true
+    }
+
+    /// Marks a connection as evicted. Its next visit tells it so, or resets it.
+    pub(crate) fn evicted(&mut self, owner: BufferOwner, slot: u32) {
+        self.slots.get_mut(slot).evicted.add(Evicted::of(owner));
+        self.stats.evictions(owner).add(1);
+        self.queue_new(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use slab::Slab;
+
+    use super::*;
+    use crate::connection::Entry;
+    use crate::connection::flags::Flags;
+    use crate::limits::{Config, Limits};
+    use crate::stats::Stats;
+
+    const SLOTS: u32 = 24;
+    const LARGEST: u32 = 64 << 10;
+
+    /// A loop's shared part with a pool of 256 KiB, and connections of three groups.
+    fn shared() -> Shared {
+        let limits = Limits {
+            connections_max: SLOTS,
+            newcomers_room: 0,
+            buffer_bytes_max: LARGEST,
+            buffer_memory_bytes_max: 8 * LARGEST as usize,
+            ..Limits::default()
+        };
+        let config = Config { limits, ..Config::default() };
+        assert_eq!(config.check(), Ok(()));
+        let now = Instant::now();
+        let mut shared = Shared::new(&config, SLOTS, now, Arc::new(Stats::new(now)));
+        let mut entries: Slab<Entry<(), ()>> = Slab::new();
+        for slot in 0..SLOTS {
+            shared.slots.insert(&mut entries, Entry::new((), Flags::default()));
+            shared.slots.get_mut(slot).group = slot % 3;
+        }
+        shared
+    }
+
+    fn leases(shared: &Shared, owner: BufferOwner) -> Vec<(u32, usize, Instant, u32)> {
+        let lease = |slot| match owner {
+            BufferOwner::Input => shared.slots.get(slot).input.as_ref(),
+            BufferOwner::Output => shared.slots.get(slot).output.as_ref(),
+        };
+        let held = |slot| lease(slot).map(|lease| (slot, lease.capacity(), lease.held().since.expect("it is held"), lease.held().group));
+        (0..SLOTS).filter_map(held).collect()
+    }
+
+    fn bytes_of(leases: &[(u32, usize, Instant, u32)], group: u32) -> usize {
+        leases.iter().filter(|lease| lease.3 == group).map(|lease| lease.1).sum()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Keep { owner: usize, slot: u32, bytes: usize },
+        Drop { owner: usize, slot: u32 },
+        Progress { slot: u32, bytes: usize },
+        Group { slot: u32, group: u32 },
+    }
+
+    fn ops() -> impl Strategy<Value = Op> {
+        let sizes = prop_oneof![1..4000usize, 1..16_000usize, 1..65_000usize];
+        prop_oneof![
+            6 => (0..2usize, 0..SLOTS, sizes.clone()).prop_map(|(owner, slot, bytes)| Op::Keep { owner, slot, bytes }),
+            1 => (0..2usize, 0..SLOTS).prop_map(|(owner, slot)| Op::Drop { owner, slot }),
+            1 => (0..SLOTS, sizes).prop_map(|(slot, bytes)| Op::Progress { slot, bytes }),
+            1 => (0..SLOTS, 0..4u32).prop_map(|(slot, group)| Op::Group { slot, group }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_eviction_takes_an_owner_below_its_share_and_the_largest_group_gives_its_oldest(ops in prop::collection::vec(ops(), 1..200)) {
+            let mut shared = shared();
+            for op in ops {
+                shared.now += Duration::from_millis(1);
+                match op {
+                    Op::Keep { owner, slot, bytes } => {
+                        let owner = BufferOwner::ALL[owner];
+                        if shared.slots.lease_mut(owner, slot).as_ref().is_some_and(|lease| lease.len() + bytes > LARGEST as usize) {
+                            continue; // Neither the scratch nor the water marks let this happen.
+                        }
+                        let bytes = vec![0; bytes];
+                        // One eviction at a time, as `append` does them, so that each can be looked at.
+                        loop {
+                            let before = [BufferOwner::Input, BufferOwner::Output].map(|owner| leases(&shared, owner));
+                            let lease = shared.slots.lease_mut(owner, slot);
+                            let (held_bytes, capacity) = lease.as_ref().map_or((0, 0), |lease| (lease.len(), lease.capacity()));
+                            if shared.buffers.append(owner, lease, &bytes).is_ok() {
+                                shared.holds(owner, slot, capacity);
+                                break;
+                            }
+                            prop_assert!(shared.evict_one(owner, held_bytes + bytes.len()), "the memory is full, so somebody holds it");
+                            for from in BufferOwner::ALL {
+                                let (was, is) = (&before[from as usize], leases(&shared, from));
+                                let Some(gone) = was.iter().find(|lease| !is.contains(lease)) else { continue };
+                                // The owner that asks gets what was freed, and counts with it.
+                                let needed = held_bytes + bytes.len();
+                                let needed = [4 << 10, 16 << 10, 64 << 10].into_iter().find(|size| *size >= needed).expect("at most the largest");
+                                let asked = if from == owner { needed } else { 0 };
+                                let left = shared.buffers.leased_bytes_of(from);
+                                prop_assert!(left + asked >= shared.buffers.share_bytes(), "{left} bytes are left to {from:?}");
+                                prop_assert!((0..4).all(|group| bytes_of(was, group) <= bytes_of(was, gone.3)), "another group holds more");
+                                prop_assert!(was.iter().all(|lease| lease.3 != gone.3 || lease.2 >= gone.2), "another has stalled for longer");
+                            }
+                            if shared.slots.get(slot).evicted >= Evicted::of(owner) {
+                                break;
+                            }
+                        }
+                        shared.slots.get_mut(slot).evicted = Evicted::Nothing;
+                    }
+                    Op::Drop { owner, slot } => shared.drop_lease(BufferOwner::ALL[owner], slot),
+                    Op::Progress { slot, bytes } => {
+                        if shared.slots.get(slot).output.is_some() {
+                            shared.output_progressed(slot, bytes);
+                        }
+                    }
+                    Op::Group { slot, group } => shared.slots.get_mut(slot).group = group,
+                }
+                for owner in BufferOwner::ALL {
+                    let leases = leases(&shared, owner);
+                    let bytes: usize = leases.iter().map(|lease| lease.1).sum();
+                    prop_assert_eq!(bytes, shared.buffers.leased_bytes_of(owner));
+                    prop_assert_eq!(bytes, shared.holders[owner as usize].bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_byte_does_not_make_a_stalled_reader_younger() {
+        let mut shared = shared();
+        let enough = shared.limits.output_low_water_bytes as usize;
+        for slot in [0, 3] {
+            shared.now += Duration::from_millis(1);
+            assert!(shared.keep_output(slot, &[0; 60_000]));
+        }
+        let first = |shared: &Shared| shared.holders[BufferOwner::Output as usize].first();
+        shared.now += Duration::from_secs(1);
+        shared.output_progressed(0, 1);
+        assert_eq!(first(&shared), Some(0));
+        shared.output_progressed(0, enough - 1);
+        assert_eq!(first(&shared), Some(3), "it has taken enough to count as a reader");
+    }
+}
