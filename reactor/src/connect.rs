@@ -18,6 +18,9 @@ use crate::stats::Stats;
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The connect stage: what was asked for until now, within the budget. What a failure's callback asks for waits for the next turn.
     pub(crate) fn start_connects(&mut self) {
+        if self.shared.connects.is_empty() {
+            return;
+        }
         let budget = self.shared.limits.connects_per_turn_max.min(self.connects_allowed()) as usize;
         let mut stage = self.stage(self.shared.limits.connects_time_max);
         for _ in 0..self.shared.connects.len().min(budget) {

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
+use crate::connection::input::InputScratch;
 use crate::connection::output::OutputScratch;
 use crate::drain::Drain;
 use crate::handler::{CloseReason, Handler};
@@ -37,7 +38,7 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) receivers: Vec<Receiver<H::Mail>>,
     /// Loops that may still hand connections to this one.
     pub(crate) givers: u32,
-    pub(crate) scratch: Box<[u8]>,
+    pub(crate) scratch: InputScratch,
     pub(crate) output: OutputScratch,
     pub(crate) events: Vec<Event>,
     pub(crate) sender: Sender<Envelope<H::Mail>>,
@@ -100,7 +101,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             drain: None,
             receivers: Vec::new(),
             givers: 0,
-            scratch: vec![0; buffer_bytes].into_boxed_slice(),
+            scratch: InputScratch::new(buffer_bytes),
             output: OutputScratch::new(buffer_bytes),
             events: Vec::with_capacity(limits.events_per_poll_max),
             sender,

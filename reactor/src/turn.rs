@@ -23,8 +23,8 @@ use crate::token::Token;
 
 /// The time of one stage of a turn: when it is up, and how much may be done before the clock is read again.
 pub(crate) struct StageTime {
-    /// None: no limit that this clock can reach.
-    until: Option<Instant>,
+    began: Instant,
+    time_max: Duration,
     /// Cost that may be spent before the next reading.
     interval_left: u32,
 }
@@ -33,7 +33,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Begins a stage. Its time counts from the clock's last reading, so a short stage reads no clock.
     #[inline]
     pub(crate) fn stage(&self, time_max: Duration) -> StageTime {
-        StageTime { until: self.shared.clock.checked_add(time_max), interval_left: CLOCK_INTERVAL_VISITS }
+        StageTime { began: self.shared.clock, time_max, interval_left: CLOCK_INTERVAL_VISITS }
     }
 
     /// Spends some of a stage's time, in units of a small visit, and returns whether it is up.
@@ -41,16 +41,18 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     #[inline]
     pub(crate) fn time_is_up(&mut self, stage: &mut StageTime, cost: u32) -> bool {
         stage.interval_left = stage.interval_left.saturating_sub(cost);
-        if stage.interval_left > 0 {
-            return false;
-        }
+        stage.interval_left == 0 && self.read_clock(stage)
+    }
+
+    #[cold]
+    fn read_clock(&mut self, stage: &mut StageTime) -> bool {
         stage.interval_left = CLOCK_INTERVAL_VISITS;
         self.shared.clock = self.os.now();
-        stage.until.is_some_and(|until| until <= self.shared.clock)
+        self.shared.clock.saturating_duration_since(stage.began) >= stage.time_max
     }
 
     /// A visit to a runnable connection, with a quantum of messages. Returns its cost.
-    #[inline]
+    #[inline(always)]
     fn visit(&mut self, slot: u32, messages_max: u32) -> u32 {
         let Some(mut visit) = self.visit_to(slot, messages_max) else { return 1 };
         visit.run(Visit::see_to_socket);
@@ -95,8 +97,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn serve_runnable(&mut self) {
         let old_len = self.shared.ready.old_len();
         let time_max = self.shared.limits.visits_time_max;
+        let began = self.shared.clock;
         let mut new_stage = self.stage(if old_len == 0 { time_max } else { time_max / 2 });
-        let mut old_stage = self.stage(time_max);
         let others_wait = self.shared.ready.new_len() > 0;
         self.dispatch_events(&mut new_stage, others_wait);
         if others_wait {
@@ -109,6 +111,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 }
             }
         }
+        if old_len == 0 {
+            return;
+        }
+        let mut old_stage = StageTime { began, time_max, interval_left: CLOCK_INTERVAL_VISITS };
         // Once around at most: a connection that joined in this stage has spent a quantum of this turn.
         let messages_max = self.shared.limits.visit_messages_max;
         for _ in 0..old_len {
@@ -121,6 +127,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Visits a connection that was taken off a list, and returns the cost. The list holds generations: a slot's old tenant must not take its
     /// new one off the list. (This is not the policy's check of tokens.)
+    #[inline(never)]
     fn serve_listed(&mut self, token: Token, from: Queued, messages_max: u32) -> Option<u32> {
         let beside = self.shared.slots.get_mut(token.slot);
         if !beside.open || beside.generation != token.generation || beside.queued != from {
@@ -266,16 +273,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     pub(crate) fn run_deadlines(&mut self) {
-        let mut stage = self.stage(self.shared.limits.deadlines_time_max);
-        for _ in 0..self.shared.limits.deadlines_per_turn_max {
-            let Some((slot, due)) = self.shared.wheel.expire(self.shared.now) else { break };
-            if self.expire(slot) {
-                self.shared.stats.loop_lag.record(self.shared.now.saturating_duration_since(due));
-                self.shared.progress = true;
-            }
-            if self.time_is_up(&mut stage, 1) {
-                break;
-            }
+        if self.shared.wheel.next().is_some_and(|at| at <= self.shared.now) {
+            self.expire_deadlines();
         }
         if let Some(at) = self.handler.next_wake().filter(|at| *at <= self.shared.now) {
             self.shared.stats.loop_lag.record(self.shared.now - at);
@@ -286,6 +285,20 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if self.trim_at <= self.shared.now {
             self.shared.buffers.trim();
             self.trim_at = self.shared.now + TRIM_EVERY;
+        }
+    }
+
+    fn expire_deadlines(&mut self) {
+        let mut stage = self.stage(self.shared.limits.deadlines_time_max);
+        for _ in 0..self.shared.limits.deadlines_per_turn_max {
+            let Some((slot, due)) = self.shared.wheel.expire(self.shared.now) else { return };
+            if self.expire(slot) {
+                self.shared.stats.loop_lag.record(self.shared.now.saturating_duration_since(due));
+                self.shared.progress = true;
+            }
+            if self.time_is_up(&mut stage, 1) {
+                return;
+            }
         }
     }
 
@@ -325,6 +338,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     pub(crate) fn close_dead(&mut self) {
         self.closed_last_turn = 0;
+        if self.shared.closes.is_empty() {
+            return;
+        }
         let mut stage = self.stage(self.shared.limits.closes_time_max);
         for _ in 0..self.shared.limits.closes_per_turn_max {
             let Some(slot) = self.shared.closes.pop_front() else { return };

@@ -249,9 +249,9 @@ fn clients_that_never_read_do_not_take_the_memory_from_those_that_do() {
 
 /// Completes a line of which `hel` was sent, and expects it back.
 fn ask_rest(client: &mut TcpStream) {
-    client.write_all(b"lo\n").unwrap();
+    client.write_all(b"lo\n").expect("the server reads");
     let mut back = [0; 6];
-    client.read_exact(&mut back).unwrap();
+    client.read_exact(&mut back).expect("the server answers");
     assert_eq!(&back, b"hello\n");
 }
 

@@ -87,7 +87,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
         let reads_max = self.shared.limits.visit_reads_max.min(4);
         for _ in 0..reads_max {
-            let Ok(outcome) = drain_read(&mut self.entry.stream, self.scratch, 1, DrainPolicy::UntilWouldBlock, false) else {
+            let Ok(outcome) = drain_read(&mut self.entry.stream, &mut self.scratch.bytes, 1, DrainPolicy::UntilWouldBlock, false) else {
                 return self.die(self.entry.reason);
             };
             self.shared.progress = true;

@@ -4,7 +4,7 @@
 //! and a read may hold any number of messages, so what no message took stays until more has come. Read next: `sending.rs`.
 
 use crate::callback::Callback;
-use crate::connection::buffers::BufferOwner;
+use crate::connection::buffers::{BufferOwner, Lease};
 use crate::connection::drain_read::{Drained, drain_read};
 use crate::connection::flags::Flags;
 use crate::connection::slots::Evicted;
@@ -14,30 +14,50 @@ use crate::handler::{CloseReason, Handler};
 use crate::os::Os;
 use crate::policy::Framing;
 
+/// The loop's one input buffer, into which every visit reads.
+#[derive(Debug)]
+pub(crate) struct InputScratch {
+    pub(super) bytes: Box<[u8]>,
+    /// Partial input that the running visit offers to the handler where it is, without a copy. Empty between visits.
+    pub(super) in_hand: Option<Lease>,
+}
+
+impl InputScratch {
+    pub(crate) fn new(bytes: usize) -> InputScratch {
+        InputScratch { bytes: vec![0; bytes].into_boxed_slice(), in_hand: None }
+    }
+}
+
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// Whether this visit may read: the socket may have input, the handler wants it, and no whole message may be left of what was read before.
+    /// Whether this visit may read: the socket may have input, the handler wants it, and no whole message is left of what was read before.
     #[inline]
     pub(super) fn may_read(&self) -> bool {
         const ALL: Flags = Flags::READABLE.or(Flags::HELD).or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS).or(Flags::UNPARSED);
         self.entry.control.flags.only(ALL, Flags::READABLE)
     }
 
-    /// Offers partial input that may hold whole messages to the handler where it is. Nothing is copied, and nothing is read behind it: what a
-    /// connection has left when its quantum is spent stays in the socket.
+    /// Whether the partial input may hold whole messages, and the handler wants them.
     #[inline]
-    pub(super) fn offer_kept_input(&mut self) {
-        if self.entry.control.flags.only(Flags::UNPARSED.or(Flags::HELD).or(Flags::INPUT_WAITS), Flags::UNPARSED) {
-            self.offer_lease();
-        }
+    pub(super) fn may_parse(&self) -> bool {
+        self.messages_left > 0 && self.entry.control.flags.only(Flags::UNPARSED.or(Flags::HELD).or(Flags::INPUT_WAITS), Flags::UNPARSED)
     }
 
-    fn offer_lease(&mut self) {
-        let slot = self.token.slot;
-        let Some(lease) = self.shared.take_lease(BufferOwner::Input, slot) else { return };
-        let filled = lease.len();
-        self.in_hand = Some(lease);
-        let taken = self.offer(filled);
-        let Some(mut lease) = self.in_hand.take() else { return };
+    /// Takes the partial input in hand, so that it is offered to the handler where it is: nothing is copied. What a connection has left when its
+    /// quantum is spent stays in the socket. False if there is none.
+    #[cold]
+    pub(super) fn take_in_hand(&mut self) -> bool {
+        self.scratch.in_hand = self.shared.take_lease(BufferOwner::Input, self.token.slot);
+        self.scratch.in_hand.is_some()
+    }
+
+    pub(super) fn in_hand_bytes(&self) -> usize {
+        self.scratch.in_hand.as_ref().map_or(0, Lease::len)
+    }
+
+    /// Puts back what no message took of the input in hand.
+    #[cold]
+    pub(super) fn put_back(&mut self, taken: usize, filled: usize) {
+        let Some(mut lease) = self.scratch.in_hand.take() else { return };
         if taken > 0 {
             self.shared.progress = true; // Also where nothing was read or written.
         }
@@ -45,7 +65,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             return self.shared.buffers.give_back(BufferOwner::Input, lease);
         }
         lease.consume(taken);
-        self.shared.put_input_back(slot, lease);
+        self.shared.put_input_back(self.token.slot, lease);
     }
 
     /// The unfinished rest of earlier visits goes in front, so that a message is always one slice. It costs a copy of at most one
@@ -56,7 +76,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             None => 0,
             Some(lease) => {
                 let bytes = lease.filled();
-                self.scratch[..bytes.len()].copy_from_slice(bytes);
+                self.scratch.bytes[..bytes.len()].copy_from_slice(bytes);
                 bytes.len()
             }
         }
@@ -69,8 +89,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
         let shared = &mut *self.shared;
         // What is read and not taken needs a buffer, so less is read where they are short.
-        let end = self.scratch.len().min(kept_bytes.saturating_add(shared.buffers.input_space_bytes()));
-        let into = &mut self.scratch[kept_bytes..end];
+        let end = self.scratch.bytes.len().min(kept_bytes.saturating_add(shared.buffers.input_space_bytes()));
+        let into = &mut self.scratch.bytes[kept_bytes..end];
         let reads_max = shared.limits.visit_reads_max;
         match drain_read(&mut self.entry.stream, into, reads_max, shared.policy.drain, short_read_is_empty) {
             Ok(outcome) => {
@@ -121,8 +141,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     control: &mut self.entry.control,
                     token: self.token,
                 };
-                let input = match &self.in_hand {
-                    None => &self.scratch[taken..filled],
+                let input = match &self.scratch.in_hand {
+                    None => &self.scratch.bytes[taken..filled],
                     Some(lease) => &lease.filled()[taken..],
                 };
                 let used = self.handler.input(conn, input, &mut cx);
@@ -146,7 +166,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                         return taken;
                     }
                     flags.clear(Flags::UNPARSED);
-                    if filled == self.scratch.len() && taken == 0 {
+                    if filled == self.scratch.bytes.len() && taken == 0 {
                         self.die(CloseReason::MessageTooLong);
                     }
                     break;
@@ -196,6 +216,6 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         } else {
             kept_bytes
         };
-        self.shared.keep_input(slot, &self.scratch[taken + kept_bytes..filled]);
+        self.shared.keep_input(slot, &self.scratch.bytes[taken + kept_bytes..filled]);
     }
 }

@@ -31,7 +31,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if told.is_err() || self.entry.conn.is_none() {
             self.flags().set(Flags::ABORT);
         }
-        if let Some(lease) = self.in_hand.take() {
+        if let Some(lease) = self.scratch.in_hand.take() {
             self.shared.buffers.give_back(BufferOwner::Input, lease);
         }
         self.shared.drop_input(self.token.slot);

@@ -11,6 +11,7 @@ use crate::callback::Callback;
 use crate::connection::Entry;
 use crate::connection::buffers::Lease;
 use crate::connection::flags::Flags;
+use crate::connection::input::InputScratch;
 use crate::connection::output::OutputScratch;
 use crate::connection::slots::{Beside, Evicted};
 use crate::connection::water_marks::{may_say_more, room_bytes};
@@ -38,12 +39,10 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) os: &'a mut O,
     pub(crate) handler: &'a mut H,
     pub(crate) shared: &'a mut Shared,
-    pub(crate) scratch: &'a mut [u8],
+    pub(crate) scratch: &'a mut InputScratch,
     pub(crate) output: &'a mut OutputScratch,
     pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
     pub(crate) token: Token,
-    /// Partial input that is offered to the handler where it is.
-    pub(super) in_hand: Option<Lease>,
     /// What is left of the visit's budgets.
     buffers_left: u32,
     pub(super) messages_left: u32,
@@ -60,11 +59,12 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
 
 impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the loop taken apart, so that each part can be borrowed by itself")]
     pub(crate) fn new(
         os: &'a mut O,
         handler: &'a mut H,
         shared: &'a mut Shared,
-        scratch: &'a mut [u8],
+        scratch: &'a mut InputScratch,
         output: &'a mut OutputScratch,
         entry: &'a mut Entry<H::Conn, O::Stream>,
         token: Token,
@@ -86,7 +86,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             output,
             entry,
             token,
-            in_hand: None,
             messages_left,
             rooms_left: messages_left,
             write_left_bytes,
@@ -219,39 +218,36 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         if self.beside().evicted != Evicted::Nothing || self.beside().woken {
             self.owed_calls();
         }
-        self.offer_kept_input();
-        if !self.may_read() {
-            self.end_input(self.beside().input.as_ref().map_or(0, Lease::len));
-            self.flush();
-            while self.give_room() {
-                self.flush();
-                self.offer_kept_input(); // The handler may have resumed.
-            }
-            return;
-        }
         loop {
-            let kept_bytes = self.copy_kept_input();
-            let filled = self.read(kept_bytes);
-            let taken = self.offer(filled);
+            // Whole messages that were left come first, from where they are. Nothing is read behind them.
+            let is_in_hand = self.may_parse() && self.take_in_hand();
+            if !is_in_hand && !self.may_read() {
+                self.end_input(self.beside().input.as_ref().map_or(0, Lease::len));
+                self.flush();
+                if !self.give_room() {
+                    return;
+                }
+                self.flush();
+                continue; // The handler may have resumed.
+            }
+            let kept_bytes = if is_in_hand { 0 } else { self.copy_kept_input() };
+            let filled = if is_in_hand { self.in_hand_bytes() } else { self.read(kept_bytes) };
+            let mut taken = self.messages(0, filled);
+            self.flush();
+            while self.give_room() || self.may_offer_more(taken, filled) {
+                taken = self.messages(taken, filled);
+                self.flush();
+            }
+            if is_in_hand {
+                self.put_back(taken, filled);
+                continue;
+            }
             self.keep_rest(kept_bytes, taken, filled);
             self.buffers_left -= 1;
-            if self.buffers_left == 0 || !self.may_read() {
+            if self.buffers_left == 0 {
                 return;
             }
         }
-    }
-
-    /// Hands messages out of the `filled` bytes in hand (or else in the scratch) and sends the responses, until nothing more can be done in this
-    /// visit. Returns how many bytes were taken.
-    #[inline]
-    pub(super) fn offer(&mut self, filled: usize) -> usize {
-        let mut taken = self.messages(0, filled);
-        self.flush();
-        while self.give_room() || self.may_offer_more(taken, filled) {
-            taken = self.messages(taken, filled);
-            self.flush();
-        }
-        taken
     }
 
     /// After a flush: whether input that waited for room can be offered again in this visit.

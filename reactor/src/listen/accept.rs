@@ -95,6 +95,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// The accept stage of a turn.
     pub(crate) fn accept_waiting(&mut self) {
+        if self.drain.is_none() && !self.listeners.iter().any(|listener| listener.ready || listener.paused_until.is_some()) {
+            return;
+        }
         let mut stage = self.stage(self.shared.limits.accepts_time_max);
         let mut is_up = self.accepts_left == 0;
         let (first, listeners) = (self.first_to_accept, self.listeners.len());
