@@ -39,7 +39,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return Err(io::Error::other(format!("connections_max ({}) is reached", self.shared.limits.connections_max)));
         }
         let stream = self.os.connect(connect.to, connect.from, self.shared.limits.kernel_unsent_bytes_max)?;
-        let mut entry = Entry::new(stream, Flags::CONNECTING.or(Flags::WRITABLE));
+        let mut entry = Entry::new(stream, Flags::CONNECTING.or(Flags::WRITABLE).or(Flags::OUTBOUND));
         entry.tag_or_linger_bytes = connect.tag;
         entry.control.deadline = Some(self.shared.now + connect.timeout);
         let due = entry.due();

@@ -202,6 +202,10 @@ impl LoopContext<'_> {
     /// Begins an outbound connection at the end of this turn, or of a later one when `connects_per_turn_max` have been begun in this; its timeout
     /// counts from then. It ends in exactly one of [`crate::Handler::opened`] (with
     /// [`crate::Origin::Connected`]) and [`crate::Handler::connect_failed`]; `connections_max` counts it.
+    ///
+    /// When the connection fails later, what the peer sent before is still delivered to [`crate::Handler::input`]: a server may answer 413
+    /// and reset an upload. Output that is written then is discarded, and the connection closes as [`crate::CloseReason::Reset`] after that
+    /// input. A handler that has paused it gets the input when it resumes; until then the connection stays open.
     pub fn connect(&mut self, connect: Connect) {
         self.shared.connects.push_back(connect);
     }

@@ -107,7 +107,8 @@ pub enum ClosePolicy {
 }
 
 /// What a FIN of the peer means while the handler has paused it: while its request is being answered, say. A FIN says only that the peer has
-/// nothing more to say. A client that has closed its socket looks the same as one that still listens, until something is sent to it.
+/// nothing more to say. A client that has closed its socket looks the same as one that still listens, until something is sent to it. On an
+/// outbound connection a FIN is the end of the response, and what came before it is delivered when the handler resumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HalfClose {
     /// It may be listening: it gets its answer (RFC 9112 section 9.6; HAProxy without `option abortonclose`).
@@ -182,7 +183,7 @@ pub struct Policy {
     pub write: WritePolicy,
     /// How connections end.
     pub close: ClosePolicy,
-    /// What a FIN means while the connection is paused.
+    /// What a FIN means while an accepted connection is paused.
     pub half_close: HalfClose,
     /// How much output may wait.
     pub output: OutputBound,

@@ -199,7 +199,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.kill(slot, CloseReason::Reset);
             return false;
         }
-        let paused = flags.has(Flags::PAUSED) && !flags.has(Flags::NO_MORE_MESSAGES);
+        // A client that has sent its last byte may have disconnected. A server that has sent its last byte has sent its response.
+        let paused = flags.has(Flags::PAUSED) && !flags.has(Flags::NO_MORE_MESSAGES.or(Flags::OUTBOUND));
         if paused && ready.has(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
             self.kill(slot, CloseReason::PeerClosed);
             return false;
@@ -207,15 +208,20 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         !self.shared.slots.get(slot).is_queued()
     }
 
-    /// Whether the peer of a connection has gone: while a request is being answered nothing is read, and only this tells.
+    /// Whether a connection has failed and is to be closed now. While a request is being answered nothing is read, and only this event
+    /// reports it. An outbound connection stays open until what has arrived is delivered.
     #[cold]
     fn has_failed(&mut self, slot: u32, ready: Ready) -> bool {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
-        if ready.has(Ready::ERROR) && matches!(self.os.take_error(&mut entry.stream), Ok(Some(_)) | Err(_)) {
-            return true;
-        }
-        // Shut in both directions without our doing: what we would still say, nobody can hear.
-        ready.has(Ready::WRITE_CLOSED) && entry.control.flags.has(Flags::HELD)
+        let error = match ready.has(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
+            Some(Ok(Some(e)) | Err(e)) => e,
+            // Shut in both directions, and not by us: an earlier call has taken the error off the socket.
+            Some(Ok(None)) | None if ready.has(Ready::WRITE_CLOSED) && entry.control.flags.has(Flags::HELD) => {
+                io::ErrorKind::ConnectionReset.into()
+            }
+            Some(Ok(None)) | None => return false,
+        };
+        !self.visit_to(slot, 0).is_some_and(|mut visit| visit.stays_to_deliver(&error))
     }
 
     pub(crate) fn deliver_mail(&mut self) {

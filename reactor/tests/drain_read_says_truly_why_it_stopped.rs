@@ -126,6 +126,11 @@ proptest! {
                     prop_assert_eq!(total, sent, "the end comes after the last byte");
                     break;
                 }
+                Drained::Failed(kind) => {
+                    prop_assert_eq!(kind, ErrorKind::ConnectionReset);
+                    prop_assert!(outcome.bytes > 0 && matches!(socket.steps.front(), Some(Step::Reset)));
+                    break;
+                }
                 Drained::Empty => {
                     // Either the socket said so, or a short read did, where a short read may speak.
                     let used = steps_before.len() - socket.steps.len();
@@ -180,6 +185,14 @@ fn a_read_that_fills_the_buffer_exactly_proves_nothing() {
     assert_eq!((outcome.drained, outcome.bytes), (Drained::BufferFull, 64));
     let outcome = drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilShortRead, true).unwrap();
     assert_eq!((outcome.drained, outcome.bytes), (Drained::PeerClosed, 0));
+}
+
+#[test]
+fn bytes_before_a_failure_are_returned_with_it() {
+    let mut socket = Scripted::new([Step::Bytes(10), Step::Reset]);
+    let outcome = drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilWouldBlock, false).unwrap();
+    assert_eq!((outcome.drained, outcome.bytes), (Drained::Failed(ErrorKind::ConnectionReset), 10));
+    assert!(drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilWouldBlock, false).is_err());
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn settle_closing(&mut self) {
         let slot = self.token.slot;
         let flags = self.entry.control.flags;
-        if flags.has(Flags::DEAD) {
+        if !flags.has(Flags::ABORT.or(Flags::CLOSE).or(Flags::LINGERING)) || flags.has(Flags::DEAD) {
             return;
         }
         if flags.has(Flags::REFUSED) {
@@ -94,7 +94,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.entry.tag_or_linger_bytes = self.entry.tag_or_linger_bytes.saturating_sub(outcome.bytes as u64);
             self.shared.stats.bytes_discarded.add(outcome.bytes as u64);
             match outcome.drained {
-                Drained::PeerClosed => return self.die(self.entry.reason),
+                Drained::PeerClosed | Drained::Failed(_) => return self.die(self.entry.reason),
                 Drained::Empty => return self.entry.control.flags.clear(Flags::READABLE),
                 _ if self.entry.tag_or_linger_bytes == 0 => return self.die(self.entry.reason),
                 Drained::BudgetSpent | Drained::BufferFull => {}

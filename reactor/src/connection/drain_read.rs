@@ -18,6 +18,8 @@ pub enum Drained {
     BufferFull,
     /// The peer has sent its last byte.
     PeerClosed,
+    /// The connection has failed behind the bytes read. The error is not reported again: the next read returns 0, as at the peer's end.
+    Failed(ErrorKind),
 }
 
 /// What one drain did.
@@ -37,8 +39,7 @@ pub struct ReadOutcome {
 /// or urgent data has been reported: a read stops short before either, and no further event may come.
 ///
 /// # Errors
-/// What read(2) says, `WouldBlock` and `Interrupted` excepted. Bytes read before an error are lost with the connection: after a
-/// reset the peer no longer waits for an answer to them.
+/// What read(2) says, `WouldBlock` and `Interrupted` excepted, if nothing was read before it. Behind bytes it is [`Drained::Failed`].
 #[inline]
 pub fn drain_read(
     socket: &mut impl Read,
@@ -71,6 +72,7 @@ pub fn drain_read(
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => break Drained::Empty,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if bytes > 0 => break Drained::Failed(e.kind()),
             Err(e) => return Err(e),
         }
     };

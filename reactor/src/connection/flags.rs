@@ -48,6 +48,12 @@ impl Flags {
     pub(crate) const RENEWED: Flags = Flags(1 << 18);
     /// It is to make room for newcomers, unless a last look at its socket finds that it has spoken.
     pub(crate) const LEAVING: Flags = Flags(1 << 19);
+    /// We connected to the peer: what it sent before the connection failed is delivered (`failed.rs`).
+    pub(crate) const OUTBOUND: Flags = Flags(1 << 20);
+    /// An outbound connection's socket has failed: output is discarded, and input is read until nothing more has arrived.
+    pub(crate) const FAILED: Flags = Flags(1 << 21);
+    /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
+    pub(crate) const FIN_BEFORE_FAILURE: Flags = Flags(1 << 22);
 
     /// No more input is wanted, for good: closing or gone.
     pub(crate) const NO_MORE_MESSAGES: Flags = Flags(Self::CLOSE.0 | Self::ABORT.0 | Self::LINGERING.0 | Self::DEAD.0 | Self::CONNECTING.0);

@@ -101,6 +101,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                         flags.clear(Flags::READABLE);
                         flags.set(Flags::INPUT_ENDED);
                     }
+                    Drained::Failed(_) => {}
                 }
                 shared.stats.reads.add(u64::from(outcome.calls));
                 shared.stats.bytes_read.add(outcome.bytes as u64);
@@ -108,10 +109,15 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     shared.progress = true;
                     flags.set(Flags::UNPARSED);
                 }
+                if let Drained::Failed(kind) = outcome.drained {
+                    self.read_failed(&kind.into());
+                } else if flags.has(Flags::FAILED) {
+                    self.read_after_failure(outcome.drained);
+                }
                 kept_bytes + outcome.bytes
             }
-            Err(_) => {
-                self.die(CloseReason::Reset);
+            Err(e) => {
+                self.read_failed(&e);
                 kept_bytes
             }
         }
@@ -159,6 +165,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 }
                 if used == 0 {
                     if asked_for_room {
+                        if flags.has(Flags::FAILED) {
+                            // Output space never comes again.
+                            self.die(CloseReason::Reset);
+                            return taken;
+                        }
                         flags.set(Flags::INPUT_WAITS);
                         return taken;
                     }

@@ -1,13 +1,14 @@
 //! One socket: its state, how it is read, written, visited and closed.
 //!
 //! Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`,
-//! `pressure`, `water_marks`, `settle`, `closing`.
+//! `pressure`, `water_marks`, `settle`, `failed`, `closing`.
 
 pub(crate) mod buffers;
 pub(crate) mod closing;
 pub(crate) mod drain_read;
 pub(crate) mod drain_write;
 pub(crate) mod eviction;
+pub(crate) mod failed;
 pub(crate) mod flags;
 pub(crate) mod input;
 pub(crate) mod output;

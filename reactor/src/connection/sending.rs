@@ -29,7 +29,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let slot = self.token.slot;
         let Some(lease) = self.shared.slots.get_mut(slot).output.as_mut() else { return };
         let result = drain_write(&mut self.entry.stream, lease.filled(), self.write_left_bytes, self.shared.policy.rest);
-        let Ok(outcome) = result else { return self.die(CloseReason::Reset) };
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(e) if self.stays_to_deliver(&e) => return,
+            Err(_) => return self.die(CloseReason::Reset),
+        };
         lease.consume(outcome.bytes);
         self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
         if outcome.flushed == Flushed::All {
@@ -45,7 +49,13 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Sends what this visit has collected, in one call where the kernel takes it; keeps the rest.
     #[inline]
     pub(super) fn flush(&mut self) {
-        if self.output.len() == 0 || self.entry.control.flags.has(Flags::DEAD) {
+        if self.output.len() == 0 {
+            return;
+        }
+        if self.entry.control.flags.has(Flags::DEAD.or(Flags::FAILED)) {
+            // Nobody can read it.
+            self.output.truncate(0);
+            self.output_before = 0;
             return;
         }
         let mut sent = 0;
@@ -62,6 +72,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                         break;
                     }
                 }
+                Err(e) if self.stays_to_deliver(&e) => {}
                 Err(_) => self.break_off(CloseReason::Reset),
             }
         }

@@ -41,7 +41,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(super) fn settle(&mut self) {
         let slot = self.token.slot;
-        if self.entry.control.flags.has(Flags::DEAD.or(Flags::ABORT).or(Flags::CLOSE).or(Flags::LINGERING)) {
+        if self.entry.control.flags.has(Flags::DEAD.or(Flags::ABORT).or(Flags::CLOSE).or(Flags::LINGERING).or(Flags::FAILED)) {
+            if self.entry.control.flags.has(Flags::FAILED) {
+                self.settle_failed();
+            }
             self.settle_closing();
             if self.entry.control.flags.has(Flags::DEAD) {
                 return;
@@ -51,7 +54,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.entry.control.flags.has(Flags::INPUT_ENDED)
             && self.entry.control.flags.has(Flags::PAUSED)
             && self.shared.policy.half_close == HalfClose::HasLeft
-            && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES)
+            && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES.or(Flags::OUTBOUND))
         {
             return self.die(CloseReason::PeerClosed);
         }
@@ -97,7 +100,7 @@ pub(crate) fn can_progress(flags: Flags, beside: &Beside, bound: OutputBound) ->
     if flags.has(Flags::CLOSE) {
         return false;
     }
-    if flags.has(Flags::WANTS_ROOM) && may_say_more(beside, bound) {
+    if flags.has(Flags::WANTS_ROOM) && !flags.has(Flags::FAILED) && may_say_more(beside, bound) {
         return true;
     }
     if flags.has(Flags::HELD) {

@@ -280,7 +280,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     }
 
     fn has_room(&self) -> bool {
-        !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) && may_say_more(self.beside(), self.shared.policy.output)
+        !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES.or(Flags::FAILED)) && may_say_more(self.beside(), self.shared.policy.output)
     }
 
     #[inline]
