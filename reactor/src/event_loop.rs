@@ -1,7 +1,7 @@
 //! The turn: wait, dispatch, deliver, expire, close. Each stage is bounded, and the order is a promise.
 //!
 //! poll → clock → socket events → new list → old list → accept → mail → deadlines → connects → leavers → closes. Input comes before deadlines, so that a
-//! late loop does not kill clients that have already spoken (failure mode P6). Read next: `turn.rs`, the stages.
+//! late loop does not time out clients whose bytes have arrived; and a connection whose deadline has come is read once before it is closed. Read next: `turn.rs`, the stages.
 
 use std::io;
 use std::sync::Arc;

@@ -313,7 +313,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let now = self.shared.now;
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
         if entry.stall_at.is_some_and(|at| at <= now) {
-            self.kill(slot, CloseReason::WriteStalled);
+            self.stall_expires(slot);
             return true;
         }
         let is_due = entry.control.deadline.is_some_and(|at| at <= now);
@@ -326,20 +326,44 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if !is_due {
             return false;
         }
+        // Each of them looks at its socket first: poll may have had no place for its event, or the thread may not have run between the return of
+        // poll and the reading of the clock.
         if entry.control.flags.has(Flags::CONNECTING) {
-            self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
+            self.connect_event(slot, Ready::default());
+            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.has(Flags::CONNECTING)) {
+                self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
+            }
         } else if entry.control.flags.has(Flags::LINGERING.or(Flags::CLOSE)) {
             // Its last word is said: what the handler would add came behind it. A limit that it left standing holds for the sending too.
             let reason = entry.reason;
+            if entry.control.flags.has(Flags::LINGERING) {
+                // Input that is unread at the close makes it a reset, which can take the last response from the client.
+                entry.control.flags.set(Flags::READABLE);
+                self.visit(slot, 0);
+            }
             self.kill(slot, reason);
-        } else if self.events.len() >= self.shared.limits.events_per_poll_max
-            && let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max)
-        {
+        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {
             visit.run(|visit| visit.look_before_the_deadline(now));
-        } else {
-            self.visit_because(slot, Cause::Deadline);
         }
         true
+    }
+
+    /// The output of a connection has made no progress for `write_stall_timeout`. The kernel may take some now, and its event may be on its
+    /// way: one write tells.
+    fn stall_expires(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        entry.stall_at = None;
+        entry.control.flags.set(Flags::WRITABLE);
+        let due = entry.due();
+        self.shared.wheel.set(slot, due, self.shared.now);
+        if let Some(mut visit) = self.visit_to(slot, 0) {
+            // Every visit begins with the pending output, and a write that gets anywhere begins a new stall.
+            visit.run(|_| {});
+        }
+        let has_stalled = self.entries.get(slot as usize).is_some_and(|entry| entry.stall_at.is_none());
+        if has_stalled && self.shared.slots.get(slot).output.is_some() {
+            self.kill(slot, CloseReason::WriteStalled);
+        }
     }
 
     pub(crate) fn close_dead(&mut self) {

@@ -1,11 +1,15 @@
-//! Input that has arrived is handed out before a deadline of the same turn, whatever other connections did in between, and also where poll had
-//! no place to report it.
+//! Input that has arrived is handed out before a deadline of the same turn, whatever other connections did in between, and also where poll did
+//! not report it: it had no place for the event, or the bytes came between its return and the reading of the clock. So it is with every
+//! other time limit: of a connect, of output that stalls, of lingering.
 #![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
+
+mod support;
 
 use std::time::{Duration, Instant};
 
 use reactor::sim::{Hostility, Kernel, Rng, SimOs};
-use reactor::{Config, Context, EventLoop, Handler, ListenerWakes, Origin, Token};
+use reactor::{CloseReason, Config, Connect, Context, EventLoop, Handler, ListenerWakes, LoopContext, Origin, Token};
+use support::scripted::scripted;
 
 /// The first connection wakes the second whenever it is spoken to; the second has a deadline.
 #[derive(Default)]
@@ -173,4 +177,129 @@ fn one_look_is_all_that_a_deadline_waits_for() {
     // Of the sixteen buffers that the last has sent, one; and its time is over, as is that of the other two.
     assert_eq!(event_loop.handler().seen.iter().filter(|seen| **seen == "input").count(), 1);
     assert_eq!(event_loop.handler().seen.iter().filter(|seen| **seen == "deadline").count(), 3);
+}
+
+/// How long the thread does not run. Longer than every limit here.
+const PREEMPTED: Duration = Duration::from_secs(60);
+
+#[test]
+fn bytes_that_arrive_between_poll_and_the_clock_come_before_the_deadline() {
+    let (mut event_loop, index) = scripted(Config::default(), Roll::default());
+    let peers = [0, 1].map(|_| event_loop.os_mut().kernel().peer_connects(index).unwrap());
+    event_loop.turn().unwrap();
+    let speaks = peers[0];
+    event_loop.os_mut().preemption = Some(Box::new(move |kernel| {
+        kernel.peer_sends(speaks, b"here I am");
+        PREEMPTED
+    }));
+    event_loop.turn().unwrap();
+    assert_eq!((event_loop.handler().spoke.as_slice(), event_loop.handler().cut_off.as_slice()), ([0].as_slice(), [1].as_slice()));
+}
+
+/// Writes more than the kernel takes, or connects, and reports how that went.
+#[derive(Default)]
+struct Outcomes {
+    connect: Option<Connect>,
+    output_bytes: usize,
+    closes_at_once: bool,
+    connected: bool,
+    failed: bool,
+    closed: Option<CloseReason>,
+}
+
+impl Handler for Outcomes {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) {
+        self.connected = matches!(origin, Origin::Connected { .. });
+        cx.write(&vec![0; self.output_bytes]);
+        if self.closes_at_once {
+            cx.close();
+        }
+    }
+
+    fn input(&mut self, (): &mut (), input: &[u8], _cx: &mut Context<'_>) -> usize {
+        input.len()
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
+
+    fn closed(&mut self, (): (), reason: CloseReason) {
+        self.closed = Some(reason);
+    }
+
+    fn connect_failed(&mut self, _tag: u64, _error: std::io::Error, _cx: &mut LoopContext<'_>) {
+        self.failed = true;
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.connect.as_ref().map(|_| Instant::now() - PREEMPTED)
+    }
+
+    fn woke(&mut self, cx: &mut LoopContext<'_>) {
+        if let Some(connect) = self.connect.take() {
+            cx.connect(connect);
+        }
+    }
+}
+
+#[test]
+fn a_connect_that_succeeds_between_poll_and_the_clock_has_not_timed_out() {
+    for succeeds in [true, false] {
+        let to = "127.0.0.1:10000".parse().unwrap();
+        let connect = Connect { to, from: None, tag: 0, timeout: Duration::from_secs(1) };
+        let (mut event_loop, _) = scripted(Config::default(), Outcomes { connect: Some(connect), ..Outcomes::default() });
+        while event_loop.os_mut().connecting.is_empty() {
+            event_loop.turn().unwrap();
+        }
+        let socket = event_loop.os_mut().connecting[0];
+        event_loop.os_mut().preemption = Some(Box::new(move |kernel| {
+            if succeeds {
+                kernel.peer_accepts(socket);
+            }
+            PREEMPTED
+        }));
+        event_loop.turn().unwrap();
+        assert_eq!((event_loop.handler().connected, event_loop.handler().failed), (succeeds, !succeeds));
+    }
+}
+
+#[test]
+fn output_that_the_peer_takes_between_poll_and_the_clock_has_not_stalled() {
+    for reads in [true, false] {
+        let mut config = Config::default();
+        config.limits.kernel_unsent_bytes_max = Some(1024);
+        let (mut event_loop, index) = scripted(config, Outcomes { output_bytes: 4096, ..Outcomes::default() });
+        let peer = event_loop.os_mut().kernel().peer_connects(index).unwrap();
+        event_loop.turn().unwrap();
+        event_loop.os_mut().preemption = Some(Box::new(move |kernel| {
+            if reads {
+                kernel.peer_reads(peer, usize::MAX, &mut Vec::new());
+            }
+            PREEMPTED
+        }));
+        event_loop.turn().unwrap();
+        assert_eq!(event_loop.handler().closed, if reads { None } else { Some(CloseReason::WriteStalled) });
+        if reads {
+            // It has not read since then: the next limit counts from there.
+            event_loop.os_mut().preemption = Some(Box::new(|_| PREEMPTED));
+            event_loop.turn().unwrap();
+            assert_eq!(event_loop.handler().closed, Some(CloseReason::WriteStalled));
+        }
+    }
+}
+
+#[test]
+fn bytes_that_arrive_between_poll_and_the_clock_do_not_make_the_end_of_lingering_a_reset() {
+    let (mut event_loop, index) = scripted(Config::default(), Outcomes { output_bytes: 100, closes_at_once: true, ..Outcomes::default() });
+    let peer = event_loop.os_mut().kernel().peer_connects(index).unwrap();
+    event_loop.turn().unwrap();
+    event_loop.os_mut().preemption = Some(Box::new(move |kernel| {
+        kernel.peer_sends(peer, b"more");
+        PREEMPTED
+    }));
+    event_loop.turn().unwrap();
+    assert_eq!(event_loop.handler().closed, Some(CloseReason::Finished));
+    assert_eq!(event_loop.stats().bytes_discarded.get(), 4);
 }

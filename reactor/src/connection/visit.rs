@@ -172,8 +172,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
     }
 
-    /// The deadline of a connection after a full batch of events. What it has sent may be among those that poll had no place for, and a loop that
-    /// comes late must cut nobody off who has spoken (failure mode P6). A look costs one read(2), and is taken in such turns only.
+    /// The deadline of a connection: input first. A client whose bytes have arrived must not be timed out because the loop is late, and there may
+    /// be bytes that no event has reported: poll had no place for the event, or they came between the return of poll and the reading of
+    /// the clock. It costs one read(2) for each deadline that passes. Test: `input_comes_before_deadlines`.
     #[cold]
     pub(crate) fn look_before_the_deadline(&mut self, now: Instant) {
         if !self.entry.control.flags.has(Flags::INPUT_ENDED.or(Flags::HELD)) {

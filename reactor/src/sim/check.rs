@@ -167,9 +167,8 @@ fn check_budgets(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
         if log.turn != world.kernel.turn {
             continue;
         }
-        // One visit reads in a turn, and one more looks before a deadline when poll had no place for all events; while lingering, its few reads
-        // may each fill the scratch.
-        let looks = if event_loop.events.len() >= limits.events_per_poll_max { 2 } else { 1 };
+        // One visit reads in a turn, and one more looks before a deadline; while lingering, its few reads may each fill the scratch.
+        let looks = 2;
         let bytes_max = looks * if log.ended_at.is_some() { 4 * scratch } else { scratch };
         let visits = 3 + world.turn_log.mail as usize;
         let exceeded = [

@@ -6,6 +6,7 @@
 
 pub mod child;
 pub mod lines;
+pub mod scripted;
 pub mod sys;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
