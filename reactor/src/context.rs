@@ -72,7 +72,9 @@ impl Context<'_> {
         self.output_end_max.saturating_sub(self.output.len())
     }
 
-    /// Asks for [`crate::Handler::room`] when more fits. It comes once; ask again if it was not enough.
+    /// Asks for [`crate::Handler::room`] when more fits. It comes once; ask again if it was not enough. [`crate::Handler::input`] that takes
+    /// nothing and asks is called again after `room`; if neither of them gets anywhere with all the space there is, the connection closes
+    /// ([`crate::CloseReason::OutputSpaceTooSmall`]).
     #[inline]
     pub fn want_room(&mut self) {
         self.control.flags.set(Flags::WANTS_ROOM);

@@ -54,6 +54,10 @@ pub enum CloseReason {
     WriteStalled,
     /// The handler gave no progress on a full buffer: a message longer than `buffer_bytes_max`.
     MessageTooLong,
+    /// The handler asked for more output space than there is: [`Handler::input`] took nothing and called [`Context::want_room`] with no output pending
+    /// (so that `output_high_water_bytes` were free, or 16 KiB while the buffer memory is short), before and after a call of [`Handler::room`] that wrote nothing. Asking it again would change nothing,
+    /// and would keep a core busy. Counted: a bug of the service, or a limit that is too low for its messages.
+    OutputSpaceTooSmall,
     /// The buffer memory was full, and this connection's unfinished message had waited for the longest.
     InputEvicted,
     /// The buffer memory was full, and this connection's peer had not read its output for the longest: reset.
@@ -74,7 +78,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
     /// All of them, in the order of their numbers.
     pub const ALL: [CloseReason; Self::COUNT] = [
         CloseReason::Finished,
@@ -83,6 +87,7 @@ impl CloseReason {
         CloseReason::Aborted,
         CloseReason::WriteStalled,
         CloseReason::MessageTooLong,
+        CloseReason::OutputSpaceTooSmall,
         CloseReason::InputEvicted,
         CloseReason::OutputEvicted,
         CloseReason::Panicked,
@@ -103,6 +108,7 @@ impl CloseReason {
             CloseReason::Aborted => "aborted",
             CloseReason::WriteStalled => "write_stalled",
             CloseReason::MessageTooLong => "message_too_long",
+            CloseReason::OutputSpaceTooSmall => "output_space_too_small",
             CloseReason::InputEvicted => "input_evicted",
             CloseReason::OutputEvicted => "output_evicted",
             CloseReason::Panicked => "panicked",

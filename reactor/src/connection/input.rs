@@ -170,6 +170,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                             self.die(CloseReason::Reset);
                             return taken;
                         }
+                        if self.room_was_in_vain && self.output.len() == 0 {
+                            // Nothing has changed since it asked before, and nothing would. Test: `asking_for_output_space_never_spins`.
+                            self.die(CloseReason::OutputSpaceTooSmall);
+                            return taken;
+                        }
                         flags.set(Flags::INPUT_WAITS);
                         return taken;
                     }

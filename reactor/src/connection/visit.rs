@@ -47,6 +47,8 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     buffers_left: u32,
     pub(super) messages_left: u32,
     rooms_left: u32,
+    /// `input` has asked for output space, and `room` has written nothing to all the space there is.
+    pub(super) room_was_in_vain: bool,
     pub(super) write_left_bytes: usize,
     /// What the visit began with, in messages and bytes: what is missing at its end is what it has done.
     messages_max: u32,
@@ -88,6 +90,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             token,
             messages_left,
             rooms_left: messages_left,
+            room_was_in_vain: false,
             write_left_bytes,
             messages_max: messages_left,
             write_bytes_max: write_left_bytes,
@@ -271,12 +274,14 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             return false;
         }
         self.rooms_left -= 1;
+        let input_waits = flags.has(Flags::INPUT_WAITS);
         self.flags().clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
         self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         if self.output.len() == 0 {
             // All the room there is was not enough: asking again would spin. The handler has to wait for something else.
             self.flags().clear(Flags::WANTS_ROOM);
         }
+        self.room_was_in_vain = input_waits && self.output.len() == 0;
         true
     }
 

@@ -31,8 +31,8 @@ pub struct Scripted {
     pub accept_errors: VecDeque<i32>,
     /// Each timer that was set, and when.
     pub timers: Vec<(Instant, Duration)>,
-    /// The timeout of each poll.
-    pub timeouts: Vec<Option<Duration>>,
+    /// The last poll would have waited for an event, and there was none.
+    pub sleeps: bool,
     /// Each socket that began to connect.
     pub connecting: Vec<SocketId>,
     /// Calls of accept(2).
@@ -50,7 +50,7 @@ impl Scripted {
             events: Vec::new(),
             accept_errors: VecDeque::new(),
             timers: Vec::new(),
-            timeouts: Vec::new(),
+            sleeps: false,
             connecting: Vec::new(),
             accepts: 0,
         }
@@ -93,13 +93,14 @@ impl Os for Scripted {
     }
 
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        self.timeouts.push(timeout);
         if let Some(e) = self.poll_error.take() {
             return Err(e);
         }
+        let may_wait = timeout != Some(Duration::ZERO);
         let timeout = if self.events.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.sim.poll(timeout, events)?;
         events.append(&mut self.events);
+        self.sleeps = may_wait && events.is_empty();
         if let Some(preemption) = self.preemption.take() {
             self.ahead += preemption(&mut self.sim.kernel());
         }
