@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::faults::Call;
-use super::kernel::{Nanos, SocketId, Source};
+use super::kernel::{Hostility, Nanos, SocketId, Source};
 use super::os::FIRST_PEER_PORT;
 use super::socket::{LastRead, Phase, Socket};
 use super::trace::{errno_name, outcome, trace_poll};
@@ -72,10 +72,6 @@ impl World {
             }
         }
         self.lie(events);
-        self.kernel.turn_started = self.kernel.now;
-        if let Some(grace) = self.grace.take() {
-            self.drain_until = Some(self.kernel.now + grace);
-        }
         for event in events.iter() {
             let live = |socket: &&mut Socket| socket.registered == Some(event.token);
             if let Some(socket) = self.kernel.sockets.iter_mut().find(live) {
@@ -83,7 +79,22 @@ impl World {
                 (socket.log.turn, socket.log.reported) = (self.kernel.turn, reported);
             }
         }
-        self.note(|line, world| trace_poll(line, world, timeout, start, events));
+        let returned_at = self.kernel.now;
+        self.preempt();
+        self.kernel.turn_started = self.kernel.now;
+        if let Some(grace) = self.grace.take() {
+            self.drain_until = Some(self.kernel.now + grace);
+        }
+        self.note(|line, world| trace_poll(line, world, timeout, start, returned_at, events));
+    }
+
+    /// The thread loses its processor after `epoll_wait` has returned. Peers go on; the loop reads the clock when it runs again.
+    fn preempt(&mut self) {
+        let Hostility { preempted_one_in, preempted_nanos_max, .. } = self.kernel.hostility;
+        if preempted_one_in > 0 && self.kernel.rng.one_in(preempted_one_in) {
+            let nanos = self.kernel.rng.between(1, preempted_nanos_max);
+            self.spend(nanos);
+        }
     }
 
     /// A spurious event: a hint that is not true. Never one of an end or an error, which the kernel does not invent.
@@ -275,6 +286,7 @@ impl World {
         let socket = self.kernel.socket(id);
         let linger = if socket.log.lingers_briefly { short_linger } else { linger }.as_nanos() as Nanos;
         socket.open = false;
+        socket.log.writable_at_close = socket.is_writable();
         let registered = socket.registered.is_some();
         let with_reset = socket.resets_at_close || !socket.received.is_empty() || socket.phase == Phase::Reset;
         if with_reset {

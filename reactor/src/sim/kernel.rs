@@ -48,6 +48,11 @@ pub struct Hostility {
     pub short_read_one_in: u64,
     /// Events that one poll reports at most; 0 is no limit.
     pub events_max: usize,
+    /// Every how many polls the thread is preempted between `epoll_wait` returning and the program reading the clock. What arrives meanwhile is in the
+    /// sockets and not among the events.
+    pub preempted_one_in: u64,
+    /// For how long at most.
+    pub preempted_nanos_max: Nanos,
     /// What each system call costs.
     pub call_nanos: Nanos,
 }

@@ -13,6 +13,11 @@ use super::upstream::{Decision, Upstream};
 use crate::limits::{Config, Limits};
 use crate::policy::{AtConnectionsMax, DrainPolicy, Policy, WhenNearlyFull};
 
+/// Whether the thread is preempted between poll and clock, and each deadline has to read first.
+pub(crate) const CLOCK_GAPS: bool = false;
+/// Whether a write stall has to try to write first: a client that has read while the thread was preempted has not stalled.
+pub(crate) const STALLS_WRITE_FIRST: bool = false;
+
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
 
@@ -166,6 +171,9 @@ fn hostility(rng: &mut Rng, config: &Config) -> Hostility {
         no_memory_one_in: rng.pick(&[0, 0, 10, 50]),
         short_read_one_in: if config.policy.drain == DrainPolicy::UntilWouldBlock { rng.pick(&[0, 2, 10]) } else { 0 },
         events_max: config.limits.events_per_poll_max,
+        preempted_one_in: if CLOCK_GAPS { rng.pick(&[0, 4, 12, 50]) } else { 0 },
+        // From a time slice to longer than every deadline of a plan.
+        preempted_nanos_max: rng.pick(&[MILLI, 20 * MILLI, 200 * MILLI]),
         call_nanos: rng.pick(&[100, 1000, 10 * MICRO]),
     }
 }

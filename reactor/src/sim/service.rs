@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::kernel::Nanos;
 use super::os::FIRST_PEER_PORT;
 use super::peer::nonce;
-use super::plan::Settings;
+use super::plan::{STALLS_WRITE_FIRST, Settings};
 use super::protocol::{HEAD_BYTES, Head, Kind, Status};
 use super::socket::Phase;
 use super::workers::Mail;
@@ -336,8 +336,11 @@ impl Handler for Service {
         if reason == CloseReason::WriteStalled {
             let stall = world.limits.write_stall_timeout.as_nanos() as Nanos;
             let log = world.kernel.sockets[record.socket as usize].log;
-            if let (true, Who::Peer(peer)) = (world.kernel.turn_started < log.progress_clock + stall, conn.who) {
-                // All times of a turn count from its beginning (`Context::now`): callbacks that cost as much as the timeout shorten it.
+            // All times of a turn count from its beginning (`Context::now`): callbacks that cost as much as the timeout shorten it.
+            let shortened = world.kernel.turn_started < log.progress_clock + stall;
+            // The peer has read; the loop was preempted, and the clock came before the edge.
+            let preempted = log.writable_at_close && !STALLS_WRITE_FIRST;
+            if let (true, Who::Peer(peer)) = (shortened || preempted, conn.who) {
                 world.peers[peer as usize].excuse.get_or_insert("the loop was late");
             }
             let progress_at = log.progress_at;

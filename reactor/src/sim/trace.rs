@@ -11,12 +11,15 @@ use super::world::{Time, World};
 use crate::os::{Event, Ready};
 use crate::token::Token;
 
-pub(crate) fn trace_poll(line: &mut String, world: &World, timeout: Option<Duration>, start: Nanos, events: &[Event]) {
+pub(crate) fn trace_poll(line: &mut String, world: &World, timeout: Option<Duration>, start: Nanos, returned_at: Nanos, events: &[Event]) {
     let now = world.kernel.now;
-    let how = match timeout {
+    let mut how = match timeout {
         Some(Duration::ZERO) => "does not wait".to_owned(),
-        _ => format!("waited {}", Time(now - start)),
+        _ => format!("waited {}", Time(returned_at - start)),
     };
+    if now > returned_at {
+        let _ = write!(how, ", then preempted for {}", Time(now - returned_at));
+    }
     let _ = write!(line, "turn {}, {}: poll {how}", world.kernel.turn, Time(now));
     for (i, event) in events.iter().enumerate() {
         let _ = write!(line, "{}", if i == 0 { "; events: " } else { ", " });
