@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::plan::FAILING_LOOPS;
 use super::rng::Rng;
 
 /// A kind of system call that can fail on command.
@@ -17,9 +18,13 @@ pub(crate) enum Call {
     Shutdown,
     /// The spare descriptor is given up, and another thread takes it first.
     ReleaseSpare,
+    /// epoll_wait(2) fails, and not with EINTR. The loop cannot go on, and has to finish.
+    Poll,
+    /// timerfd_settime(2).
+    SetTimer,
 }
 
-const CALLS: usize = 7;
+const CALLS: usize = 9;
 
 /// What each call may fail with: the errors that its manual page names and that are not the program's fault.
 fn errors(call: Call) -> &'static [i32] {
@@ -33,6 +38,7 @@ fn errors(call: Call) -> &'static [i32] {
         Call::Connect => &[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL, libc::ENETUNREACH],
         Call::Shutdown => &[libc::ENOTCONN],
         Call::ReleaseSpare => &[libc::EMFILE],
+        Call::Poll | Call::SetTimer => &[libc::EBADF, libc::EINVAL],
     }
 }
 
@@ -70,7 +76,23 @@ impl Faults {
             let errno = rng.pick(errors(call));
             faults.planned.push(Fault { call, nth: rng.between(1, calls_max) as u32, errno });
         }
+        // Seldom: each of them ends the run.
+        for call in [Call::Poll, Call::SetTimer].into_iter().filter(|_| FAILING_LOOPS) {
+            if rng.one_in(20) {
+                faults.planned.push(Fault { call, nth: rng.between(1, 60) as u32, errno: rng.pick(errors(call)) });
+            }
+        }
         faults
+    }
+
+    /// Whether the next call of a kind is to fail.
+    pub(crate) fn is_next(&self, call: Call) -> bool {
+        self.planned.iter().any(|fault| fault.call == call && fault.nth == self.calls[call as usize] + 1)
+    }
+
+    /// Whether a call of a kind has failed.
+    pub(crate) fn has_failed(&self, call: Call) -> bool {
+        self.planned.iter().any(|fault| fault.call == call && fault.nth <= self.calls[call as usize])
     }
 
     /// Counts a call; the error that it is to fail with, if it is.

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::rng::Rng;
 use super::socket::{Phase, Socket, ready_of};
@@ -53,6 +53,10 @@ pub struct Hostility {
     pub preempted_one_in: u64,
     /// For how long at most.
     pub preempted_nanos_max: Nanos,
+    /// Every how many times the timer is set it fires before its time.
+    pub early_timer_one_in: u64,
+    /// Which write to the eventfd fails, counted from 1; 0: none.
+    pub failing_wake: u32,
     /// What each system call costs.
     pub call_nanos: Nanos,
 }
@@ -79,12 +83,34 @@ pub(crate) struct ListenSocket {
 
 /// The eventfd. Any thread may write it, so it is the one part of the simulation that is atomic.
 #[derive(Debug, Default)]
-pub(crate) struct SimWaker(AtomicBool);
+pub(crate) struct SimWaker {
+    is_woken: AtomicBool,
+    calls: AtomicU32,
+    failing_call: u32,
+    /// A write has failed since [`SimWaker::forgive`].
+    has_failed: AtomicBool,
+}
 
 impl Wake for SimWaker {
     fn wake(&self) -> io::Result<()> {
-        self.0.store(true, Ordering::Relaxed);
+        if self.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.failing_call {
+            self.has_failed.store(true, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.is_woken.store(true, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+impl SimWaker {
+    /// Mail is sent now: it wakes the loop, whatever has failed before.
+    pub(crate) fn forgive(&self) {
+        self.has_failed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the loop may sleep although mail waits.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 }
 
@@ -100,7 +126,9 @@ pub struct Kernel {
     ready: VecDeque<Source>,
     late: Vec<(Nanos, Source)>,
     pub(crate) timer: Option<Nanos>,
-    timer_fired: bool,
+    timer_is_listed: bool,
+    /// Expirations that no poll has reported. Setting the timer anew forgets them (timerfd_settime(2)).
+    timer_has_fired: bool,
     /// Descriptors of streams, and the spare one.
     pub(crate) descriptors: u32,
     pub(crate) descriptors_max: u32,
@@ -122,11 +150,12 @@ impl Kernel {
             now: 0,
             sockets: Vec::new(),
             listeners: Vec::new(),
-            waker: Arc::new(SimWaker::default()),
+            waker: Arc::new(SimWaker { failing_call: hostility.failing_wake, ..SimWaker::default() }),
             ready: VecDeque::new(),
             late: Vec::new(),
             timer: None,
-            timer_fired: false,
+            timer_is_listed: false,
+            timer_has_fired: false,
             descriptors: 0,
             descriptors_max: u32::MAX,
             spare: false,
@@ -242,7 +271,7 @@ impl Kernel {
                 let listener = &mut self.listeners[index];
                 (listener.registered.is_some(), &mut listener.on_ready_list)
             }
-            Source::Timer => (true, &mut self.timer_fired),
+            Source::Timer => (true, &mut self.timer_is_listed),
         };
         if registered && !*on_list {
             *on_list = true;
@@ -259,6 +288,7 @@ impl Kernel {
     pub(crate) fn run_due(&mut self) {
         if self.timer.is_some_and(|at| at <= self.now) {
             self.timer = None;
+            self.timer_has_fired = true;
             self.edge_now(Source::Timer);
         }
         while let Some(index) = self.late.iter().position(|(at, _)| *at <= self.now) {
@@ -272,23 +302,33 @@ impl Kernel {
         }
     }
 
+    /// timerfd_settime(2).
+    pub(crate) fn set_timer(&mut self, after: Nanos) {
+        let one_in = self.hostility.early_timer_one_in;
+        let after = if one_in > 0 && self.rng.one_in(one_in) { self.rng.below(after) } else { after };
+        self.timer = Some(self.now + after.max(1));
+        self.timer_has_fired = false;
+    }
+
     /// Whether mail's wake-up waits to be reported.
     pub(crate) fn is_woken(&self) -> bool {
-        self.waker.0.load(Ordering::Relaxed)
+        self.waker.is_woken.load(Ordering::Relaxed)
     }
 
     /// ep_send_events: what is on the list and still true.
     pub(crate) fn collect(&mut self, events: &mut Vec<Event>) {
         let events_max = if self.hostility.events_max == 0 { usize::MAX } else { self.hostility.events_max };
-        if self.waker.0.swap(false, Ordering::Relaxed) {
+        if self.waker.is_woken.swap(false, Ordering::Relaxed) {
             events.push(Event { token: Token::WAKER, ready: Ready::READABLE });
         }
         while events.len() < events_max {
             let Some(source) = self.ready.pop_front() else { break };
             match source {
                 Source::Timer => {
-                    self.timer_fired = false;
-                    events.push(Event { token: Token::TIMER, ready: Ready::READABLE });
+                    self.timer_is_listed = false;
+                    if std::mem::take(&mut self.timer_has_fired) {
+                        events.push(Event { token: Token::TIMER, ready: Ready::READABLE });
+                    }
                 }
                 Source::Listener(index) => {
                     let listener = &mut self.listeners[index];

@@ -125,7 +125,11 @@ impl Os for SimOs {
 
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         events.clear();
-        self.world.borrow_mut().poll(timeout, events);
+        let mut world = self.world.borrow_mut();
+        if let Some(e) = world.faults.count(Call::Poll) {
+            return Err(e);
+        }
+        world.poll(timeout, events);
         Ok(())
     }
 
@@ -136,7 +140,10 @@ impl Os for SimOs {
     fn set_timer(&mut self, after: Duration) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         world.enter();
-        world.kernel.timer = Some(world.kernel.now + (after.as_nanos() as Nanos).max(1));
+        if let Some(e) = world.faults.count(Call::SetTimer) {
+            return Err(e);
+        }
+        world.kernel.set_timer(after.as_nanos() as Nanos);
         Ok(())
     }
 

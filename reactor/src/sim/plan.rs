@@ -17,6 +17,10 @@ use crate::policy::{AtConnectionsMax, DrainPolicy, Policy, WhenNearlyFull};
 pub(crate) const CLOCK_GAPS: bool = false;
 /// Whether a write stall has to try to write first: a client that has read while the thread was preempted has not stalled.
 pub(crate) const STALLS_WRITE_FIRST: bool = false;
+/// Whether epoll_wait(2) and timerfd_settime(2) fail, and the loop has to finish then: close what is open, give mail back.
+pub(crate) const FAILING_LOOPS: bool = false;
+/// Whether the timer can fire before its time.
+pub(crate) const EARLY_TIMERS: bool = false;
 
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
@@ -174,6 +178,8 @@ fn hostility(rng: &mut Rng, config: &Config) -> Hostility {
         preempted_one_in: if CLOCK_GAPS { rng.pick(&[0, 4, 12, 50]) } else { 0 },
         // From a time slice to longer than every deadline of a plan.
         preempted_nanos_max: rng.pick(&[MILLI, 20 * MILLI, 200 * MILLI]),
+        early_timer_one_in: if EARLY_TIMERS { rng.pick(&[0, 0, 3, 20]) } else { 0 },
+        failing_wake: if rng.one_in(4) { rng.between(1, 8) as u32 } else { 0 },
         call_nanos: rng.pick(&[100, 1000, 10 * MICRO]),
     }
 }

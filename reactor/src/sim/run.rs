@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Once;
 
 use super::check;
+use super::faults::Call;
 use super::kernel::{Kernel, Nanos};
 use super::os::SimOs;
 use super::peer::Peer;
@@ -87,11 +88,11 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mail_max = world.borrow().limits.mail_max;
 
     let mut run = Run { world: Rc::clone(&world), event_loop, order: order.map(|(_, order)| order), idle_turns: 0 };
-    let ended_by_itself = run.turns(options.turns_max);
+    let ended = run.turns(options.turns_max);
     let stats = run.event_loop.stats();
     let bytes = stats.bytes_read.get() + stats.bytes_written.get();
     let turn = world.borrow().kernel.turn;
-    run.finish(ended_by_itself);
+    run.finish(ended);
 
     let mut world = world.borrow_mut();
     // Workers that still run give their room back, and the loop's end all the rest.
@@ -156,6 +157,17 @@ fn set_up(plan: RunPlan, rng: Rng, trace: bool) -> (Rc<RefCell<World>>, EventLoo
     (world, event_loop)
 }
 
+/// How the turns ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Nothing is left to do.
+    AtRest,
+    /// By an order, a violation, a failed timer or the number of turns asked for.
+    InTheMiddle,
+    /// The next poll fails.
+    WithAFailingPoll,
+}
+
 struct Run {
     world: Rc<RefCell<World>>,
     event_loop: EventLoop<Service, SimOs>,
@@ -164,10 +176,13 @@ struct Run {
 }
 
 impl Run {
-    /// Turns until all is over. True if it ended because nothing was left to do.
-    fn turns(&mut self, turns_max: Option<u64>) -> bool {
+    /// Turns until all is over.
+    fn turns(&mut self, turns_max: Option<u64>) -> Ended {
         loop {
             self.give_order();
+            if self.world.borrow().faults.is_next(Call::Poll) {
+                return Ended::WithAFailingPoll;
+            }
             let Self { event_loop, .. } = self;
             let goes_on = caught(|| event_loop.turn());
             let checked = caught(|| event_loop.check_invariants());
@@ -177,6 +192,8 @@ impl Run {
             }
             let goes_on = match goes_on {
                 Ok(Ok(goes_on)) => goes_on,
+                // timerfd_settime(2): the caller of `turn` finishes the loop.
+                Ok(Err(_)) if world.faults.has_failed(Call::SetTimer) => false,
                 Ok(Err(e)) => {
                     world.violated(format!("the turn failed: {e}"));
                     false
@@ -195,10 +212,10 @@ impl Run {
             }
             if world.violation.is_some() || turns_max.is_some_and(|max| world.kernel.turn >= max) || !goes_on {
                 world.is_ending = true;
-                return false;
+                return Ended::InTheMiddle;
             }
             if world.is_quiescent {
-                return true;
+                return Ended::AtRest;
             }
         }
     }
@@ -227,8 +244,9 @@ impl Run {
     }
 
     /// Takes the loop apart and looks at what is left.
-    fn finish(self, ended_by_itself: bool) {
+    fn finish(self, ended: Ended) {
         let Self { world, event_loop, .. } = self;
+        let ended_by_itself = ended == Ended::AtRest;
         if world.borrow().violation.is_some() {
             return drop(event_loop); // Its state is not to be trusted any more.
         }
@@ -240,6 +258,14 @@ impl Run {
                 world.borrow_mut().violated(text);
                 return drop(event_loop);
             }
+        }
+        if ended == Ended::WithAFailingPoll {
+            world.borrow_mut().is_ending = true;
+            // Not caught: a loop that panics in `run` ends the process.
+            if event_loop.run().is_ok() {
+                world.borrow_mut().violated("epoll_wait failed, and the loop ended without saying so".to_owned());
+            }
+            return check::at_the_end(&mut world.borrow_mut(), false);
         }
         match caught(|| event_loop.finish()) {
             Ok(service) => drop(service),

@@ -192,6 +192,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "        Some(mail)\n",
     },
     Mutant {
+        slug: "after-a-failed-wake-nobody-wakes-the-loop",
+        file: "mailbox.rs",
+        from: "so the flag may not stay set.\n            self.notified.swap(false, Ordering::AcqRel);\n",
+        to: "so the flag may not stay set.\n",
+    },
+    Mutant {
         slug: "unfinished-input-dropped",
         file: "connection/input.rs",
         from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
