@@ -147,6 +147,7 @@ impl World {
         }
         let Some(id) = self.kernel.listeners[index].queue.pop_front() else { return Err(io::ErrorKind::WouldBlock.into()) };
         self.open_descriptor(id);
+        self.turn_log.admitted += 1;
         self.turn_log.progress = true;
         let port = match self.owner(id) {
             Some(Who::Peer(index)) => {

@@ -29,6 +29,7 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     }
     check_listeners(event_loop, world);
     check_budgets(event_loop, world);
+    check_dead(event_loop, world);
     super::crowd::check(event_loop, world);
 
     // A loop that has nothing to do waits. (A drain goes through the slots in steps, free ones among them.)
@@ -129,6 +130,23 @@ fn check_listeners(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
             let waiting = queue.queue.len();
             world.violated(format!("{waiting} connections wait at listener {index}, the loop does not know, and no edge will come"));
         }
+    }
+}
+
+/// While dead sockets wait for their close(2), no more connections begin than are closed: else the dead fill the table, since a turn accepts more
+/// than it closes.
+fn check_dead(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
+    let limits = &event_loop.shared.limits;
+    let log = world.turn_log;
+    world.dead.balance = match world.dead.sockets {
+        0 => 0,
+        _ => world.dead.balance + i64::from(log.admitted) - i64::from(log.closes),
+    };
+    world.dead.sockets = event_loop.shared.closes.len() as u32;
+    let balance = world.dead.balance;
+    // The first turn may begin as many as a turn may; each later one goes by what the one before it closed.
+    if balance > i64::from(limits.accepts_per_turn_max) {
+        world.violated(format!("while dead sockets waited for their close, {balance} more connections began than were closed"));
     }
 }
 

@@ -199,6 +199,7 @@ impl Os for SimOs {
         }
         let id = world.kernel.new_socket(Phase::Connecting, unsent_bytes_max.map(|bytes| bytes as usize));
         world.open_descriptor(id);
+        world.turn_log.admitted += 1;
         let upstream = u32::from(to.port().saturating_sub(FIRST_PEER_PORT));
         let turn_started = world.kernel.turn_started;
         if let Some(up) = world.upstreams.get_mut(upstream as usize) {

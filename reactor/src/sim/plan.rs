@@ -53,10 +53,17 @@ impl RunPlan {
     /// The plan of a seed; the same seed has always the same plan.
     pub(crate) fn new(rng: &mut Rng) -> RunPlan {
         let mut config = config(rng);
+        let churns = rng.one_in(16);
+        if churns {
+            plan_table_for_churn(rng, &mut config.limits);
+        }
         let unsent_bytes_max: u32 = rng.pick(&[128, 300, 1000, 4000]);
         config.limits.kernel_unsent_bytes_max = Some(unsent_bytes_max);
         let listeners = rng.between(1, 2) as usize;
-        let peers = peers(rng, &config, listeners, unsent_bytes_max as usize);
+        let peers = match churns {
+            true => churning_peers(rng, &config, listeners, unsent_bytes_max as usize),
+            false => peers(rng, &config, listeners, unsent_bytes_max as usize),
+        };
         let upstreams = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
         let is_calm = rng.one_in(4);
         let descriptors = rng.between(2, 16) as u32;
@@ -64,7 +71,7 @@ impl RunPlan {
             settings: settings(rng),
             hostility: if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) },
             received_bytes_max: rng.pick(&[1000, 3000, 9000, 20_000]),
-            descriptors_max: if rng.one_in(3) { descriptors } else { u32::MAX },
+            descriptors_max: if rng.one_in(3) && !churns { descriptors } else { u32::MAX },
             wake_latency_nanos_max: if rng.one_in(2) { rng.between(1, 200) * MICRO } else { 0 },
             listeners,
             peers,
@@ -223,6 +230,35 @@ fn peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_bytes_max: usi
     for index in 1..peers.len() {
         if peers[index].0.is_none() {
             peers[index - 1].1.next = Some(index as u32);
+        }
+    }
+    peers
+}
+
+/// A table that churn could fill with dead sockets: larger than what is alive at a time, and a turn closes fewer than it accepts.
+fn plan_table_for_churn(rng: &mut Rng, limits: &mut Limits) {
+    limits.connections_max = rng.between(40, 60) as u32;
+    limits.accepts_per_turn_max = rng.pick(&[4, 8, 32]);
+    limits.connects_per_turn_max = limits.accepts_per_turn_max;
+    limits.closes_per_turn_max = rng.pick(&[1, 2]);
+    limits.events_per_poll_max = rng.pick(&[16, 256]);
+}
+
+/// Clients that hold one connection each, and open the next one as soon as they have closed it.
+fn churning_peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Vec<(Option<Nanos>, Plan)> {
+    let clients = rng.between(2, 10) as u32;
+    let each = rng.between(4, 12) as u32;
+    let waits = rng.one_in(2);
+    let mut peers = Vec::new();
+    for client in 0..clients {
+        for nth in 0..each {
+            let mut plan = plan_peer(rng, Nature::Ordinary, config, listeners, unsent_bytes_max);
+            plan.requests.truncate(1);
+            (plan.gap, plan.end, plan.urgent_after, plan.is_stubborn) = (0, End::Close, None, false);
+            // Before the answer, or about when it comes.
+            plan.end_after = if waits { rng.below(200 * MICRO) } else { 0 };
+            plan.next = (nth + 1 < each).then_some(client * each + nth + 1);
+            peers.push(((nth == 0).then(|| rng.below(MILLI)), plan));
         }
     }
     peers

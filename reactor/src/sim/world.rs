@@ -68,12 +68,23 @@ pub(crate) struct Conn {
 pub(crate) struct TurnLog {
     pub(crate) accepts: u32,
     pub(crate) closes: u32,
+    /// New connections: accepted, adopted or begun.
+    pub(crate) admitted: u32,
     pub(crate) mail: u32,
     pub(crate) deadlines: u32,
     /// Anything that changed something.
     pub(crate) progress: bool,
     /// The poll was asked not to wait, and reported nothing.
     pub(crate) idle_poll: bool,
+}
+
+/// Connections that have ended and wait for their close(2).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dead {
+    /// After the turn before.
+    pub(crate) sockets: u32,
+    /// New connections less closes, since such sockets have waited without a break.
+    pub(crate) balance: i64,
 }
 
 /// See the module.
@@ -90,6 +101,7 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) turn_log: TurnLog,
     pub(crate) crowd: Crowd,
+    pub(crate) dead: Dead,
     /// The first thing that went wrong.
     pub(crate) violation: Option<String>,
     /// The loop waits, and nothing will ever happen.
@@ -128,6 +140,7 @@ impl World {
             limits,
             turn_log: TurnLog::default(),
             crowd: Crowd::default(),
+            dead: Dead::default(),
             violation: None,
             is_quiescent: false,
             order_given: false,

@@ -198,6 +198,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "so the flag may not stay set.\n",
     },
     Mutant {
+        slug: "churn-fills-the-table-with-dead-sockets",
+        file: "listen/accept.rs",
+        from: "if self.shared.closes.is_empty() { accepts_max } else { accepts_max.min(self.closed_last_turn) }",
+        to: "accepts_max",
+    },
+    Mutant {
         slug: "unfinished-input-dropped",
         file: "connection/input.rs",
         from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
