@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) resets_after: Option<Nanos>,
     /// Never sends FIN, not even after the service's.
     pub(crate) is_stubborn: bool,
+    /// Its partial input fits into the guaranteed share, and others have stalled for longer: nothing of it may be evicted.
+    pub(crate) is_protected: bool,
     /// Who connects as soon as this one is done.
     pub(crate) next: Option<u32>,
 }

@@ -53,17 +53,30 @@ impl RunPlan {
     /// The plan of a seed; the same seed has always the same plan.
     pub(crate) fn new(rng: &mut Rng) -> RunPlan {
         let mut config = config(rng);
-        let churns = rng.one_in(16);
-        if churns {
-            plan_table_for_churn(rng, &mut config.limits);
+        let population = rng.pick(&[
+            Population::Churn,
+            Population::NonReaders,
+            Population::Mixed,
+            Population::Mixed,
+            Population::Mixed,
+            Population::Mixed,
+            Population::Mixed,
+            Population::Mixed,
+        ]);
+        match population {
+            Population::Mixed => {}
+            Population::Churn => plan_table_for_churn(rng, &mut config.limits),
+            Population::NonReaders => plan_memory_for_non_readers(rng, &mut config),
         }
         let unsent_bytes_max: u32 = rng.pick(&[128, 300, 1000, 4000]);
         config.limits.kernel_unsent_bytes_max = Some(unsent_bytes_max);
         let listeners = rng.between(1, 2) as usize;
-        let peers = match churns {
-            true => churning_peers(rng, &config, listeners, unsent_bytes_max as usize),
-            false => peers(rng, &config, listeners, unsent_bytes_max as usize),
+        let plan_peers = match population {
+            Population::Mixed => peers,
+            Population::Churn => churning_peers,
+            Population::NonReaders => non_readers_and_protected_peers,
         };
+        let peers = plan_peers(rng, &config, listeners, unsent_bytes_max as usize);
         let upstreams = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
         let is_calm = rng.one_in(4);
         let descriptors = rng.between(2, 16) as u32;
@@ -71,7 +84,7 @@ impl RunPlan {
             settings: settings(rng),
             hostility: if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) },
             received_bytes_max: rng.pick(&[1000, 3000, 9000, 20_000]),
-            descriptors_max: if rng.one_in(3) && !churns { descriptors } else { u32::MAX },
+            descriptors_max: if rng.one_in(3) && population == Population::Mixed { descriptors } else { u32::MAX },
             wake_latency_nanos_max: if rng.one_in(2) { rng.between(1, 200) * MICRO } else { 0 },
             listeners,
             peers,
@@ -85,6 +98,17 @@ impl RunPlan {
             config,
         }
     }
+}
+
+/// Who the peers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Population {
+    /// Anybody.
+    Mixed,
+    /// Clients that connect, ask and close at once.
+    Churn,
+    /// More clients that do not read than the buffer memory holds output for, and behind them some that read, and send requests in pieces.
+    NonReaders,
 }
 
 /// The service's own times and costs.
@@ -244,6 +268,44 @@ fn plan_table_for_churn(rng: &mut Rng, limits: &mut Limits) {
     limits.events_per_poll_max = rng.pick(&[16, 256]);
 }
 
+/// Buffer memory of a few buffers, and a place in the table for everybody.
+fn plan_memory_for_non_readers(rng: &mut Rng, config: &mut Config) {
+    let limits = &mut config.limits;
+    limits.buffer_bytes_max = 4 << 10;
+    limits.buffer_memory_bytes_max = (4 << 10) * rng.between(4, 12) as usize;
+    limits.output_high_water_bytes = limits.output_high_water_bytes.min(4000);
+    limits.connections_max = 40;
+    limits.newcomers_room = 0;
+    limits.write_stall_timeout = millis(rng, 80, 120);
+}
+
+/// The memory fills with the output of clients that do not read. Clients that come later, and of which no more have partial input than the share of
+/// partial input holds, must not notice: nothing of theirs is evicted.
+fn non_readers_and_protected_peers(
+    rng: &mut Rng,
+    config: &Config,
+    listeners: usize,
+    unsent_bytes_max: usize,
+) -> Vec<(Option<Nanos>, Plan)> {
+    let buffers = config.limits.buffer_memory_bytes_max / config.limits.buffer_bytes_max as usize;
+    let share_buffers = buffers as u64 / 2 - 1; // As `BufferPool::new` has it.
+    let mut peers = Vec::new();
+    for _ in 0..buffers as u64 + rng.between(1, 6) {
+        let mut plan = plan_peer(rng, Nature::NeverReads, config, listeners, unsent_bytes_max);
+        plan.requests = vec![Request { kind: Kind::Stream, len: 20_000 }];
+        (plan.gap, plan.urgent_after, plan.end) = (0, None, End::Wait);
+        peers.push((Some(rng.below(MILLI)), plan));
+    }
+    for _ in 0..rng.between(1, share_buffers) {
+        let nature = rng.pick(&[Nature::Ordinary, Nature::Dribble]);
+        let mut plan = plan_peer(rng, nature, config, listeners, unsent_bytes_max);
+        plan.requests.truncate(3);
+        plan.is_protected = true;
+        peers.push((Some(10 * MILLI + rng.below(30 * MILLI)), plan));
+    }
+    peers
+}
+
 /// Clients that hold one connection each, and open the next one as soon as they have closed it.
 fn churning_peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Vec<(Option<Nanos>, Plan)> {
     let clients = rng.between(2, 10) as u32;
@@ -284,6 +346,7 @@ fn plan_peer(rng: &mut Rng, nature: Nature, config: &Config, listeners: usize, u
         silent_after: None,
         resets_after: None,
         is_stubborn: rng.one_in(6),
+        is_protected: false,
         next: None,
     };
     let (few, len_max) = match nature {

@@ -330,6 +330,14 @@ impl Handler for Service {
             CloseReason::LoopEnded => Some("the loop ended"),
             _ => None,
         };
+        if let (CloseReason::InputEvicted | CloseReason::OutputEvicted, Who::Peer(peer)) = (reason, conn.who)
+            && world.peers[peer as usize].plan.is_protected
+        {
+            let what = if reason == CloseReason::InputEvicted { "partial input" } else { "output" };
+            world.violated(format!(
+                "the {what} of peer {peer} was evicted, and other connections have stalled for longer with more than their share"
+            ));
+        }
         if let (Some(excuse), Who::Peer(peer)) = (excuse, conn.who) {
             world.peers[peer as usize].excuse.get_or_insert(excuse);
         }

@@ -204,6 +204,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "accepts_max",
     },
     Mutant {
+        slug: "eviction-takes-partial-input-whoever-fills-the-memory",
+        file: "connection/buffers.rs",
+        from: "if wanted(BufferOwner::Input) > wanted(BufferOwner::Output) {",
+        to: "if wanted(BufferOwner::Input) != usize::MAX {",
+    },
+    Mutant {
+        slug: "eviction-takes-from-the-owner-that-asks",
+        file: "connection/buffers.rs",
+        from: "if wanted(BufferOwner::Input) > wanted(BufferOwner::Output) {",
+        to: "if wanted(for_owner) > 0 && for_owner == BufferOwner::Input {",
+    },
+    Mutant {
+        slug: "eviction-takes-the-shortest-stall",
+        file: "connection/eviction.rs",
+        from: "self.groups.get(number)?.oldest.checked_sub(1)",
+        to: "self.groups.get(number)?.newest.checked_sub(1)",
+    },
+    Mutant {
         slug: "unfinished-input-dropped",
         file: "connection/input.rs",
         from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
