@@ -170,8 +170,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                             self.die(CloseReason::Reset);
                             return taken;
                         }
-                        if self.room_was_in_vain && self.output.len() == 0 {
-                            // Nothing has changed since it asked before, and nothing would. Test: `asking_for_output_space_never_spins`.
+                        if self.room_was_in_vain && self.output.len() == 0 && self.shared.slots.get(self.token.slot).output.is_none() {
+                            // All the space is free. Nothing has changed since it asked before, and nothing would. Test: `asking_for_output_space_never_spins`.
                             self.die(CloseReason::OutputSpaceTooSmall);
                             return taken;
                         }
