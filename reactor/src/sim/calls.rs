@@ -259,9 +259,11 @@ impl World {
             return Err(e);
         }
         let hostility = self.kernel.hostility;
+        self.kernel.socket(id).log.lacked_memory = false;
         if hostility.no_memory_one_in > 0 && self.kernel.rng.one_in(hostility.no_memory_one_in) {
             let socket = self.kernel.socket(id);
             socket.wants_space = true;
+            socket.log.lacked_memory = true;
             if socket.unsent.is_empty() && socket.space_freed() {
                 self.kernel.edge(Source::Socket(id));
             }
@@ -287,7 +289,6 @@ impl World {
         let socket = self.kernel.socket(id);
         let linger = if socket.log.lingers_briefly { short_linger } else { linger }.as_nanos() as Nanos;
         socket.open = false;
-        socket.log.writable_at_close = socket.is_writable();
         let registered = socket.registered.is_some();
         let with_reset = socket.resets_at_close || !socket.received.is_empty() || socket.phase == Phase::Reset;
         if with_reset {

@@ -13,10 +13,6 @@ use super::upstream::{Decision, Upstream};
 use crate::limits::{Config, Limits};
 use crate::policy::{AtConnectionsMax, DrainPolicy, Policy, WhenNearlyFull};
 
-/// Whether the thread is preempted between poll and clock, and each deadline has to read first.
-pub(crate) const CLOCK_GAPS: bool = false;
-/// Whether a write stall has to try to write first: a client that has read while the thread was preempted has not stalled.
-pub(crate) const STALLS_WRITE_FIRST: bool = false;
 /// Whether epoll_wait(2) and timerfd_settime(2) fail, and the loop has to finish then: close what is open, give mail back.
 pub(crate) const FAILING_LOOPS: bool = false;
 /// Whether the timer can fire before its time.
@@ -79,10 +75,16 @@ impl RunPlan {
         let peers = plan_peers(rng, &config, listeners, unsent_bytes_max as usize);
         let upstreams = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
         let is_calm = rng.one_in(4);
+        let mut settings = settings(rng);
+        let mut hostility = if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) };
+        if population == Population::NonReaders {
+            // A loop that comes late sees those that read begin to stall with those that do not.
+            (settings.slow_one_in, hostility.preempted_one_in) = (0, 0);
+        }
         let descriptors = rng.between(2, 16) as u32;
         RunPlan {
-            settings: settings(rng),
-            hostility: if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) },
+            settings,
+            hostility,
             received_bytes_max: rng.pick(&[1000, 3000, 9000, 20_000]),
             descriptors_max: if rng.one_in(3) && population == Population::Mixed { descriptors } else { u32::MAX },
             wake_latency_nanos_max: if rng.one_in(2) { rng.between(1, 200) * MICRO } else { 0 },
@@ -206,7 +208,7 @@ fn hostility(rng: &mut Rng, config: &Config) -> Hostility {
         no_memory_one_in: rng.pick(&[0, 0, 10, 50]),
         short_read_one_in: if config.policy.drain == DrainPolicy::UntilWouldBlock { rng.pick(&[0, 2, 10]) } else { 0 },
         events_max: config.limits.events_per_poll_max,
-        preempted_one_in: if CLOCK_GAPS { rng.pick(&[0, 4, 12, 50]) } else { 0 },
+        preempted_one_in: rng.pick(&[0, 4, 12, 50]),
         // From a time slice to longer than every deadline of a plan.
         preempted_nanos_max: rng.pick(&[MILLI, 20 * MILLI, 200 * MILLI]),
         early_timer_one_in: if EARLY_TIMERS { rng.pick(&[0, 0, 3, 20]) } else { 0 },

@@ -4,7 +4,6 @@
 
 use super::kernel::Nanos;
 use super::peer::{nonce, whose};
-use super::plan::CLOCK_GAPS;
 use super::protocol::{HEAD_BYTES, Head, Kind, Status, first_difference, payload};
 use super::service::{Conn, Service, State};
 use super::upstream::{REQUEST_BYTES, REQUEST_FRAME_BYTES};
@@ -264,8 +263,7 @@ impl Service {
         let held = record.paused || log.blocked_since.is_some() || log.bytes_written > 0;
         // Input from before may have filled the buffer: then that was handed out in this turn.
         let spoken_to = record.offered_in_turn == world.kernel.turn;
-        let reads_first = log.reported || CLOCK_GAPS;
-        if reads_first && log.reads == 0 && !socket.received.is_empty() && !held && !spoken_to {
+        if log.reads == 0 && !socket.received.is_empty() && !held && !spoken_to {
             let (name, bytes) = (world.name(record.socket), socket.received.len());
             let known = if log.reported { "poll had reported" } else { "poll had not reported" };
             world.violated(format!("the deadline of {name} ran with {bytes} bytes in its socket, which {known} and nobody has read"));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::kernel::Nanos;
 use super::os::FIRST_PEER_PORT;
 use super::peer::nonce;
-use super::plan::{STALLS_WRITE_FIRST, Settings};
+use super::plan::Settings;
 use super::protocol::{HEAD_BYTES, Head, Kind, Status};
 use super::socket::Phase;
 use super::workers::Mail;
@@ -346,9 +346,8 @@ impl Handler for Service {
             let log = world.kernel.sockets[record.socket as usize].log;
             // All times of a turn count from its beginning (`Context::now`): callbacks that cost as much as the timeout shorten it.
             let shortened = world.kernel.turn_started < log.progress_clock + stall;
-            // The peer has read; the loop was preempted, and the clock came before the edge.
-            let preempted = log.writable_at_close && !STALLS_WRITE_FIRST;
-            if let (true, Who::Peer(peer)) = (shortened || preempted, conn.who) {
+            // A write that gets no memory is no stall of the peer's, and looks the same.
+            if let (true, Who::Peer(peer)) = (shortened || log.lacked_memory, conn.who) {
                 world.peers[peer as usize].excuse.get_or_insert("the loop was late");
             }
             let progress_at = log.progress_at;
@@ -373,6 +372,10 @@ impl Handler for Service {
         });
         if error.kind() == std::io::ErrorKind::TimedOut && due.is_some_and(|at| now < at) {
             world.violated(format!("the connect to upstream {tag} timed out early"));
+        }
+        let phase = world.upstreams[tag as usize].socket.map(|id| world.kernel.sockets[id as usize].phase);
+        if error.kind() == std::io::ErrorKind::TimedOut && phase == Some(Phase::Open) {
+            world.violated(format!("the connect to upstream {tag} timed out, and it had succeeded"));
         }
     }
 

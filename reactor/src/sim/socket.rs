@@ -108,8 +108,8 @@ pub(crate) struct SocketLog {
     pub(crate) progress_at: Option<Nanos>,
     /// The same by the clock: later than the turn's beginning by as much as callbacks have cost.
     pub(crate) progress_clock: Nanos,
-    /// The send buffer had space when the socket was closed.
-    pub(crate) writable_at_close: bool,
+    /// The last write got no memory, though the send buffer had space.
+    pub(crate) lacked_memory: bool,
     /// Since when output waits for the peer.
     pub(crate) blocked_since: Option<Nanos>,
     /// Output that the loop kept after the last turn, and whether that had reached the high water and not fallen to the low one.
@@ -188,7 +188,7 @@ impl Socket {
     }
 
     /// `__sk_stream_is_writeable`, `include/net/sock.h`: as much is free as half of what is queued, so a third of the buffer.
-    pub(crate) fn is_writable(&self) -> bool {
+    fn is_writable(&self) -> bool {
         self.unsent_bytes_max.saturating_sub(self.unsent.len()) >= self.unsent.len().div_ceil(2).max(1)
     }
 

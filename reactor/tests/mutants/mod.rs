@@ -222,6 +222,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "self.groups.get(number)?.newest.checked_sub(1)",
     },
     Mutant {
+        slug: "deadline-looks-at-its-socket-after-a-full-batch-only",
+        file: "turn.rs",
+        from: "        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {\n            visit.run(|visit| visit.look_before",
+        to: "        } else if self.events.len() < self.shared.limits.events_per_poll_max {\n            self.visit_because(slot, Cause::Deadline);\n        } else if let Some(mut visit) = self.visit_to(slot, 1) {\n            visit.run(|visit| visit.look_before",
+    },
+    Mutant {
+        slug: "write-stall-without-a-try",
+        file: "turn.rs",
+        from: "        entry.control.flags.set(Flags::WRITABLE);\n        let due = entry.due();\n",
+        to: "        let due = entry.due();\n",
+    },
+    Mutant {
+        slug: "connect-times-out-without-a-look",
+        file: "turn.rs",
+        from: "            self.connect_event(slot, Ready::default());\n",
+        to: "",
+    },
+    Mutant {
         slug: "unfinished-input-dropped",
         file: "connection/input.rs",
         from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
