@@ -54,7 +54,7 @@ pub fn document(document: &Document<'_>) -> Value {
         "schema": "loadtest/1",
         "tool": {"name": "loadtest", "version": env!("CARGO_PKG_VERSION"), "git": option_env!("LOADTEST_GIT_REVISION")},
         "command": command,
-        "started": host::rfc3339(outcome.started),
+        "started": server::units::utc(outcome.started),
         "host": host::describe(),
         "config": {
             "target": target,

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, Log, Metadata, Record};
+
+use crate::units::utc;
 
 /// Lines that may wait to be written. With [`LINE_BYTES_MAX`] it bounds the memory at 4 MiB; at 200 bytes a line it holds what a pipe of
 /// 64 KiB (pipe(7)) takes three times over.
@@ -215,7 +217,7 @@ impl Writer {
             }
             let dropped = self.stats.dropped();
             if dropped != told_dropped {
-                let text = format!("{} WARN  log - lines were lost: the output is too slow dropped={dropped}\n", Utc(SystemTime::now()));
+                let text = format!("{} WARN  log - lines were lost: the output is too slow dropped={dropped}\n", utc(SystemTime::now()));
                 told_dropped = dropped;
                 self.write(out, &text);
             }
@@ -232,7 +234,7 @@ impl Writer {
 /// One line with its end. What a peer sent may be in the message: control characters are escaped, so that nobody writes lines of their own.
 fn line(record: &Record<'_>, left_out: u32, now: SystemTime, thread: &str) -> String {
     let message = record.args().to_string();
-    let mut line = format!("{} {:<5} {thread} {} ", Utc(now), record.level(), record.target());
+    let mut line = format!("{} {:<5} {thread} {} ", utc(now), record.level(), record.target());
     for char in message.chars() {
         if line.len() >= LINE_BYTES_MAX {
             line.push('…');
@@ -269,32 +271,6 @@ impl Repetitions {
         let (Ok(before) | Err(before)) = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(next(word)));
         (before >> 32 != this_second).then_some(before as u32)
     }
-}
-
-/// A time as `2026-11-22T23:05:28.123Z`.
-struct Utc(SystemTime);
-
-impl std::fmt::Display for Utc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        let (year, month, day) = civil_from_days(days);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-    }
-}
-
-/// The Gregorian date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
-/// `civil_from_days`): years begin in March, so that the leap day is the last.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (400 * era + year_of_era + next_year, month, day)
 }
 
 #[cfg(test)]

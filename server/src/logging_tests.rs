@@ -2,6 +2,7 @@
 
 use super::*;
 use std::sync::mpsc::channel;
+use std::time::UNIX_EPOCH;
 
 fn record<'a>(level: Level, line: u32, args: std::fmt::Arguments<'a>) -> Record<'a> {
     Record::builder().level(level).target("test").file(Some("a.rs")).line(Some(line)).args(args).build()
@@ -103,20 +104,4 @@ fn nobody_can_write_lines_of_their_own_or_endless_ones() {
     let text = line(&record(Level::Info, 1, format_args!("{hostile}")), 0, UNIX_EPOCH, "t");
     assert_eq!(text.chars().filter(|c| c.is_control()).count(), 1, "the line's own end");
     assert!(text.len() < LINE_BYTES_MAX + 16);
-}
-
-#[test]
-fn dates_are_those_of_the_gregorian_calendar() {
-    // `date -u -d @SECONDS`.
-    let table = [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (951_782_400, "2000-02-29T00:00:00.000Z"),
-        (951_868_800, "2000-03-01T00:00:00.000Z"),
-        (1_709_164_799, "2024-02-28T23:59:59.000Z"),
-        (1_735_689_599, "2024-12-31T23:59:59.000Z"),
-        (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-    ];
-    for (seconds, text) in table {
-        assert_eq!(Utc(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(), text);
-    }
 }

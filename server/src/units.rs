@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest time that a flag takes. More is a slip of the finger, and sums of times must not overflow the clock.
 pub const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -52,6 +52,16 @@ impl FromStr for SizeOrAuto {
                 .map(|bytes| SizeOrAuto(Some(bytes).filter(|bytes| *bytes > 0))),
         }
     }
+}
+
+/// A time in UTC to the millisecond, as RFC 3339 has it: `2026-11-22T23:05:28.123Z`. Outside of the years 1970 to 9999 it prints the
+/// nearest time within them.
+#[must_use]
+pub fn utc(time: SystemTime) -> String {
+    let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = since_1970.as_millis().try_into().unwrap_or(i64::MAX);
+    let timestamp = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    format!("{timestamp:.3}")
 }
 
 /// A time above zero: a timeout of nothing would close every connection.
@@ -130,6 +140,24 @@ mod tests {
             let _ = text.parse::<Time>();
             let _ = text.parse::<Size>();
         }
+    }
+
+    #[test]
+    fn a_time_prints_its_date_in_utc_to_the_millisecond() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (1_709_164_799_000, "2024-02-28T23:59:59.000Z"),
+            (1_735_689_599_000, "2024-12-31T23:59:59.000Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400_001, "2100-03-01T00:00:00.001Z"),
+        ] {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_millis(millis)), text);
+        }
+        assert_eq!(utc(UNIX_EPOCH + Duration::from_nanos(1_999_999)), "1970-01-01T00:00:00.001Z", "parts of a millisecond are cut off");
+        assert_eq!(utc(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(&utc(UNIX_EPOCH + Duration::from_secs(i64::MAX as u64))[..5], "9999-");
     }
 
     #[test]
