@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use server::units::{duration, duration_above_zero};
 
 use crate::condition::Condition;
 use crate::figures;
@@ -115,22 +116,22 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), env = "LOADTEST_THREADS")]
     pub threads: Option<u32>,
     /// How long to measure. [default: 10s]
-    #[arg(short, long, short_alias = 'z', value_name = "TIME", value_parser = units::duration_above_zero, env = "LOADTEST_DURATION")]
+    #[arg(short, long, short_alias = 'z', value_name = "TIME", value_parser = duration_above_zero, env = "LOADTEST_DURATION")]
     pub duration: Option<Duration>,
     /// Measure this many requests instead.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration", env = "LOADTEST_REQUESTS")]
     pub requests: Option<u64>,
     /// Requests due in this time from the start are sent and not counted.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration, env = "LOADTEST_WARMUP")]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration, env = "LOADTEST_WARMUP")]
     pub warmup: Duration,
     /// A request not answered this long after it was due has failed.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration_above_zero, env = "LOADTEST_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration_above_zero, env = "LOADTEST_TIMEOUT")]
     pub timeout: Duration,
     /// A connection not established in this time has failed.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration_above_zero, env = "LOADTEST_CONNECT_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_above_zero, env = "LOADTEST_CONNECT_TIMEOUT")]
     pub connect_timeout: Duration,
     /// How long to wait for answers after the last request was due; what is missing then is `unfinished`.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration, env = "LOADTEST_DRAIN")]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration, env = "LOADTEST_DRAIN")]
     pub drain: Duration,
     /// The method.
     #[arg(short, long, value_name = "NAME", default_value = "GET", value_parser = method, env = "LOADTEST_METHOD")]
@@ -226,7 +227,7 @@ mod tests {
             (["-R", "fast"], "--rate", "requests per second"),
             (["-R", "0"], "--rate", "above 0"),
             (["-d", "10"], "--duration", "the unit is missing"),
-            (["-d", "0s"], "--duration", "longer than zero"),
+            (["-d", "0s"], "--duration", "above zero"),
             (["--warmup", "2 parsecs"], "--warmup", "us, ms, s, m, h"),
             (["--timeout", "x"], "--timeout", "us, ms, s, m, h"),
             (["-c", "0"], "--connections", "1..="),

@@ -6,8 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use server::units::duration;
+
 use crate::figures::{Figure, Unit};
-use crate::units;
 
 /// How two numbers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ fn value(text: &str) -> Option<Figure> {
     }
     match plain(text) {
         Some(value) => Some(Figure { value, unit: Unit::Number }),
-        None => Some(Figure::time(units::duration(text).ok()?)),
+        None => Some(Figure::time(duration(text.trim()).ok()?)),
     }
 }
 

@@ -6,10 +6,11 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use server::units::Time;
 
 use crate::generator::Watch;
 use crate::series::Second;
-use crate::units::{microseconds, plain};
+use crate::units::microseconds;
 
 /// How often the line is redrawn, per second. More would take the generator's processor time.
 const REDRAWS_PER_SECOND: u8 = 4;
@@ -59,7 +60,7 @@ impl Progress {
 /// `12s/30s`.
 fn clock(elapsed: Duration, length: Duration) -> String {
     let elapsed = elapsed.min(length).as_secs();
-    format!("{elapsed:>3}s/{}", plain(length))
+    format!("{elapsed:>3}s/{}", Time(length))
 }
 
 /// `1000/s sched  998/s done  in-flight 41  p99(1s) 3.1ms  err 0  send-delay p99 80µs`.

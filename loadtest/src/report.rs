@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
+use server::units::Time;
 
 use crate::condition::{Condition, Judged};
 use crate::errors::cause;
@@ -12,7 +13,7 @@ use crate::generator::Outcome;
 use crate::histogram::Record;
 use crate::plan::{Class, Plan};
 use crate::schedule::{Arrivals, WhenBusy};
-use crate::units::{microseconds, number, plain};
+use crate::units::{as_us, microseconds, number};
 use crate::verdict::Verdict;
 
 /// What a summary is made of.
@@ -41,14 +42,17 @@ pub fn summary(summary: &Summary<'_>) -> String {
         max => format!("{} to {max} conns", class.connections),
     };
     let threads = if plan.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", plan.threads) };
-    let warmup = if plan.warmup.is_zero() { String::new() } else { format!(" (+{} warmup)", plain(plan.warmup)) };
+    let warmup = if plan.warmup.is_zero() { String::new() } else { format!(" (+{} warmup)", Time(plan.warmup)) };
     let version = env!("CARGO_PKG_VERSION");
     line(
         &mut out,
-        format_args!("loadtest {version}  {request}  {}, {connections}, {threads}, {}{warmup}", pace(class), plain(plan.duration)),
+        format_args!("loadtest {version}  {request}  {}, {connections}, {threads}, {}{warmup}", pace(class), Time(plan.duration)),
     );
     if outcome.interrupted {
-        line(&mut out, format_args!("interrupted after {} of the measured time: what follows is partial", plain(round(outcome.measured))));
+        line(
+            &mut out,
+            format_args!("interrupted after {} of the measured time: what follows is partial", microseconds(as_us(outcome.measured))),
+        );
     }
     out.push('\n');
     requests(&mut out, record);
@@ -86,11 +90,6 @@ pub fn pace(class: &Class) -> String {
         Arrivals::Burst(size) => format!("{kind}, bursts of {size}, {rate}/s"),
         Arrivals::WhenFree => format!("{kind}, as fast as the answers come"),
     }
-}
-
-/// To a tenth of a second: nobody interrupts to the microsecond.
-fn round(duration: std::time::Duration) -> std::time::Duration {
-    std::time::Duration::from_millis(duration.as_millis() as u64 / 100 * 100)
 }
 
 fn requests(out: &mut String, record: &Record) {

@@ -104,7 +104,7 @@ fn a_run_without_answers_errors_or_connections_has_the_same_lines() {
         text(&plan, &outcome, &[]),
         "\
 loadtest 0.1.0  GET http://127.0.0.1:8080/  open loop, constant 1000/s, 64 to 1024 conns, 1 thread, 30s
-interrupted after 1.2s of the measured time: what follows is partial
+interrupted after 1.23s of the measured time: what follows is partial
 
                  scheduled   completed       ok   errors  timeouts  unfinished
 requests                 0           0        0        0         0           0

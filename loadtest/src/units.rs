@@ -1,45 +1,8 @@
-//! Durations, rates and sizes as people write and read them: always with a unit, never guessed.
+//! Rates as people write them, and measured values as people read them. Durations and sizes of flags: `server::units`.
 //!
-//! A bare `10` is refused: in wrk it is seconds, in hey milliseconds of something else. Read next: `args.rs`.
+//! Read next: `args.rs`.
 
 use std::time::Duration;
-
-/// The longest time that an argument may name.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// Reads a duration: a number and `us`, `ms`, `s`, `m` or `h`.
-///
-/// # Errors
-/// A sentence that says what is allowed.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    const ALLOWED: &str = "allowed are a number and a unit (us, ms, s, m, h), such as 250ms, 10s or 1.5m, up to 24h";
-    let text = text.trim();
-    let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(number_len);
-    let unit_seconds = match unit {
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "" if number == "0" => 1.0,
-        "" => return Err(format!("the unit is missing; {ALLOWED}")),
-        _ => return Err(ALLOWED.to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| ALLOWED.to_owned())?;
-    Duration::try_from_secs_f64(number * unit_seconds).ok().filter(|duration| *duration <= DURATION_MAX).ok_or_else(|| ALLOWED.to_owned())
-}
-
-/// Reads a duration that must be longer than zero.
-///
-/// # Errors
-/// As [`duration`].
-pub fn duration_above_zero(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("must be longer than zero, such as 250ms or 10s".to_owned()),
-        duration => Ok(duration),
-    }
-}
 
 /// Reads a rate in requests per second: `2000`, `0.5`, `2k`, also `2000/s`.
 ///
@@ -74,19 +37,6 @@ pub fn microseconds(us: u64) -> String {
     }
 }
 
-/// Prints a duration as an argument would have it: `10s`, `1.5s`, `250ms`.
-#[must_use]
-pub fn plain(duration: Duration) -> String {
-    let us = duration.as_micros();
-    if us >= 1_000_000 || us == 0 {
-        format!("{}s", us as f64 / 1e6)
-    } else if us >= 1_000 {
-        format!("{}ms", us as f64 / 1e3)
-    } else {
-        format!("{us}us")
-    }
-}
-
 /// Prints a rate or a count without needless digits: `2000`, `0.5`, `998.3`.
 #[must_use]
 pub fn number(value: f64) -> String {
@@ -103,31 +53,6 @@ pub fn as_us(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn durations_are_read_with_their_units() {
-        for (text, us) in [
-            ("10s", 10_000_000),
-            ("250ms", 250_000),
-            ("80us", 80),
-            ("80µs", 80),
-            ("1.5s", 1_500_000),
-            ("2m", 120_000_000),
-            ("1h", 3_600_000_000),
-            ("0", 0),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_micros(us)), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_duration_is_told_what_is() {
-        for text in ["", "10", "s", "ten s", "10 parsecs", "-1s", "1e3s", "1..5s", "25h", "99999999999999999999h", "10ss"] {
-            let refusal = duration(text).unwrap_err();
-            assert!(refusal.contains("ms, s, m, h"), "{text}: {refusal}");
-        }
-        assert!(duration_above_zero("0s").unwrap_err().contains("longer than zero"));
-    }
 
     #[test]
     fn rates_are_read_and_nonsense_is_refused() {
@@ -162,12 +87,7 @@ mod tests {
     proptest! {
         #[test]
         fn reading_never_panics(text in "\\PC{0,12}") {
-            let _ = (duration(&text), rate(&text));
-        }
-
-        #[test]
-        fn what_plain_prints_reads_back(us in 0u64..86_400_000_000) {
-            prop_assert_eq!(duration(&plain(Duration::from_micros(us))), Ok(Duration::from_micros(us)));
+            let _ = rate(&text);
         }
     }
 }

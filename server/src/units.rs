@@ -1,16 +1,19 @@
-//! Durations and sizes as people write them: `10s`, `250ms`, `64KiB`. A bare number is refused, since nobody knows what it counts.
+//! Durations, sizes and dates as people write them: `10s`, `1.5s`, `64KiB`. The flags of every program of the workspace read them here.
 //!
-//! Read next: `args.rs`, which uses them.
+//! A bare `10` is refused: in wrk it is seconds, in other programs milliseconds. Read next: `args.rs`, which uses them.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest time that a flag takes. More is a slip of the finger, and sums of times must not overflow the clock.
+/// The longest time that a flag takes, 30 days: more is a slip of the finger.
 pub const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 const TIME_UNITS: [(&str, u64); 5] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// Other names of units that are read and never printed: `µs` is how measured times are printed.
+const ALIASES: [(&str, &str); 2] = [("µs", "us"), ("min", "m")];
 
 /// A [`Duration`] written with its unit: `us`, `ms`, `s`, `m` or `h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,9 +31,7 @@ impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Time, String> {
-        let micros = with_unit(text, &TIME_UNITS, "a whole number and us, ms, s, m or h, for example 250ms or 10s")?;
-        let time = Duration::from_micros(micros);
-        if time > TIME_MAX { Err(format!("at most {} is allowed", Time(TIME_MAX))) } else { Ok(Time(time)) }
+        duration(text).map(Time)
     }
 }
 
@@ -38,7 +39,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Size, String> {
-        with_unit(text, &SIZE_UNITS, "a whole number and B, KiB, MiB or GiB, for example 64KiB").map(Size)
+        with_unit(text, &SIZE_UNITS, "a number and B, KiB, MiB or GiB, for example 64KiB").map(Size)
     }
 }
 
@@ -48,7 +49,7 @@ impl FromStr for SizeOrAuto {
     fn from_str(text: &str) -> Result<SizeOrAuto, String> {
         match text {
             "auto" | "0" => Ok(SizeOrAuto(None)),
-            _ => with_unit(text, &SIZE_UNITS, "auto, 0, or a whole number and B, KiB, MiB or GiB, for example 64KiB")
+            _ => with_unit(text, &SIZE_UNITS, "auto, 0, or a number and B, KiB, MiB or GiB, for example 64KiB")
                 .map(|bytes| SizeOrAuto(Some(bytes).filter(|bytes| *bytes > 0))),
         }
     }
@@ -64,30 +65,65 @@ pub fn utc(time: SystemTime) -> String {
     format!("{timestamp:.3}")
 }
 
-/// A time above zero: a timeout of nothing would close every connection.
+/// Reads a duration: a number and `us`, `ms`, `s`, `m` or `h`, in whole microseconds and at most [`TIME_MAX`]. `0` needs no unit.
 ///
 /// # Errors
-/// A sentence with what is allowed.
-pub fn time_above_zero(text: &str) -> Result<Time, String> {
-    match text.parse()? {
-        Time(Duration::ZERO) => Err("it must be above zero".to_owned()),
+/// A sentence that says what is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let micros = with_unit(text, &TIME_UNITS, "a number and a unit (us, ms, s, m, h), such as 250ms, 10s or 1.5m")?;
+    let time = Duration::from_micros(micros);
+    if time > TIME_MAX { Err(format!("at most {} is allowed", Time(TIME_MAX))) } else { Ok(time) }
+}
+
+/// Reads a duration above zero: a timeout of nothing would close every connection.
+///
+/// # Errors
+/// As [`duration`].
+pub fn duration_above_zero(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be above zero, such as 250ms or 10s".to_owned()),
         time => Ok(time),
     }
 }
 
+/// As [`duration_above_zero`], for a flag whose default is printed.
+///
+/// # Errors
+/// As [`duration`].
+pub fn time_above_zero(text: &str) -> Result<Time, String> {
+    duration_above_zero(text).map(Time)
+}
+
+/// A number and its unit, as a whole number of the smallest unit. No floating point: `1.1s` is 1,100,000 µs exactly.
 fn with_unit(text: &str, units: &[(&str, u64)], allowed: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
+    let number_bytes = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let (number, unit) = text.split_at(number_bytes);
     if number.is_empty() {
         return Err(format!("expected {allowed}"));
     }
     if unit.is_empty() {
         return Err(format!("the unit is missing; expected {allowed}"));
     }
-    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
+    let named = ALIASES.iter().find(|(alias, _)| *alias == unit).map_or(unit, |(_, name)| name);
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == named) else {
         return Err(format!("{unit:?} is no unit here; expected {allowed}"));
     };
-    number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor)).ok_or_else(|| "the number is too large".to_owned())
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if whole.is_empty() || fraction.is_empty() || fraction.contains('.') {
+        return Err(format!("expected {allowed}"));
+    }
+    let scaled = |digits: &str| digits.parse::<u64>().ok()?.checked_mul(*factor);
+    let parts = 10_u64.checked_pow(fraction.len() as u32).and_then(|parts| Some((scaled(fraction)?, parts)));
+    let (Some(whole), Some((fraction, parts))) = (scaled(whole), parts) else {
+        return Err("the number is too large or too exact".to_owned());
+    };
+    if !fraction.is_multiple_of(parts) {
+        return Err(format!("{text} is not a whole number of {}", units[0].0));
+    }
+    whole.checked_add(fraction / parts).ok_or_else(|| "the number is too large".to_owned())
 }
 
 impl fmt::Display for Time {
@@ -166,6 +202,12 @@ mod tests {
         assert_eq!("10s".parse(), Ok(Time(Duration::from_secs(10))));
         assert_eq!("2m".parse(), Ok(Time(Duration::from_secs(120))));
         assert_eq!("1h".parse(), Ok(Time(Duration::from_secs(3600))));
+        for (text, micros) in
+            [("0", 0), ("80us", 80), ("80µs", 80), ("1.1s", 1_100_000), ("1.50s", 1_500_000), ("0.5m", 30_000_000), ("2min", 120_000_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_micros(micros)), "{text}");
+        }
+        assert_eq!("1.5KiB".parse(), Ok(Size(1536)));
         assert_eq!("64KiB".parse(), Ok(Size(65_536)));
         assert_eq!("1GiB".parse(), Ok(Size(1 << 30)));
         assert_eq!(Size(65_536).to_string(), "64KiB");
@@ -176,16 +218,20 @@ mod tests {
 
     #[test]
     fn a_bare_number_and_a_wrong_unit_are_refused_with_what_is_allowed() {
-        for text in ["10", "", "s", "10 s", "-1s", "+1s", "1.5s", "10sec", "10S", "99999999999999999999s", "31m31", "721h"] {
+        for text in ["10", "", "s", "10 s", "-1s", "+1s", "1e3s", "1..5s", ".5s", "5.s", "10sec", "10S", "10ss", "31m31", "ten s", "0.0"] {
             let error = text.parse::<Time>().expect_err(text);
-            assert!(error.contains("expected") || error.contains("too large") || error.contains("at most"), "{text}: {error}");
+            assert!(error.contains("expected") && error.contains("us, ms, s, m, h"), "{text}: {error}");
         }
-        for text in ["64", "64KB", "64k", "64kib", "KiB", "0x10B", "17179869184GiB"] {
+        for text in ["99999999999999999999s", "9999999999999h", "1.00000000000000000000s", "721h", "0.5us", "1.0000001s"] {
+            let error = text.parse::<Time>().expect_err(text);
+            assert!(["too large", "at most", "whole number of us"].iter().any(|reason| error.contains(reason)), "{text}: {error}");
+        }
+        for text in ["64", "64KB", "64k", "64kib", "KiB", "0x10B", "17179869184GiB", "64µs"] {
             let error = text.parse::<Size>().expect_err(text);
             assert!(error.contains("expected") || error.contains("too large"), "{text}: {error}");
             let error = text.parse::<SizeOrAuto>().expect_err(text);
             assert!(error.contains("auto") || error.contains("too large"), "{text}: {error}");
         }
-        assert!(time_above_zero("0s").is_err());
+        assert!(time_above_zero("0s").is_err_and(|error| error.contains("above zero")));
     }
 }

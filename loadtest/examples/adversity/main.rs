@@ -28,7 +28,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use loadtest::units::{duration_above_zero, microseconds};
+use loadtest::units::microseconds;
+use server::units::duration_above_zero;
 
 /// Measures what others pay for one adversity.
 #[derive(Debug, Parser)]
