@@ -29,7 +29,7 @@ const MANY_PER_SECOND: u32 = 5000;
 const APART: Duration = Duration::from_micros(300);
 
 fn main() -> io::Result<()> {
-    loadtest::sys::raise_descriptor_limit()?;
+    reactor::listen::descriptors::raise_descriptor_limit()?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("medians of {ROUNDS}; load average before: {}", load.split(' ').next().unwrap_or("?"));
     println!("| way | loops | wake-ups | turns for nothing | balance of {FEW} | CPU µs | greeted, p99 µs | balance of {MANY} |");

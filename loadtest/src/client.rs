@@ -12,6 +12,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use reactor::{CloseReason, Connect, Context, Handler, LoopContext, Origin, Token};
+use server::thread::cpu_time;
 
 use crate::errors::{Kind, Phase};
 use crate::histogram::Record;
@@ -20,7 +21,6 @@ use crate::plan::Plan;
 use crate::response::{ResponseReader, Step};
 use crate::series::Interval;
 use crate::start::StartGate;
-use crate::sys;
 
 /// How often a thread that is ready looks whether the others are. The start is set a little ahead, so that all of them see it in time.
 const START_POLL: Duration = Duration::from_millis(1);
@@ -130,7 +130,7 @@ impl Client {
         let Some(start) = self.gate.open_at().filter(|at| *at <= now) else { return false };
         self.started = Some(start);
         self.next_interval = Some(start + INTERVAL);
-        self.cpu_at_start = sys::thread_cpu().ok();
+        self.cpu_at_start = Some(cpu_time());
         for lane in &mut self.lanes {
             lane.start(start);
         }
@@ -176,7 +176,7 @@ impl Client {
     }
 
     fn cpu_since_start(&self, elapsed: Duration) -> Option<f64> {
-        let used = sys::thread_cpu().ok()?.saturating_sub(self.cpu_at_start?);
+        let used = cpu_time().saturating_sub(self.cpu_at_start?);
         (!elapsed.is_zero()).then(|| used.as_secs_f64() / elapsed.as_secs_f64())
     }
 

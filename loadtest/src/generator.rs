@@ -9,14 +9,16 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use reactor::listen::descriptors::raise_descriptor_limit;
 use reactor::{Config, EventLoop, Handle, Limits};
+use server::run::LOOP_SLICE;
+use server::thread::ask_for_slices;
 
 use crate::client::Client;
 use crate::histogram::Record;
 use crate::plan::Plan;
 use crate::series::{Second, Series};
 use crate::start::StartGate;
-use crate::sys;
 
 /// How often the main thread looks up: for the progress line (4 Hz) and for an interrupt.
 const LOOK_UP: Duration = Duration::from_millis(250);
@@ -122,7 +124,7 @@ fn start_thread(thread: u32, client: Client) -> io::Result<(Handle, JoinHandle<i
     let config = Config { limits: Limits { connections_max, ..Limits::default() }, ..Config::default() };
     let (ready_in, ready) = mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("generator-{thread}")).spawn(move || {
-        if let Err(e) = sys::ask_for_short_slices() {
+        if let Err(e) = ask_for_slices(LOOP_SLICE) {
             log::debug!("the generator may be late on a busy machine: {e}");
         }
         let event_loop = match EventLoop::new(config, client) {
@@ -144,7 +146,7 @@ fn start_thread(thread: u32, client: Client) -> io::Result<(Handle, JoinHandle<i
 fn check_descriptors(plan: &Plan) -> Result<(), String> {
     let connections: u64 = plan.classes.iter().map(|class| u64::from(class.connections_max)).sum();
     let needed = connections + DESCRIPTORS_RESERVED;
-    let limit = sys::raise_descriptor_limit().map_err(|e| format!("cannot read the descriptor limit: {e}"))?;
+    let limit = raise_descriptor_limit().map_err(|e| format!("cannot read the descriptor limit: {e}"))?;
     if needed > limit {
         return Err(format!(
             "{connections} connections need {needed} descriptors and the hard limit is {limit}: lower --max-connections or raise `ulimit -Hn`"

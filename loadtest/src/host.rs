@@ -6,14 +6,10 @@ use serde_json::{Value, json};
 #[must_use]
 pub fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
-    let nofile = std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| {
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    });
     json!({
         "kernel": read("/proc/sys/kernel/osrelease"),
         "cpus": std::thread::available_parallelism().map(usize::from).ok(),
-        "nofile": nofile,
+        "nofile": reactor::listen::descriptors::descriptor_limit().ok(),
         "port_range": read("/proc/sys/net/ipv4/ip_local_port_range"),
         "somaxconn": read("/proc/sys/net/core/somaxconn").and_then(|text| text.parse::<u64>().ok()),
     })

@@ -3,30 +3,9 @@
 
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
-
-/// CPU time that the calling thread has used, in user mode and in the kernel (`RUSAGE_THREAD`, getrusage(2)).
-///
-/// # Errors
-/// getrusage(2).
-pub fn thread_cpu() -> io::Result<Duration> {
-    let mut usage = MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: getrusage(2) writes one rusage to the pointer, which is valid for that; it keeps no reference.
-    if unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: getrusage(2) has succeeded, so all of it is written.
-    let usage = unsafe { usage.assume_init() };
-    Ok(duration(usage.ru_utime) + duration(usage.ru_stime))
-}
-
-fn duration(time: libc::timeval) -> Duration {
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_usec).unwrap_or(0) * 1000)
-}
 
 /// Has the child killed when the thread that spawns it ends (`PR_SET_PDEATHSIG`, prctl(2)): a generator that is killed leaves no
 /// server behind. Spawn from a thread that outlives the child.
@@ -56,26 +35,6 @@ pub fn signal(child: u32, signal: i32) -> io::Result<()> {
     let pid = libc::pid_t::try_from(child).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Raises the soft limit of open descriptors to the hard one and returns it: connections are what a load generator is made of.
-///
-/// # Errors
-/// getrlimit(2), setrlimit(2).
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: getrlimit(2) writes one rlimit to the pointer, which is valid for that.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: getrlimit(2) has succeeded, so all of it is written.
-    let mut limit = unsafe { limit.assume_init() };
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: setrlimit(2) reads one rlimit from the pointer.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
 }
 
 /// Lowers the soft limit of open descriptors of another process of ours, as `prlimit --nofile=N: --pid PID` does.
@@ -135,35 +94,9 @@ fn set_lease(file: &File, kind: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks the scheduler for short slices (100 µs, the shortest): when the calling thread wakes it runs at once, and not after the slice of
-/// whoever runs, about 3 ms. A generator that wakes for each request and works for some microseconds has no use for longer ones, and on two
-/// cores with a busy server it would often be late. Since Linux 6.12 (`sched_runtime`, sched_setattr(2)); older kernels ignore it.
-///
-/// # Errors
-/// sched_setattr(2).
-pub fn ask_for_short_slices() -> io::Result<()> {
-    // SAFETY: a sched_attr is numbers, for which zero is a value: SCHED_OTHER, nice 0, no flags.
-    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
-    attributes.size = size_of::<libc::sched_attr>() as u32;
-    attributes.sched_runtime = 100_000;
-    // SAFETY: sched_setattr(2) reads as many bytes as `size` says; 0 is the calling thread. libc has no wrapper for it.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attributes, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_thread_that_works_uses_cpu_time() {
-        let before = thread_cpu().unwrap();
-        let mut sum = 0u64;
-        while thread_cpu().unwrap() < before + Duration::from_millis(2) {
-            sum = std::hint::black_box(sum + 1);
-        }
-        assert!(sum > 0);
-    }
 
     #[test]
     fn who_opens_a_leased_file_waits_until_the_lease_ends() {
@@ -181,10 +114,5 @@ mod tests {
         end_lease(&file).unwrap();
         opened_out.recv().unwrap().unwrap();
         opener.join().unwrap();
-    }
-
-    #[test]
-    fn the_descriptor_limit_is_raised_to_the_hard_one() {
-        assert_eq!(raise_descriptor_limit().unwrap(), raise_descriptor_limit().unwrap());
     }
 }

@@ -29,6 +29,7 @@ pub mod run;
 pub mod service;
 pub mod shutdown;
 pub mod source_limit;
+pub mod thread;
 pub mod units;
 pub mod watchdog;
 

@@ -311,7 +311,7 @@ impl Plan {
 /// The scheduler's slice of a loop. It wakes for some microseconds of work, and with a short slice it runs at once, and not after the slice of
 /// the worker that has its core (1.4 to 3 ms): niceness alone does not make a thread preempt another since Linux 6.6 (EEVDF). The shortest that the kernel
 /// allows. Measured: docs/numbers.md, "Overload".
-pub(crate) const LOOP_SLICE: Duration = Duration::from_micros(100);
+pub const LOOP_SLICE: Duration = Duration::from_micros(100);
 
 /// Starts a loop on a thread of its own. The loop is made there: what lives in it need not be `Send`.
 fn start_loop<S, M>(
@@ -328,7 +328,7 @@ where
     let (ready, started) = sync_channel(1);
     let (thread_name, http_stats) = (name.clone(), Arc::clone(&http));
     thread::Builder::new().name(name.clone()).spawn(move || {
-        if let Err(e) = crate::sys::ask_for_slices(LOOP_SLICE) {
+        if let Err(e) = crate::thread::ask_for_slices(LOOP_SLICE) {
             log::debug!("{thread_name} keeps the usual slices: {e}");
         }
         let mut event_loop = match plan.build(make_service(), http_stats) {

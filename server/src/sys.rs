@@ -1,20 +1,13 @@
 //! The calls that no library of ours offers. The only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// CPU time that the calling thread has used (`CLOCK_THREAD_CPUTIME_ID`).
-pub(crate) fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: clock_gettime(2) writes one timespec; with this clock it cannot fail.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0, "CLOCK_THREAD_CPUTIME_ID exists on every Linux");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 /// Asks the scheduler for slices of this length for the calling thread; its policy and its niceness stay. A thread that wakes with a shorter
 /// slice than the one that runs is served first (`PREEMPT_SHORT` in Linux kernel/sched/features.h, since 6.12; `sched_runtime`,
@@ -23,7 +16,7 @@ pub(crate) fn thread_cpu_time() -> Duration {
 ///
 /// # Errors
 /// sched_getattr(2), sched_setattr(2): ENOSYS or EPERM where a sandbox forbids them.
-pub(crate) fn ask_for_slices(slice: Duration) -> io::Result<()> {
+pub fn ask_for_slices(slice: Duration) -> io::Result<()> {
     // SAFETY: a sched_attr is numbers, for which zero is a value.
     let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
     let size = std::mem::size_of::<libc::sched_attr>();
@@ -67,47 +60,36 @@ pub(crate) fn remove_variable(name: &str) {
 /// # Errors
 /// What openat2(2) says; `InvalidInput` for a path with NUL in it.
 pub(crate) fn open_beneath(directory: &File, path: &str) -> io::Result<File> {
-    let path = CString::new(path)?;
     // O_NONBLOCK: opening a pipe that nobody writes to would hold the worker for good. open(2).
-    match openat2(directory, &path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY) {
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => open_leased(directory, &path, error),
-        result => result,
+    match resolve_beneath(directory, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+        Err(Errno::AGAIN) => open_leased(directory, path),
+        result => Ok(result?),
     }
 }
 
 /// Opens a file that somebody holds a lease on (a file server, for its clients: `F_SETLEASE`, fcntl(2)). With O_NONBLOCK that is EAGAIN for as
 /// long as the holder takes to let go (at most `/proc/sys/fs/lease-break-time`, 45 s). Waiting for it is what a worker is for, once it is known
 /// to be no pipe.
-fn open_leased(directory: &File, path: &CStr, error: io::Error) -> io::Result<File> {
+fn open_leased(directory: &File, path: &str) -> io::Result<File> {
     // With O_PATH nothing is opened yet (open(2)), so that neither a lease nor a pipe can hold us here.
-    let found = openat2(directory, path, libc::O_PATH)?;
+    let found = resolve_beneath(directory, path, OFlags::PATH)?;
     if !found.metadata()?.is_file() {
-        return Err(error);
+        return Err(Errno::AGAIN.into());
     }
     // By its descriptor it is the very file that was found beneath the directory, whatever its name has become since (proc_pid_fd(5)).
     File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
-fn openat2(directory: &File, path: &CStr, flags: i32) -> io::Result<File> {
-    // SAFETY: open_how of openat2(2) is three integers, for which zero is a value; zero is also what its future fields must hold.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
-    let size = std::mem::size_of_val(&how);
+fn resolve_beneath(directory: &File, path: &str, flags: OFlags) -> Result<File, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN: a rename or a mount elsewhere got between, and the kernel cannot prove that we stayed beneath. Again, a few times.
     for _ in 0..8 {
-        // SAFETY: openat2(2) reads the path up to its NUL and `size` bytes of `how`; both live longer than the call.
-        let result = unsafe { libc::syscall(libc::SYS_openat2, directory.as_raw_fd(), path.as_ptr(), &raw const how, size) };
-        if result >= 0 {
-            // SAFETY: a descriptor that openat2(2) has just made, and that nobody else knows.
-            return Ok(File::from(unsafe { OwnedFd::from_raw_fd(result as i32) }));
-        }
-        let error = io::Error::last_os_error();
-        if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
-            return Err(error);
+        match openat2(directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result.map(File::from),
         }
     }
-    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+    Err(Errno::AGAIN)
 }
 
 #[cfg(test)]

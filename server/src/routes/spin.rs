@@ -7,7 +7,7 @@ use worker_pool::Checkpoint;
 use super::number;
 use crate::answer::{Answer, Work};
 use crate::http::{Request, Response};
-use crate::sys::thread_cpu_time;
+use crate::thread::cpu_time;
 
 /// Ten seconds: longer than any deadline.
 const SPIN_MS_MAX: u64 = 10_000;
@@ -26,9 +26,9 @@ pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
 
 /// Thread CPU time, not wall time: a worker that the scheduler has put aside does no work, and must not count as capacity.
 fn spin(duration: Duration, text: String, checkpoint: &Checkpoint<'_>) -> Answer {
-    let until = thread_cpu_time() + duration;
+    let until = cpu_time() + duration;
     let mut rounds = 0_u64;
-    while thread_cpu_time() < until {
+    while cpu_time() < until {
         for _ in 0..1_000 {
             rounds = std::hint::black_box(rounds + 1);
         }
