@@ -1,12 +1,14 @@
-//! What the kernel says about this process: memory, descriptors, CPU time, and each thread's name and state, all from proc(5).
+//! What the kernel says about a process, this one or a server under test: memory, descriptors, CPU time, and each thread's name and state,
+//! all from proc(5).
 //!
 //! Files of the kernel's own making: reading them does not wait for a disk. Read next: `budget.rs` and `metrics.rs`, which use it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// A thread of this process.
+/// A thread of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
     /// Its id, as in `ps -T`.
@@ -23,7 +25,7 @@ pub struct Thread {
     pub involuntary_switches: u64,
 }
 
-/// What `/proc/self/stat` and `/proc/self/status` say.
+/// What `/proc/PID/stat` and `/proc/PID/status` say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Resident memory, bytes.
@@ -40,12 +42,34 @@ pub struct Usage {
 /// (include/asm-generic/param.h; only alpha has another).
 const TICKS_PER_SECOND: u64 = 100;
 
+/// This process. Not by its number: in a container the mounted proc may be of another namespace of numbers (pid_namespaces(7)).
+const SELF: &str = "/proc/self";
+
+fn of(pid: u32) -> String {
+    format!("/proc/{pid}")
+}
+
 /// Memory and CPU time now. None while no descriptor is left to read them: a zero would be believed.
 #[must_use]
 pub fn usage() -> Option<Usage> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    Some(Usage {
+    usage_in(SELF).ok()
+}
+
+/// Memory and CPU time of a process now.
+///
+/// # Errors
+/// The process has exited (one that was not waited for has no memory), or no descriptor is left.
+pub fn usage_of(pid: u32) -> io::Result<Usage> {
+    usage_in(&of(pid))
+}
+
+fn usage_in(process: &str) -> io::Result<Usage> {
+    let status = fs::read_to_string(format!("{process}/status"))?;
+    let stat = fs::read_to_string(format!("{process}/stat"))?;
+    if !status.contains("VmRSS:") {
+        return Err(io::Error::other(format!("no VmRSS in {process}/status: the process has exited")));
+    }
+    Ok(Usage {
         resident_bytes: kib_field(&status, "VmRSS:"),
         resident_bytes_peak: kib_field(&status, "VmHWM:"),
         virtual_bytes: kib_field(&status, "VmSize:"),
@@ -56,23 +80,62 @@ pub fn usage() -> Option<Usage> {
 /// Open descriptors of this process. None if the kernel is older than 6.2 and no descriptor is left to count them with.
 #[must_use]
 pub fn open_descriptors() -> Option<u64> {
+    // One of those that were listed one by one is this call's own.
+    let (open, is_exact) = open_descriptors_in(SELF).ok()?;
+    Some(if is_exact { open } else { open.saturating_sub(1) })
+}
+
+/// Open descriptors of a process.
+///
+/// # Errors
+/// The process has exited; or the kernel is older than 6.2 and no descriptor is left to count them with.
+pub fn open_descriptors_of(pid: u32) -> io::Result<u64> {
+    open_descriptors_in(&of(pid)).map(|(open, _)| open)
+}
+
+/// How many, and whether none was opened to count them.
+fn open_descriptors_in(process: &str) -> io::Result<(u64, bool)> {
+    let directory = format!("{process}/fd");
     // Since Linux 6.2 it is the size of the directory (proc_pid_fd(5)). That takes no descriptor, so it can be told when none is left,
     // which is when one wants to know.
-    let size = fs::metadata("/proc/self/fd").ok()?.len();
+    let size = fs::metadata(&directory)?.len();
     if size > 0 {
-        return Some(size);
+        return Ok((size, true));
     }
-    // O(descriptors): about 2 ms for 10,000. Only the admin loop asks. One of them is this call's own.
-    fs::read_dir("/proc/self/fd").ok().map(|entries| (entries.count() as u64).saturating_sub(1))
+    // O(descriptors): about 2 ms for 10,000. Only the admin loop asks.
+    Ok((fs::read_dir(directory)?.count() as u64, false))
 }
 
 /// The threads of this process, by id. None of them while no descriptor is left to read their directory.
 #[must_use]
 pub fn threads() -> Vec<Thread> {
-    let Ok(entries) = fs::read_dir("/proc/self/task") else { return Vec::new() };
-    let mut threads: Vec<Thread> = entries.flatten().filter_map(|entry| thread(&entry.path())).collect();
+    threads_in(SELF).unwrap_or_default()
+}
+
+/// The threads of a process, by id.
+///
+/// # Errors
+/// The process has exited, or no descriptor is left.
+pub fn threads_of(pid: u32) -> io::Result<Vec<Thread>> {
+    threads_in(&of(pid))
+}
+
+fn threads_in(process: &str) -> io::Result<Vec<Thread>> {
+    let entries = fs::read_dir(format!("{process}/task"))?;
+    // A thread may end between the two readings.
+    let mut threads: Vec<Thread> = entries.flatten().filter_map(|entry| thread(&entry.path()).ok()).collect();
     threads.sort_by_key(|thread| thread.tid);
-    threads
+    // A directory that changes while it is read may list an entry twice (readdir(3)).
+    threads.dedup_by_key(|thread| thread.tid);
+    Ok(threads)
+}
+
+/// One thread of a process.
+///
+/// # Errors
+/// The thread has ended, or no descriptor is left.
+pub fn thread_of(pid: u32, tid: u32) -> io::Result<Thread> {
+    thread(Path::new(&format!("/proc/{pid}/task/{tid}")))
 }
 
 /// The calling thread's id.
@@ -117,18 +180,20 @@ fn address_space_limit() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn thread(task: &Path) -> Option<Thread> {
-    // A thread that ends meanwhile is no error.
-    let stat = fs::read_to_string(task.join("stat")).ok()?;
-    let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-    Some(Thread {
-        tid: task.file_name()?.to_str()?.parse().ok()?,
-        name: stat.get(stat.find('(')? + 1..stat.rfind(')')?)?.to_owned(),
-        state: state_of_stat(&stat)?,
-        cpu: cpu_of_stat(&stat),
-        voluntary_switches: field(&status, "voluntary_ctxt_switches:"),
-        involuntary_switches: field(&status, "nonvoluntary_ctxt_switches:"),
-    })
+fn thread(task: &Path) -> io::Result<Thread> {
+    let stat = fs::read_to_string(task.join("stat"))?;
+    let status = fs::read_to_string(task.join("status"))?;
+    let described = || {
+        Some(Thread {
+            tid: task.file_name()?.to_str()?.parse().ok()?,
+            name: stat.get(stat.find('(')? + 1..stat.rfind(')')?)?.to_owned(),
+            state: state_of_stat(&stat)?,
+            cpu: cpu_of_stat(&stat),
+            voluntary_switches: field(&status, "voluntary_ctxt_switches:"),
+            involuntary_switches: field(&status, "nonvoluntary_ctxt_switches:"),
+        })
+    };
+    described().ok_or_else(|| io::Error::other(format!("{} is not as proc_pid_stat(5) says", task.join("stat").display())))
 }
 
 /// The third field. The second, the name, is in brackets and may hold anything, brackets too.
@@ -186,6 +251,57 @@ mod tests {
         // Other tests of this process open and close files meanwhile, so only the order of magnitude is sure.
         assert!(open_descriptors().is_some_and(|open| (3..1000).contains(&open)));
         assert!(memory_limit().0 > 1 << 20);
+    }
+
+    #[test]
+    fn a_thread_s_sleeps_are_counted_and_one_that_has_ended_is_an_error() {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("proc-test) S".to_owned()).spawn(move || wait.iter().count()).expect("it starts");
+        let pid = std::process::id();
+        // A thread names itself when it first runs.
+        let tid = loop {
+            match threads_of(pid).expect("proc is mounted").iter().find(|thread| thread.name == "proc-test) S") {
+                None => std::thread::yield_now(),
+                Some(thread) => break thread.tid,
+            }
+        };
+        let now = || thread_of(pid, tid).expect("it lives");
+        while now().state != 'S' {
+            std::thread::yield_now();
+        }
+        let before = now().voluntary_switches;
+        go.send(()).expect("it listens");
+        while now().voluntary_switches == before {
+            std::thread::yield_now();
+        }
+        drop(go);
+        assert_eq!(thread.join().expect("no panic"), 1);
+        assert!(thread_of(pid, tid).is_err());
+    }
+
+    #[test]
+    fn memory_that_was_touched_is_resident_and_open_files_are_counted() {
+        let pid = std::process::id();
+        let resident_bytes = || usage_of(pid).expect("proc is mounted").resident_bytes;
+        let before = resident_bytes();
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(resident_bytes() > before + held.len() as u64 / 2);
+        let few = open_descriptors_of(pid).expect("proc is mounted");
+        let files: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").expect("it exists")).collect();
+        // Other tests of this process open and close some of their own.
+        assert!(open_descriptors_of(pid).expect("proc is mounted") + 25 > few + files.len() as u64);
+    }
+
+    #[test]
+    fn a_process_that_has_exited_has_no_memory_and_is_an_error() {
+        let mut child = std::process::Command::new("true").spawn().expect("true(1) starts");
+        // Not waited for yet: a zombie, which has a status without VmRSS (proc_pid_status(5)).
+        while thread_of(child.id(), child.id()).expect("a zombie is listed").state != 'Z' {
+            std::thread::yield_now();
+        }
+        assert!(usage_of(child.id()).is_err());
+        assert!(child.wait().expect("it is ours").success());
+        assert!(threads_of(child.id()).is_err() && open_descriptors_of(child.id()).is_err());
     }
 
     #[test]

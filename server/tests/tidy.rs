@@ -199,6 +199,23 @@ fn only_sys_files_may_hold_unsafe_code() {
 }
 
 #[test]
+fn a_helper_that_several_crates_need_has_one_home() {
+    for (helper, traces) in [
+        ("descriptor limit of this process", &["libc::getrlimit", "Max open files"][..]),
+        ("CPU time of a thread", &["ThreadCPUTime", "THREAD_CPUTIME_ID", "RUSAGE_THREAD"]),
+        ("short slices", &["SYS_sched_setattr"]),
+        ("fields of /proc/PID/stat", &["(')')"]),
+        ("units of durations", &["(\"ms\", ", "\"ms\" =>"]),
+        ("dates", &["httpdate::HttpDate::from(", "jiff::Timestamp::from", "146_097"]),
+    ] {
+        let is_home = |(file, text): &(String, String)| traces.iter().any(|trace| text.contains(trace)).then(|| file.clone());
+        let homes: Vec<String> = sources().iter().filter_map(is_home).collect();
+        let homes_max = if helper == "dates" { 2 } else { 1 }; // The Date header and all other times have a library each.
+        assert!((1..=homes_max).contains(&homes.len()), "{helper}: {homes:?}");
+    }
+}
+
+#[test]
 fn each_source_file_says_what_it_is_for_in_its_first_line() {
     for (file, text) in sources() {
         assert!(text.starts_with("//! "), "{file} does not begin with a sentence about itself");

@@ -65,9 +65,5 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
 
 /// Connections that found the accept queue full, of all sockets of this network namespace (`TcpExt: ListenOverflows`).
 fn overflows() -> io::Result<u64> {
-    let netstat = std::fs::read_to_string("/proc/net/netstat")?;
-    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return Err(io::Error::other("no TcpExt in /proc/net/netstat")) };
-    let value = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "ListenOverflows");
-    value.and_then(|(_, value)| value.parse().ok()).ok_or_else(|| io::Error::other("no ListenOverflows in /proc/net/netstat"))
+    loadtest::proc::tcp_counter("ListenOverflows")
 }

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use loadtest::proc::{open_descriptors, resident_bytes};
 use loadtest::units::microseconds;
+use server::process::{open_descriptors_of, usage_of};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::others::{Others, Seen};
@@ -33,8 +33,8 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         others.restart();
         others.run_for(args.time);
         let quiet = others.take_seen();
-        let descriptors_before = open_descriptors(target.pid)?;
-        let (kernel_before, resident_before) = (kernel_bytes()?, resident_bytes(target.pid)?);
+        let descriptors_before = open_descriptors_of(target.pid)?;
+        let (kernel_before, resident_before) = (kernel_bytes()?, usage_of(target.pid)?.resident_bytes);
         others.restart();
         let begun = Instant::now();
         let never_read = ask(target.address, clients, &args.path, &mut others)?;
@@ -42,12 +42,12 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         let seen = others.take_seen();
         // Not while anybody's latency counts: `ss` takes a CPU for some milliseconds.
         let kernel_each = kernel_bytes()?.saturating_sub(kernel_before) / clients as u64;
-        let resident_each = resident_bytes(target.pid)?.saturating_sub(resident_before) / clients as u64;
+        let resident_each = usage_of(target.pid)?.resident_bytes.saturating_sub(resident_before) / clients as u64;
         let own_each = write_queues(target.address)? / clients as u64;
         others.restart();
         let gone = loop {
             others.run_for(LOOK_EVERY);
-            if open_descriptors(target.pid)? <= descriptors_before {
+            if open_descriptors_of(target.pid)? <= descriptors_before {
                 break Some(begun.elapsed());
             }
             if begun.elapsed() > PATIENCE {

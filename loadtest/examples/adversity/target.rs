@@ -72,9 +72,7 @@ impl Target {
 
     /// Resident memory in KiB; 0 when it has gone.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        server::process::usage_of(self.pid).map_or(0, |usage| usage.resident_bytes >> 10)
     }
 
     /// Its turns so far; none, if it does not tell.

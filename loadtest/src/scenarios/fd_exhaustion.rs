@@ -5,9 +5,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use server::process;
+
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
-use crate::proc;
 use crate::raw::{Client, GET, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 use crate::sys;
@@ -75,7 +76,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let served: u64 = waiters.iter().map(|client| client.served).sum();
     let told: u64 = waiters.iter().map(|client| client.refused).sum();
     let waited = waiters.iter().filter_map(|client| client.last_answer).max().map(|at| at.saturating_duration_since(freed));
-    let descriptors = proc::open_descriptors(side.pid).map_err(|e| format!("/proc/{}/fd: {e}", side.pid))?;
+    let descriptors = process::open_descriptors_of(side.pid).map_err(|e| format!("/proc/{}/fd: {e}", side.pid))?;
 
     // Somebody else comes: the edge that the others waited for.
     let mut another = [come(side)?];

@@ -7,9 +7,10 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use server::process;
+
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
-use crate::proc;
 use crate::raw;
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 
@@ -45,11 +46,14 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let fail = |e: std::io::Error| format!("/proc/{}: {e}", side.pid);
-    let loops = proc::threads(side.pid, "loop-").map_err(fail)?;
+    let mut loops = process::threads_of(side.pid).map_err(fail)?;
+    loops.retain(|thread| thread.name.starts_with("loop-"));
+    let loops: Vec<u32> = loops.iter().map(|thread| thread.tid).collect();
     if loops.len() != LOOPS {
         return Err(format!("the server has {} threads that are named loop-…; there should be {LOOPS}", loops.len()));
     }
-    let switches = || loops.iter().map(|tid| proc::voluntary_switches(side.pid, *tid)).collect::<Result<Vec<_>, _>>().map_err(fail);
+    let switches_of = |tid: &u32| process::thread_of(side.pid, *tid).map(|thread| thread.voluntary_switches);
+    let switches = || loops.iter().map(switches_of).collect::<Result<Vec<_>, _>>().map_err(fail);
     wait_for_sleep(side.pid, &loops)?;
     let before = switches()?;
     let mut open = Vec::with_capacity(CONNECTIONS);
@@ -72,7 +76,8 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
 fn wait_for_sleep(pid: u32, loops: &[u32]) -> Result<(), String> {
     let until = Instant::now() + SLEEP_TIMEOUT;
     for tid in loops {
-        while !proc::sleeps(pid, *tid).map_err(|e| format!("/proc/{pid}: {e}"))? {
+        // One that was woken and waits for a processor is in state R.
+        while process::thread_of(pid, *tid).map_err(|e| format!("/proc/{pid}: {e}"))?.state != 'S' {
             if Instant::now() > until {
                 return Err(format!("a loop has not gone to sleep for {SLEEP_TIMEOUT:?}"));
             }

@@ -8,9 +8,10 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use server::process;
+
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
-use crate::proc;
 use crate::raw::connect_with_little_room;
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 
@@ -54,7 +55,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let fail = |e: std::io::Error| format!("a client failed: {e}");
-    let resident = || proc::resident_bytes(side.pid).map_err(|e| format!("/proc/{}/status: {e}", side.pid));
+    let resident = || process::usage_of(side.pid).map(|usage| usage.resident_bytes).map_err(|e| format!("/proc/{}/status: {e}", side.pid));
     // Connections cost a little themselves: they are not what is measured.
     let connect = |_| connect_with_little_room(side.http, side.from, RECEIVE_BYTES).map_err(fail);
     let mut clients = (0..CLIENTS).map(connect).collect::<Result<Vec<TcpStream>, _>>()?;

@@ -6,9 +6,10 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use server::process;
+
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
-use crate::proc;
 use crate::raw::{Client, ask_together};
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 
@@ -121,17 +122,17 @@ fn burst(side: &Side<'_>, jobs: usize) -> Result<Burst, String> {
 /// Counts the pool's threads by state, and keeps the largest count.
 fn count(pid: u32, burst: &mut Burst) -> Result<(), String> {
     let fail = |e: std::io::Error| format!("/proc/{pid}: {e}");
-    let states: Vec<char> = proc::thread_states(pid)
+    let states: Vec<char> = process::threads_of(pid)
         .map_err(fail)?
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("worker-"))
-        .map(|(_, state)| state)
+        .iter()
+        .filter(|thread| thread.name.starts_with("worker-"))
+        .map(|thread| thread.state)
         .collect();
     if states.len() as u64 > burst.workers_max {
         let in_state = |wanted| states.iter().filter(|state| **state == wanted).count() as u64;
         (burst.workers_max, burst.sleeping, burst.running) = (states.len() as u64, in_state('S'), in_state('R'));
     }
-    burst.resident_bytes_max = burst.resident_bytes_max.max(proc::resident_bytes(pid).map_err(fail)?);
+    burst.resident_bytes_max = burst.resident_bytes_max.max(process::usage_of(pid).map_err(fail)?.resident_bytes);
     Ok(())
 }
 

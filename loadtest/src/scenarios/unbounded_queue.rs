@@ -6,11 +6,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use server::process;
+
+use crate::admin;
 use crate::contrast::Contrast;
 use crate::deserters::{Deserters, Ended};
 use crate::figures::{Figure, Unit};
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
-use crate::{admin, proc};
 
 /// One job.
 const JOB: &str = "/spin?us=400";
@@ -72,7 +74,7 @@ impl Moment {
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let half = Duration::from_secs(if side.long() { 18 } else { 2 });
-    let memory = || proc::resident_bytes(side.pid).map_err(|e| format!("/proc/{}/status: {e}", side.pid));
+    let memory = || process::usage_of(side.pid).map(|usage| usage.resident_bytes).map_err(|e| format!("/proc/{}/status: {e}", side.pid));
     let memory_before = memory()?;
     let mut clients = Deserters::new(side.http, side.from, JOB, PATIENCE);
     let over = AtomicBool::new(false);

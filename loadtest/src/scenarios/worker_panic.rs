@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use server::process;
+
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::proc;
 use crate::raw::{Client, ask_together, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
 
@@ -86,7 +87,8 @@ fn ask(side: &Side<'_>, request: &[u8], n: usize) -> Result<Vec<Client>, String>
 }
 
 fn workers(pid: u32) -> Result<usize, String> {
-    Ok(proc::threads(pid, "worker-").map_err(|e| format!("/proc/{pid}: {e}"))?.len())
+    let threads = process::threads_of(pid).map_err(|e| format!("/proc/{pid}: {e}"))?;
+    Ok(threads.iter().filter(|thread| thread.name.starts_with("worker-")).count())
 }
 
 /// How many there are once all of them have their names.
