@@ -383,14 +383,16 @@ impl Family<'_> {
 }
 
 fn of_reactor(family: &mut Family<'_>, labels: Labels<'_>, snapshot: &HistogramSnapshot) -> fmt::Result {
-    let bound = |bucket| reactor::histogram::Histogram::bound(bucket).map_or(f64::INFINITY, |bound| bound.as_secs_f64());
-    let buckets: Vec<(f64, u64)> = snapshot.counts.iter().enumerate().map(|(bucket, count)| (bound(bucket), *count)).collect();
-    family.histogram(labels, snapshot.sum, &buckets)
+    family.histogram(labels, snapshot.sum, &buckets(&snapshot.counts, reactor::histogram::Histogram::bound))
 }
 
 fn of_pool(family: &mut Family<'_>, class: Class, histogram: &worker_pool::Histogram) -> fmt::Result {
     let snapshot = histogram.snapshot();
-    let bounds = worker_pool::Histogram::bounds().iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(snapshot.counts).collect();
-    family.histogram(&[("class", class.as_str())], snapshot.sum, &buckets)
+    family.histogram(&[("class", class.as_str())], snapshot.sum, &buckets(&snapshot.counts, worker_pool::Histogram::bound))
+}
+
+/// Each bucket's bound in seconds, and its count.
+fn buckets(counts: &[u64], bound: impl Fn(usize) -> Option<Duration>) -> Vec<(f64, u64)> {
+    let seconds = |bucket| bound(bucket).map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+    counts.iter().enumerate().map(|(bucket, count)| (seconds(bucket), *count)).collect()
 }
