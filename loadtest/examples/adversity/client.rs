@@ -56,6 +56,11 @@ impl Client {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
+    /// The socket alone, when no answer is outstanding.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends a request; the rest goes with the next look.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! One connection pipelines `GET /` as fast as it can, beside 100 requests a second of others (failure mode R2).
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use loadtest::units::microseconds;
 
 use crate::client::REQUEST;
 use crate::others::Others;
+use crate::pipeline::{Pipeline, connect_served};
 use crate::target::Target;
 use crate::{Args, summary};
 
@@ -27,10 +28,10 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             others.restart();
             firehose.run_beside(&mut others, WARM_UP)?;
             others.take_seen();
-            let answered_before = firehose.answered();
+            let answered_before = firehose.pipeline.answered();
             let (begun, cpu_before) = (Instant::now(), target.cpu());
             firehose.run_beside(&mut others, args.time)?;
-            let answered = (firehose.answered() - answered_before) as f64;
+            let answered = (firehose.pipeline.answered() - answered_before) as f64;
             let rate = answered / begun.elapsed().as_secs_f64();
             let cpu_us = (target.cpu() - cpu_before).as_secs_f64() * 1e6 / answered;
             let seen = others.finish();
@@ -63,32 +64,23 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
 
 /// The connection that pipelines.
 struct Firehose {
-    stream: TcpStream,
+    pipeline: Pipeline,
     block: Vec<u8>,
     input: Vec<u8>,
     /// Unanswered requests allowed; `u64::MAX` for no limit but the sockets'.
     depth: u64,
-    response_bytes: u64,
-    sent_bytes: u64,
-    received_bytes: u64,
 }
 
 impl Firehose {
     fn connect(to: SocketAddr, depth: u64) -> io::Result<Firehose> {
-        let mut stream = TcpStream::connect(to)?;
-        stream.set_nodelay(true)?;
-        // All answers to the same request have the same length, so counting bytes counts answers. The first one says how long.
-        stream.write_all(REQUEST)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut input = vec![0; 128 << 10];
-        let response_bytes = read_response(&mut stream, &mut input)?;
-        stream.set_nonblocking(true)?;
+        let (stream, response_bytes) = connect_served(to)?;
         let depth = if depth == 0 { u64::MAX } else { depth };
-        Ok(Firehose { stream, block: REQUEST.repeat(BLOCK_REQUESTS), input, depth, response_bytes, sent_bytes: 0, received_bytes: 0 })
-    }
-
-    fn answered(&self) -> u64 {
-        self.received_bytes / self.response_bytes
+        Ok(Firehose {
+            pipeline: Pipeline::new(stream, response_bytes)?,
+            block: REQUEST.repeat(BLOCK_REQUESTS),
+            input: vec![0; 128 << 10],
+            depth,
+        })
     }
 
     fn run_beside(&mut self, others: &mut Others, time: Duration) -> io::Result<()> {
@@ -99,79 +91,21 @@ impl Firehose {
                 return Ok(());
             }
             others.step(now);
-            self.write()?;
-            self.read()?;
+            self.pipeline.write(&self.block, self.pipeline.answered().saturating_add(self.depth))?;
+            self.pipeline.read(&mut self.input)?;
         }
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        let may_be_sent = self.answered().saturating_add(self.depth).saturating_mul(REQUEST.len() as u64);
-        let bytes = may_be_sent.saturating_sub(self.sent_bytes).min(self.block.len() as u64 - REQUEST.len() as u64);
-        if bytes == 0 {
-            return Ok(());
-        }
-        // A request that was cut is continued where it was cut.
-        let from = (self.sent_bytes % REQUEST.len() as u64) as usize;
-        match self.stream.write(&self.block[from..from + bytes as usize]) {
-            Ok(n) => self.sent_bytes += n as u64,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        match self.stream.read(&mut self.input) {
-            Ok(0) => return Err(io::Error::other("the server closed the firehose")),
-            Ok(n) => {
-                self.received_bytes += n as u64;
-                // The last answer that is wholly in this piece begins here; a whole one is a 200.
-                let begin = (self.response_bytes - (self.received_bytes - n as u64) % self.response_bytes) % self.response_bytes;
-                let first = self.input[..n].get(begin as usize..).unwrap_or_default();
-                if first.len() >= 12 && !first.starts_with(b"HTTP/1.1 200") {
-                    return Err(io::Error::other("an answer of the firehose is not a 200, or of another length than the first"));
-                }
-            }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
     }
 
     /// Reads the answers that are still owed, so that the count is of whole ones.
     fn finish(&mut self) -> io::Result<()> {
-        let rest = self.sent_bytes % REQUEST.len() as u64;
-        let mut unsent = if rest == 0 { &[][..] } else { &REQUEST[rest as usize..] };
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
-            match self.stream.write(unsent) {
-                Ok(n) => {
-                    self.sent_bytes += n as u64;
-                    unsent = &unsent[n..];
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
-            self.read()?;
-            if unsent.is_empty() && self.received_bytes == self.sent_bytes / REQUEST.len() as u64 * self.response_bytes {
+            self.pipeline.write(&self.block, self.pipeline.begun())?;
+            self.pipeline.read(&mut self.input)?;
+            if self.pipeline.is_settled() {
                 return Ok(());
             }
         }
         Err(io::Error::other("answers of the firehose are missing"))
-    }
-}
-
-/// The length of one response.
-fn read_response(stream: &mut TcpStream, input: &mut [u8]) -> io::Result<u64> {
-    let mut filled = 0;
-    loop {
-        filled += match stream.read(&mut input[filled..])? {
-            0 => return Err(io::Error::other("no answer to the first request")),
-            n => n,
-        };
-        let (used, step) = loadtest::response::ResponseReader::default().read(&input[..filled], &Default::default());
-        if let loadtest::response::Step::Done(_) = step {
-            return Ok(used as u64);
-        }
     }
 }

@@ -1,8 +1,8 @@
-//! Eight kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
+//! Nine kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
 //!
 //! `cargo run --release -p loadtest --example adversity -- NAME --server 'COMMAND with {port}'`, where NAME is `firehose`, `mass-close`,
-//! `connect-flood`, `descriptors`, `overload`, `mixed`, `never-read` or `slowloris`. The server gets CPU 0, the clients CPU 1; only loopback, every
-//! run bounded in time and count.
+//! `connect-flood`, `descriptors`, `overload`, `mixed`, `never-read`, `slowloris` or `pipelining`. The server gets CPU 0, the clients CPU 1; only
+//! loopback, every run bounded in time and count.
 //!
 //! All clients of a run live on one thread that never sleeps: a second thread on the same CPU would be measured by the scheduler's time
 //! slices. The price is a step of the attack (a write, a read, eight closes) between two looks at the clock; `late` says what that was.
@@ -13,11 +13,14 @@ mod connect_flood;
 mod descriptors;
 mod firehose;
 mod jobs;
+mod light;
 mod mass_close;
 mod mixed;
 mod never_read;
 mod others;
 mod overload;
+mod pipeline;
+mod pipelining;
 mod slowloris;
 mod sys;
 mod target;
@@ -49,7 +52,7 @@ struct Args {
     /// firehose: requests that may be unanswered at a time; 0 is as many as the sockets take.
     #[arg(long, value_delimiter = ',', default_value = "16,64,256,0")]
     depth: Vec<u64>,
-    /// mass-close, connect-flood, never-read and slowloris: how many connections. [default: 8000, 5000, 300 and 9500]
+    /// mass-close, connect-flood, never-read, slowloris and pipelining: how many connections. [default: 8000, 5000, 300, 9500 and 4000]
     #[arg(long)]
     connections: Option<usize>,
     /// mass-close, overload, mixed: clients leave by a reset (SO_LINGER 0) instead of a FIN.
@@ -64,6 +67,18 @@ struct Args {
     /// descriptors: who is refused keeps its connection and says no more.
     #[arg(long)]
     silent: bool,
+    /// pipelining: requests that each connection sends at once.
+    #[arg(long, default_value_t = 768, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    requests: u64,
+    /// pipelining: how many times each connection does so, each time after the last answer to the time before.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    batches: u64,
+    /// pipelining: all connections are made, and served once, before the first of them sends; otherwise each is made as it begins to send.
+    #[arg(long)]
+    connected_before: bool,
+    /// pipelining: short connections at a time next to the others; each is one request with `Connection: close`, read to the end.
+    #[arg(long, default_value_t = 0)]
+    short_connections: usize,
     /// overload: jobs offered as a multiple of the capacity.
     #[arg(long, default_value_t = 1.5)]
     overload: f64,
@@ -87,6 +102,8 @@ enum Name {
     NeverRead,
     /// 9,500 clients send a byte of a head every 5 s, beside 50 newcomers a second
     Slowloris,
+    /// 4,000 clients connect and pipeline 768 requests each, next to a light client that pings, and a newcomer
+    Pipelining,
 }
 
 fn main() -> ExitCode {
@@ -113,6 +130,7 @@ fn run(args: &Args) -> io::Result<()> {
         Name::Mixed => mixed::run(args),
         Name::NeverRead => never_read::run(args),
         Name::Slowloris => slowloris::run(args),
+        Name::Pipelining => pipelining::run(args),
     }
 }
 
@@ -126,4 +144,10 @@ fn median(mut values: Vec<u64>) -> u64 {
 fn summary(name: &str, values: &[u64]) -> String {
     let worst = values.iter().copied().max().unwrap_or(0);
     format!("{name}: median {}, worst round {}", microseconds(median(values.to_vec())), microseconds(worst))
+}
+
+/// `name: median X, A to B` of one figure in microseconds over all rounds.
+fn summary_with_range(name: &str, values: &[u64]) -> String {
+    let [least, most] = [values.iter().min(), values.iter().max()].map(|value| microseconds(value.copied().unwrap_or(0)));
+    format!("{name}: median {}, {least} to {most}", microseconds(median(values.to_vec())))
 }
