@@ -6,6 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
+use crate::clock;
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
 use crate::connection::visit::Cause;
@@ -41,7 +42,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let stream = self.os.connect(connect.to, connect.from, self.shared.limits.kernel_unsent_bytes_max)?;
         let mut entry = Entry::new(stream, Flags::CONNECTING.or(Flags::WRITABLE).or(Flags::OUTBOUND));
         entry.tag_or_linger_bytes = connect.tag;
-        entry.control.deadline = Some(self.shared.now + connect.timeout);
+        entry.control.deadline = clock::after(self.shared.now, connect.timeout);
         let due = entry.due();
         let token = self.shared.slots.insert(&mut self.entries, entry);
         self.shared.stats.connections_open.set(self.entries.len() as u64);

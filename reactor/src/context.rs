@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::connection::Control;
 use crate::connection::flags::Flags;
 use crate::connection::output::{Output, OutputScratch};
@@ -22,7 +23,7 @@ pub struct Connect {
     pub from: Option<IpAddr>,
     /// Comes back in [`crate::Origin::Connected`] or in [`crate::Handler::connect_failed`].
     pub tag: u64,
-    /// After this the attempt fails with `TimedOut`. The kernel alone would try for about two minutes (`tcp_syn_retries`, tcp(7)).
+    /// After this the attempt fails with `TimedOut`; `Duration::MAX` leaves it to the kernel. The kernel alone would try for about two minutes (`tcp_syn_retries`, tcp(7)).
     pub timeout: Duration,
 }
 
@@ -163,7 +164,7 @@ impl Context<'_> {
     pub fn spread(&self, after: Duration) -> Duration {
         // Fibonacci hashing (Knuth, The Art of Computer Programming 3, section 6.4): neighbouring slots land far apart.
         let part = self.token.slot.wrapping_mul(2_654_435_769) >> 22;
-        after + after / 10 * part / 1024
+        clock::lengthened(after, part)
     }
 
     /// Has [`crate::Handler::room`] of another connection called, in this turn or the next. Any number of calls before that are one.

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::connection::visit::Cause;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Pressure};
@@ -15,8 +16,8 @@ use crate::os::Os;
 /// How far the end has come.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Whoever is open then is closed as it is.
-    pub(crate) until: Instant,
+    /// The connections that are open then are closed as they are. None: never.
+    pub(crate) until: Option<Instant>,
     /// Slots below this have been told.
     told: u32,
     /// Slots there were when it began; who came later was told on arrival.
@@ -41,7 +42,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         // Whoever comes now is told by this loop; the others may end when they have taken what is on its way to them.
         self.receivers.clear();
         let to_tell = self.entries.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
-        self.drain = Some(Drain { until: self.shared.now + grace, told: 0, to_tell });
+        self.drain = Some(Drain { until: clock::after(self.shared.now, grace), told: 0, to_tell });
     }
 
     /// Whether the next turn should come at once.
@@ -60,7 +61,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.visit_because(slot, Cause::Pressed(Pressure::Draining));
         }
         let listening = self.listeners.iter().any(|listener| listener.socket.is_some());
-        if (!listening && self.givers == 0 && self.entries.is_empty() && !self.mail_waits) || until <= self.shared.now {
+        if (!listening && self.givers == 0 && self.entries.is_empty() && !self.mail_waits)
+            || until.is_some_and(|until| until <= self.shared.now)
+        {
             self.shared.stop = true;
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::clock;
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
 use crate::connection::input::InputScratch;
@@ -208,14 +209,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         let mut earliest = sooner(self.shared.wheel.next(), self.handler.next_wake());
         if let Some(drain) = &self.drain {
-            earliest = sooner(earliest, Some(drain.until));
+            earliest = sooner(earliest, drain.until);
         }
         for index in 0..self.listeners.len() {
             earliest = sooner(earliest, self.pause_ends(index));
         }
         // A close in another loop makes room to hand over, and does not wake this one.
         if !self.receivers.is_empty() && self.listeners.iter().any(|listener| listener.ready) {
-            earliest = sooner(earliest, Some(self.shared.now + self.shared.limits.accept_pause));
+            earliest = sooner(earliest, clock::after(self.shared.now, self.shared.limits.accept_pause));
         }
         // What a peak left behind must go back also when nothing follows it: at most two wake-ups.
         if self.shared.buffers.held_bytes() > self.shared.buffers.leased_bytes() {

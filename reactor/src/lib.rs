@@ -26,10 +26,12 @@ pub mod sim;
 pub mod stats;
 pub mod token;
 
+mod clock;
 mod connect;
 mod connection;
 mod drain;
 mod invariants;
+mod log_limit;
 mod mailbox;
 mod ready_list;
 mod shared;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// The bounds of one event loop.
+/// The bounds of one event loop. A time limit of `Duration::MAX`, as of any other duration that ends behind the last `Instant`, is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections of this loop, those being refused and those lingering among them. Each costs one descriptor and one slot.

@@ -11,6 +11,7 @@ use crate::connection::eviction::Holders;
 use crate::connection::slots::{Evicted, Slots};
 use crate::context::Connect;
 use crate::limits::{Config, Limits};
+use crate::log_limit::LogLimits;
 use crate::policy::Policy;
 use crate::ready_list::{Queued, ReadyLists};
 use crate::stats::Stats;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     /// End after this turn.
     pub(crate) stop: bool,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) logs: LogLimits,
 }
 
 impl Shared {
@@ -63,6 +65,7 @@ impl Shared {
             progress: false,
             stop: false,
             stats,
+            logs: LogLimits::default(),
             limits,
         }
     }

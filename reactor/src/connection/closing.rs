@@ -9,6 +9,7 @@
 //! it to a peer that has stopped reading, for minutes, with nobody's connection to count it on (failure mode L6; nginx
 //! `reset_timedout_connection`). `SO_LINGER` of zero makes close(2) a reset and frees the memory at once. Read next: `event_loop.rs`.
 
+use crate::clock;
 use crate::connection::drain_read::{Drained, drain_read};
 use crate::connection::flags::Flags;
 use crate::connection::slots::Evicted;
@@ -67,7 +68,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             _ if self.is_crowded() => self.shared.limits.refused_linger_timeout.min(self.shared.limits.linger_timeout),
             _ => self.shared.limits.linger_timeout,
         };
-        self.entry.control.deadline = Some(self.shared.now + linger_timeout);
+        self.entry.control.deadline = clock::after(self.shared.now, linger_timeout);
         self.entry.stall_at = None;
         self.shared.stats.connections_lingering.add(1);
     }

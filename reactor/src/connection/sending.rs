@@ -2,6 +2,7 @@
 //!
 //! What the kernel does not take is kept in a lease, and its edge waited for. Read next: `closing.rs`.
 
+use crate::clock;
 use crate::connection::drain_write::{Flushed, drain_write};
 use crate::connection::flags::Flags;
 use crate::connection::slots::Evicted;
@@ -42,7 +43,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.entry.control.flags.clear(Flags::OUTPUT_FULL);
         } else if outcome.bytes > 0 {
             self.shared.output_progressed(slot, outcome.bytes);
-            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
+            self.entry.stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
         }
     }
 
@@ -108,7 +109,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     fn keep_unsent(&mut self, sent: usize) {
         if self.entry.stall_at.is_none() {
-            self.entry.stall_at = Some(self.shared.now + self.shared.limits.write_stall_timeout);
+            self.entry.stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
         }
         if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
             // A response that is cut short must not look complete.

@@ -8,12 +8,13 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::accept_error::{self, AcceptError};
+use crate::clock;
 use crate::connection::Entry;
 use crate::connection::flags::Flags;
 use crate::connection::visit::Cause;
 use crate::event_loop::EventLoop;
 use crate::handler::{CloseReason, Handler, Origin, Pressure};
-use crate::listen::Listener;
+use crate::listen::{Listener, Pause};
 use crate::os::{ListenerWakes, Os};
 use crate::policy::{AcceptPressure, AtConnectionsMax};
 use crate::token::Token;
@@ -49,7 +50,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.os.bound_unsent(&mut socket, bytes_max)?;
         }
         self.os.register_listener(&mut socket, Token::listener(index as u32), wakes)?;
-        self.listeners.push(Listener { socket: Some(socket), ready: false, paused_until: None, inherited, accepts_left: None });
+        self.listeners.push(Listener { socket: Some(socket), ready: false, pause: None, inherited, accepts_left: None });
         Ok(index)
     }
 
@@ -57,14 +58,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// from sleeping, and a close ends it anyway.
     pub(crate) fn may_accept(&self, index: usize) -> bool {
         let listener = &self.listeners[index];
-        listener.ready && listener.paused_until.is_none_or(|until| until <= self.shared.now) && self.has_a_place(listener)
+        listener.ready && listener.pause.is_none_or(|pause| pause.is_over(self.shared.now)) && self.has_a_place(listener)
     }
 
     /// When the pause of a listener ends, if its end lets accept(2) be called. At the connection limit it does not, and the loop would wake up
     /// for nothing.
     pub(crate) fn pause_ends(&self, index: usize) -> Option<Instant> {
         let listener = &self.listeners[index];
-        listener.paused_until.filter(|_| listener.ready && self.has_a_place(listener))
+        listener.pause.filter(|_| listener.ready && self.has_a_place(listener))?.until
     }
 
     /// Whether there is a place for who waits in the queue of a listener. Few turns ask; inlined, its loads would be made in all of them.
@@ -102,8 +103,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let mut is_up = self.accepts_left == 0;
         let (first, listeners) = (self.first_to_accept, self.listeners.len());
         for index in (first..listeners).chain(0..first) {
-            if self.listeners[index].paused_until.is_some_and(|until| until <= self.shared.now) {
-                self.listeners[index].paused_until = None;
+            if self.listeners[index].pause.is_some_and(|pause| pause.is_over(self.shared.now)) {
+                self.listeners[index].pause = None;
                 // Another thread may have had the spare, and have given it back since.
                 self.os.hold_spare();
             }
@@ -153,8 +154,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // The listener's own trouble: whoever shares an inherited one has shut it down (EINVAL), or a security module says no (EACCES).
             // Nothing was taken from its queue, so trying again at once would keep the loop from sleeping (failure mode R4).
             _ => {
-                self.listeners[index].paused_until = Some(self.shared.now + self.shared.limits.accept_pause);
-                log::warn!("accept fails, and is tried again after a pause: {error}");
+                self.pause_accepting(index, false);
+                self.shared.logs.accept.warn(self.shared.now, format_args!("accept fails, and is tried again after a pause: {error}"));
             }
         }
     }
@@ -169,7 +170,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             }
         }
         self.shared.stats.accept_pauses.add(1);
-        self.listeners[index].paused_until = Some(self.shared.now + self.shared.limits.accept_pause);
+        self.pause_accepting(index, true);
         // One descriptor was kept for this: use it to tell one client, whose close brings it back and lets the next be told. Another
         // thread may snatch it in between; then the pause alone must do.
         if self.os.release_spare() {
@@ -181,7 +182,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                     if e.kind() == io::ErrorKind::WouldBlock {
                         // accept(2) wants a descriptor before it looks into the queue: EMFILE does not say that somebody waits.
                         listener.ready = false;
-                        listener.paused_until = None;
+                        listener.pause = None;
                     }
                     // Not kept, it would serve the next client, and all after that one would wait in silence.
                     self.os.hold_spare();
@@ -190,10 +191,16 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// A close has freed a descriptor and a slot: first the spare is taken back, then the queue goes on.
+    fn pause_accepting(&mut self, index: usize, ends_at_close: bool) {
+        let until = clock::after(self.shared.now, self.shared.limits.accept_pause);
+        self.listeners[index].pause = Some(Pause { until, ends_at_close });
+    }
+
+    /// A close has freed a descriptor and a slot: first the spare is taken back, then the queue goes on. A listener that paused for another
+    /// reason waits for the end of its pause.
     pub(crate) fn resume_accepting(&mut self) {
         for listener in &mut self.listeners {
-            if listener.paused_until.take().is_some() {
+            if listener.pause.take_if(|pause| pause.ends_at_close).is_some() {
                 self.os.hold_spare();
             }
         }
@@ -213,7 +220,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         let entry = &mut self.entries[token.slot as usize];
         if let Err(e) = self.os.register(&mut entry.stream, token) {
-            log::warn!("cannot register a connection: {e}");
+            self.shared.logs.register.warn(self.shared.now, format_args!("cannot register a connection: {e}"));
             return self.kill(token.slot, CloseReason::RegisterFailed);
         }
         self.visit_because(token.slot, Cause::Opened(origin));
@@ -232,7 +239,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 let over = self.entries.len() >= self.shared.limits.connections_max as usize;
                 self.admit(stream, Origin::Accepted { peer, listener }, over);
             }
-            Err(e) => log::warn!("cannot take a connection over: {e}"),
+            Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}")),
         }
     }
 

@@ -87,7 +87,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         };
         let descriptor = match self.os.release(stream) {
             Ok(descriptor) => descriptor,
-            Err(e) => return log::warn!("cannot hand a connection over: {e}"),
+            Err(e) => return self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot hand a connection over: {e}")),
         };
         self.shared.progress = true;
         match room.send(Envelope::Socket { descriptor, peer, listener }) {
@@ -97,7 +97,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.receivers[index].gone = true;
                 match self.os.adopt(descriptor) {
                     Ok(stream) => self.admit(stream, origin, over),
-                    Err(e) => log::warn!("cannot take a connection back: {e}"),
+                    Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection back: {e}")),
                 }
             }
             Err(Envelope::Mail(..) | Envelope::NoMoreSockets) => unreachable!("what comes back is what was sent"),

@@ -54,6 +54,9 @@ impl Linux {
     }
 }
 
+/// Shorter than the 24 days that fit the int.
+const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
+
 impl LinuxListener {
     /// Takes a listening socket over; it is made non-blocking.
     ///
@@ -84,7 +87,8 @@ impl Os for Linux {
     #[inline]
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         events.clear();
-        match self.poll.poll(&mut self.events, timeout) {
+        // epoll_wait(2) takes an int of milliseconds. An early return without events is allowed.
+        match self.poll.poll(&mut self.events, timeout.map(|timeout| timeout.min(POLL_TIMEOUT_MAX))) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(e) => return Err(e),

@@ -19,7 +19,8 @@ pub(crate) fn timer_create() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Lets the timer expire once, `after` from now. Zero would disarm it, so it becomes one nanosecond.
+/// Lets the timer expire once, `after` from now. Zero would disarm it, so it becomes one nanosecond. What is longer than the kernel can count
+/// becomes the longest that it can (292 years: `KTIME_MAX`).
 ///
 /// # Errors
 /// timerfd_settime(2); EINVAL cannot happen with these arguments.
@@ -27,7 +28,10 @@ pub(crate) fn timer_set(timer: BorrowedFd<'_>, after: Duration) -> io::Result<()
     let after = after.max(Duration::from_nanos(1));
     let value = libc::itimerspec {
         it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: libc::timespec { tv_sec: after.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(after.subsec_nanos() as i32) },
+        it_value: libc::timespec {
+            tv_sec: libc::time_t::try_from(after.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(after.subsec_nanos() as i32),
+        },
     };
     // SAFETY: timerfd_settime(2) reads one itimerspec and, given a null pointer, writes none.
     match unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &value, std::ptr::null_mut()) } {

@@ -122,7 +122,7 @@ fn check_listeners(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
         let queue = &world.kernel.listeners[index];
         let edge_is_coming = queue.on_ready_list || queue.late_edges > 0;
         // Closes come last in a turn, and each of them ends the pauses: it may have freed what accept(2) lacked.
-        if listener.paused_until.is_some() && world.turn_log.closes > 0 {
+        if listener.pause.is_some_and(|pause| pause.ends_at_close) && world.turn_log.closes > 0 {
             world.violated(format!("listener {index} is paused, though a connection was closed in this turn"));
         }
         let queue = &world.kernel.listeners[index];

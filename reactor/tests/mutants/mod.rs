@@ -128,7 +128,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "lingering-without-an-end",
         file: "connection/closing.rs",
-        from: "self.entry.control.deadline = Some(self.shared.now + linger_timeout);",
+        from: "self.entry.control.deadline = clock::after(self.shared.now, linger_timeout);",
         to: "self.entry.control.deadline = None;",
     },
     Mutant {
@@ -176,7 +176,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "spare-descriptor-not-taken-back",
         file: "listen/accept.rs",
-        from: "            if listener.paused_until.take().is_some() {\n                self.os.hold_spare();\n            }\n",
+        from: "            if listener.pause.take_if(|pause| pause.ends_at_close).is_some() {\n                self.os.hold_spare();\n            }\n",
         to: "            let _ = listener;\n",
     },
     Mutant {
@@ -272,8 +272,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "drain-without-an-end",
         file: "event_loop.rs",
-        from: "sooner(earliest, Some(drain.until));",
-        to: "sooner(earliest, Some(drain.until + std::time::Duration::from_secs(9)));",
+        from: "sooner(earliest, drain.until);",
+        to: "sooner(earliest, drain.until.map(|until| until + std::time::Duration::from_secs(9)));",
     },
     Mutant {
         slug: "input-goes-on-above-the-low-water",

@@ -29,6 +29,8 @@ pub struct Scripted {
     pub events: Vec<Event>,
     /// The next calls of accept(2) fail with these numbers.
     pub accept_errors: VecDeque<i32>,
+    /// The next registrations of a connection fail with these numbers.
+    pub register_errors: VecDeque<i32>,
     /// Each timer that was set, and when.
     pub timers: Vec<(Instant, Duration)>,
     /// The last poll would have waited for an event, and there was none.
@@ -49,6 +51,7 @@ impl Scripted {
             poll_error: None,
             events: Vec::new(),
             accept_errors: VecDeque::new(),
+            register_errors: VecDeque::new(),
             timers: Vec::new(),
             sleeps: false,
             connecting: Vec::new(),
@@ -66,6 +69,11 @@ impl Scripted {
         // As in `Token::TIMER`.
         Event { token: Token::from_bits(u64::from(u32::MAX - 1)), ready: reactor::os::Ready::READABLE }
     }
+}
+
+/// Where a simulated socket connects to: a peer that does what the test does with the kernel.
+pub fn sim_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 10_000))
 }
 
 /// A kernel that does only what it is told.
@@ -110,7 +118,8 @@ impl Os for Scripted {
     fn set_timer(&mut self, after: Duration) -> io::Result<()> {
         let now = self.now();
         self.timers.push((now, after));
-        self.sim.set_timer(after)
+        // The simulator's time is 64 bits of nanoseconds.
+        self.sim.set_timer(after.min(Duration::from_secs(1 << 30)))
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
@@ -118,7 +127,10 @@ impl Os for Scripted {
     }
 
     fn register(&mut self, stream: &mut SimStream, token: Token) -> io::Result<()> {
-        self.sim.register(stream, token)
+        match self.register_errors.pop_front() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => self.sim.register(stream, token),
+        }
     }
 
     fn deregister(&mut self, stream: &mut SimStream) -> io::Result<()> {
