@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::connection::visit::Cause;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, sooner};
 use crate::handler::{Handler, Pressure};
 use crate::listen::sharing::LISTEN_BACKLOG;
 use crate::os::Os;
@@ -20,13 +20,17 @@ pub(crate) struct Drain {
     pub(crate) until: Option<Instant>,
     /// Slots below this have been told.
     told: u32,
-    /// Slots there were when it began; who came later was told on arrival.
+    /// Slots there were when it began. A connection that comes later is notified when it opens, and then not again, whatever slot it got
+    /// (`Flags::DRAIN_NOTIFIED`).
     to_tell: u32,
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// Begins to drain. A loop that drains already ends at the earlier of the two times.
     pub(crate) fn start_drain(&mut self, grace: Duration) {
-        if self.drain.is_some() {
+        let until = clock::after(self.shared.now, grace);
+        if let Some(drain) = &mut self.drain {
+            drain.until = sooner(drain.until, until);
             return;
         }
         for listener in &mut self.listeners {
@@ -42,7 +46,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         // Whoever comes now is told by this loop; the others may end when they have taken what is on its way to them.
         self.receivers.clear();
         let to_tell = self.entries.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
-        self.drain = Some(Drain { until: clock::after(self.shared.now, grace), told: 0, to_tell });
+        self.drain = Some(Drain { until, told: 0, to_tell });
     }
 
     /// Whether the next turn should come at once.

@@ -55,7 +55,7 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) orders: Arc<Orders>,
     wake: Arc<dyn Wake>,
     /// When the system's timer will end a poll.
-    timer_at: Option<Instant>,
+    pub(crate) timer_at: Option<Instant>,
     /// When memory that was not needed since is given back to the allocator.
     pub(crate) trim_at: Instant,
 }
@@ -160,11 +160,20 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// (not of a callback: that closes one connection) ends the process: a dead loop must never keep a listening socket.
     ///
     /// # Errors
-    /// epoll_wait(2), timerfd_settime(2): faults of the program, not of a peer.
+    /// epoll_wait(2), timerfd_settime(2): faults of the program, not of a peer. The handler has had its last callbacks all the same
+    /// ([`EventLoop::finish`]) and is dropped.
     pub fn run(mut self) -> io::Result<H> {
         let _guard = AbortOnPanic;
-        while self.turn()? {}
-        Ok(self.finish())
+        let result = loop {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+        };
+        // Also after an error: each connection, connect and piece of mail that was admitted is promised a last callback.
+        let handler = self.finish();
+        result.map(|()| handler)
     }
 
     /// One turn. False when the loop should end; [`EventLoop::finish`] then closes what is open.
@@ -268,7 +277,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
 /// The earlier of the two, if there are two.
 #[inline]
-fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

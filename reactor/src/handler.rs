@@ -168,7 +168,7 @@ pub trait Handler: Sized {
 
     /// The loop needs this connection to go. Write what the peer should know. After [`Pressure::ConnectionsMax`],
     /// [`Pressure::BufferMemory`] and [`Pressure::NearlyFull`] the loop closes it in any case, after the last of them at once;
-    /// [`Pressure::Draining`] leaves the time to the handler.
+    /// [`Pressure::Draining`] leaves the time to the handler, and comes once.
     fn pressed(&mut self, conn: &mut Self::Conn, pressure: Pressure, cx: &mut Context<'_>) {
         let _ = (conn, pressure);
         cx.close();

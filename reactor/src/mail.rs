@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::mailbox::{Room, Sender};
@@ -77,11 +77,21 @@ impl<M> Reserved<M> {
     }
 }
 
-/// Orders for a loop, newest wins.
-#[derive(Debug, Default)]
+/// Orders for a loop that it has not taken yet.
+#[derive(Debug)]
 pub(crate) struct Orders {
-    order: AtomicU8,
+    stop: AtomicBool,
+    /// The shortest grace of the drains that were asked for, or [`NO_DRAIN`].
     grace_nanos: AtomicU64,
+}
+
+/// Longer than any grace: 584 years is the longest.
+const NO_DRAIN: u64 = u64::MAX;
+
+impl Default for Orders {
+    fn default() -> Orders {
+        Orders { stop: AtomicBool::new(false), grace_nanos: AtomicU64::new(NO_DRAIN) }
+    }
 }
 
 /// What the loop is asked to do.
@@ -93,13 +103,16 @@ pub(crate) enum Order {
 }
 
 impl Orders {
-    /// The order given last.
-    pub(crate) fn read(&self) -> Order {
-        match self.order.load(Ordering::Acquire) {
-            0 => Order::None,
-            1 => Order::Drain(Duration::from_nanos(self.grace_nanos.load(Ordering::Relaxed))),
-            _ => Order::Stop,
+    /// What to do that was not taken before. A stop stays.
+    pub(crate) fn take(&self) -> Order {
+        if self.stop.load(Ordering::Acquire) {
+            return Order::Stop;
         }
+        // Asked in every turn: the swap only when there is something to take.
+        if self.grace_nanos.load(Ordering::Acquire) == NO_DRAIN {
+            return Order::None;
+        }
+        Order::Drain(Duration::from_nanos(self.grace_nanos.swap(NO_DRAIN, Ordering::AcqRel)))
     }
 }
 
@@ -113,17 +126,18 @@ pub struct Handle {
 impl Handle {
     /// Ends the loop after its current turn. Connections are closed as they are.
     pub fn stop(&self) {
-        self.orders.order.store(2, Ordering::Release);
+        self.orders.stop.store(true, Ordering::Release);
         self.wake_loop();
     }
 
     /// Accepts what the kernel has queued, stops listening, tells every connection [`crate::Pressure::Draining`], and ends the loop
-    /// when the last has closed or `grace` is over.
+    /// when the last has closed or `grace` is over. The grace counts from the end of the turn in which the loop takes the order.
+    ///
+    /// Called again, it can bring the end nearer and not put it off: of all drains that were asked for, the one that ends first holds. A stop
+    /// ends the loop at once, whatever grace is left.
     pub fn drain(&self, grace: Duration) {
-        let nanos = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-        self.orders.grace_nanos.store(nanos, Ordering::Relaxed);
-        // Never over a stop.
-        let _ = self.orders.order.compare_exchange(0, 1, Ordering::Release, Ordering::Relaxed);
+        let nanos = u64::try_from(grace.as_nanos()).unwrap_or(NO_DRAIN).min(NO_DRAIN - 1);
+        self.orders.grace_nanos.fetch_min(nanos, Ordering::AcqRel);
         self.wake_loop();
     }
 

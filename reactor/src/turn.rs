@@ -159,7 +159,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.mail_waits = true;
                 self.shared.stats.wakes.add(1);
             } else if event.token == Token::TIMER {
-                // It has done its work by ending the poll.
+                // It has fired and is not armed any more, also if it came early. The next sleep sets it again.
+                self.timer_at = None;
             } else if let Some(index) = event.token.listener_index() {
                 if let Some(listener) = self.listeners.get_mut(index) {
                     listener.ready = true;
@@ -412,7 +413,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     pub(crate) fn obey_orders(&mut self) {
-        match self.orders.read() {
+        match self.orders.take() {
             Order::None => {}
             Order::Drain(grace) => self.start_drain(grace),
             Order::Stop => self.shared.stop = true,

@@ -54,6 +54,8 @@ impl Flags {
     pub(crate) const FAILED: Flags = Flags(1 << 21);
     /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
     pub(crate) const FIN_BEFORE_FAILURE: Flags = Flags(1 << 22);
+    /// The handler was notified that the loop drains.
+    pub(crate) const DRAIN_NOTIFIED: Flags = Flags(1 << 23);
 
     /// No more input is wanted, for good: closing or gone.
     pub(crate) const NO_MORE_MESSAGES: Flags = Flags(Self::CLOSE.0 | Self::ABORT.0 | Self::LINGERING.0 | Self::DEAD.0 | Self::CONNECTING.0);

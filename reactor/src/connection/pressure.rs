@@ -62,6 +62,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
             return; // It goes already. A word after our FIN would be an error of ours and end in a reset.
         }
+        if pressure == Pressure::Draining {
+            if self.entry.control.flags.has(Flags::DRAIN_NOTIFIED) {
+                return;
+            }
+            self.flags().set(Flags::DRAIN_NOTIFIED);
+        }
         self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
         let reason = match pressure {
             Pressure::ConnectionsMax => CloseReason::Refused,
