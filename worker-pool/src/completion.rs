@@ -3,11 +3,10 @@
 //! Whoever holds an [`Admitted`] may answer it. Whoever drops it, on any path that was thought of or not,
 //! answers it as well, with `Dropped`. Next: `worker.rs`, where jobs run.
 
-use std::any::Any;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::contain::{Panicked, contain};
 use crate::job::{Job, Outcome, Terms, Unfinished};
 use crate::ledger::Ledger;
 use crate::waiting::Waits;
@@ -86,10 +85,10 @@ impl<J: Job> Admitted<J> {
         self.ledger.stats.job_ends(class, self.running, outcome.kind());
         // Before the answer: whoever has it and asks again at once must find the room it left.
         self.ledger.stats.permits.release(class);
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| job.complete(outcome))) {
+        if let Err(Panicked) = contain(|| job.complete(outcome)) {
             self.ledger.stats.complete_panicked();
-            drop_payload(payload);
-            log::error!("a job's `complete` panicked: whoever waits for it gets no answer");
+            // The logger is not ours either.
+            let _ = contain(|| log::error!("a job's `complete` panicked: the client of this job gets no response"));
         }
     }
 }
@@ -97,13 +96,5 @@ impl<J: Job> Admitted<J> {
 impl<J: Job> Drop for Admitted<J> {
     fn drop(&mut self) {
         self.answer_once(Outcome::Dropped);
-    }
-}
-
-/// Drops what a panic carried. A payload may panic as well when it is dropped, and that would get past
-/// the `catch_unwind` that caught the first: then it is leaked.
-pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
-    if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
     }
 }

@@ -36,7 +36,7 @@ pub trait Job: Send + 'static {
 pub enum Outcome<T> {
     /// It ran to its end.
     Done(T),
-    /// `run` panicked. The thread lives on. (HTTP: 500)
+    /// `run` panicked, or the `Drop` of the output of a job that was stopped. The thread continues. (HTTP: 500)
     Panicked,
     /// Its deadline passed while it waited, or at a checkpoint. (HTTP: 503 or 504)
     Expired,

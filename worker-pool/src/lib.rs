@@ -44,6 +44,7 @@
 pub mod admission;
 pub mod codel;
 mod completion;
+mod contain;
 mod front;
 pub mod gradient;
 mod histogram;

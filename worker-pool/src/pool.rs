@@ -57,6 +57,7 @@ mod threads {
     use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::Parts;
+    use crate::contain::contain;
     use crate::job::Job;
     use crate::limits::Config;
     use crate::rules::Rules;
@@ -92,7 +93,8 @@ mod threads {
                 let nice = config.nice_increment;
                 let thread = Builder::new().name(name.clone()).spawn(move || {
                     let _life = life;
-                    work(&workshop, nice);
+                    // What a panic carries ends here: std aborts the process when the `Drop` of a thread's result panics.
+                    let _ = contain(|| work(&workshop, nice));
                 });
                 match thread {
                     Ok(thread) => pool.threads.push(thread),
@@ -126,7 +128,7 @@ mod threads {
             && let Err(error) = sys::add_nice_to_this_thread(nice)
         {
             // Slower for the loops, but no reason to refuse service.
-            log::warn!("a worker thread keeps the priority of the loops: {error}");
+            let _ = contain(|| log::warn!("a worker thread keeps the priority of the loops: {error}"));
         }
         workshop.work();
     }

@@ -4,11 +4,11 @@
 //! takes one job and leaves the rest to the next. The lock is held for that only, never while a job runs
 //! or is answered, and no submitter ever takes it. Next: `waiting.rs`, which decides what is taken.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::completion::{Admitted, drop_payload};
+use crate::completion::Admitted;
+use crate::contain::{Panicked, contain};
 use crate::front::{Message, Receiver, Sender};
 use crate::job::{Checkpoint, Class, Job, Outcome, PHASE_DROPPING, PHASE_RUNNING, Unfinished};
 use crate::ledger::Ledger;
@@ -246,16 +246,21 @@ fn run_job<J: Job>(mut admitted: Admitted<J>, ledger: &Arc<Ledger>) -> Option<(A
             let (job, terms) = admitted.job_and_terms();
             let job = job?;
             let checkpoint = Checkpoint::new(terms, &ledger.phase, heeds_terms);
-            let run = AssertUnwindSafe(|| job.run(&checkpoint));
-            match panic::catch_unwind(run) {
-                Ok(output) => match checkpoint.told() {
+            // Test: `a_panicking_drop_of_a_stopped_jobs_output_costs_no_worker`.
+            let ran = contain(|| {
+                let output = job.run(&checkpoint);
+                match checkpoint.told() {
                     None => Outcome::Done(output),
-                    Some(why) => why.into(),
-                },
-                Err(payload) => {
-                    drop_payload(payload);
-                    Outcome::Panicked
+                    Some(why) => {
+                        // Here, where a panic in its `Drop` is contained.
+                        drop(output);
+                        why.into()
+                    }
                 }
+            });
+            match ran {
+                Ok(outcome) => outcome,
+                Err(Panicked) => Outcome::Panicked,
             }
         }
         Panics::EndThread => return run_unguarded(admitted, ledger), // MISTAKE(worker-panic): no thread, no completion, no permit comes back.
@@ -278,9 +283,10 @@ fn run_unguarded<J: Job>(admitted: Admitted<J>, ledger: &Arc<Ledger>) -> Option<
 
 /// Starts a thread for one job.
 fn spawn_for<J: Job>(workshop: Arc<Workshop<J>>, admitted: Admitted<J>) {
-    let run = move || workshop.run(admitted, Instant::now());
+    // What a panic carries ends here: std aborts the process when the `Drop` of a thread's result panics.
+    let run = move || drop(contain(|| workshop.run(admitted, Instant::now())));
     // When no thread can be had, the closure is dropped, and with it the job: the guard answers it.
     if let Err(error) = std::thread::Builder::new().name("worker-job".to_owned()).spawn(run) {
-        log::error!("no thread for a job: {error}");
+        let _ = contain(|| log::error!("no thread for a job: {error}"));
     }
 }

@@ -4,10 +4,11 @@
 
 mod common;
 
-use std::time::Duration;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use common::{Bench, config, gate};
-use worker_pool::{Class, Config, Outcome, OutcomeKind, Panics, Policy, Terms};
+use worker_pool::{CancelFlag, Checkpoint, Class, Config, Job, Outcome, OutcomeKind, Panics, Policy, Pool, Shutdown, Terms};
 
 const THREADS: u32 = 4;
 
@@ -68,17 +69,20 @@ fn a_panic_in_complete_is_contained_and_counted() {
     assert_eq!(stats.complete_panics(), u64::from(2 * THREADS));
 }
 
+/// Panics when it is dropped, unless a panic is under way: then Rust would abort the process.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("a panic in Drop, on purpose");
+        }
+    }
+}
+
 /// What a panic carries can panic in turn when it is dropped, after the first was caught.
 #[test]
 fn a_payload_that_panics_when_dropped_does_not_get_past() {
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                panic!("a bomb in the payload, on purpose");
-            }
-        }
-    }
     let bench = bench(Panics::Contain);
     for id in 0..THREADS {
         bench.admit(bench.job(id, Box::new(|_| std::panic::panic_any(Bomb))), Terms::default());
@@ -86,6 +90,118 @@ fn a_payload_that_panics_when_dropped_does_not_get_past() {
     let endings = bench.next_endings(THREADS as usize);
     assert!(endings.iter().all(|(_, outcome)| *outcome == Outcome::Panicked));
     assert_eq!(bench.pool.stats().threads_alive(), THREADS);
+}
+
+/// A job of which everything panics when it is dropped: the job itself, and its output.
+struct AllBombs {
+    run: Box<dyn FnMut(&Checkpoint<'_>) + Send>,
+    answered: Sender<OutcomeKind>,
+    _bomb: Bomb,
+}
+
+impl Job for AllBombs {
+    type Output = Bomb;
+    fn run(&mut self, checkpoint: &Checkpoint<'_>) -> Bomb {
+        (self.run)(checkpoint);
+        Bomb
+    }
+    fn complete(self, outcome: Outcome<Bomb>) {
+        let _ = self.answered.send(outcome.kind());
+        // One bomb is enough: two panics at once abort the process.
+        if let Outcome::Done(output) = outcome {
+            std::mem::forget(output);
+        }
+    }
+}
+
+/// The `Drop` of the output of a job that was stopped runs in the pool, since nobody else gets that output.
+#[test]
+fn a_panicking_drop_of_a_stopped_jobs_output_costs_no_worker() {
+    let pool = Pool::start(Config { threads: THREADS, ..config() }).unwrap();
+    let (answered, answers) = channel();
+    for _ in 0..2 * THREADS {
+        let cancel = CancelFlag::new();
+        let cancels = cancel.clone();
+        let run = move |checkpoint: &Checkpoint<'_>| {
+            cancels.cancel();
+            assert!(checkpoint.stop_requested());
+        };
+        let job = AllBombs { run: Box::new(run), answered: answered.clone(), _bomb: Bomb };
+        pool.submitter().try_submit(job, Terms { cancel, ..Terms::default() }, Instant::now()).unwrap();
+        assert_eq!(answers.recv_timeout(common::PATIENCE), Ok(OutcomeKind::Panicked));
+    }
+    assert_eq!((pool.stats().threads_alive(), pool.stats().in_flight().total()), (THREADS, 0));
+}
+
+#[test]
+fn a_panicking_drop_of_a_job_costs_no_worker_whatever_its_outcome() {
+    let pool = Pool::start(Config { threads: 2, policy: Policy { shutdown: Shutdown::Drop, ..Policy::default() }, ..config() }).unwrap();
+    let submitter = pool.submitter();
+    let (answered, answers) = channel();
+    let submit = |run: Box<dyn FnMut(&Checkpoint<'_>) + Send>, terms, now| {
+        let job = AllBombs { run, answered: answered.clone(), _bomb: Bomb };
+        assert!(submitter.try_submit(job, terms, now).is_ok());
+    };
+    let mut gates = Vec::new();
+    for _ in 0..2 {
+        let (gate, mut action) = gate();
+        submit(
+            Box::new(move |checkpoint| {
+                action(checkpoint);
+            }),
+            Terms::default(),
+            Instant::now(),
+        );
+        gate.wait_entered();
+        gates.push(gate);
+    }
+    let (past, before) = (Instant::now(), Instant::now() - Duration::from_secs(1));
+    let cancel = CancelFlag::new();
+    cancel.cancel();
+    submit(Box::new(|_| {}), Terms { deadline: Some(past), ..Terms::default() }, before);
+    submit(Box::new(|_| {}), Terms { cancel, ..Terms::default() }, before);
+    submit(Box::new(|_| panic!("on purpose")), Terms::default(), before);
+    gates.iter().for_each(common::Gate::open);
+    let mut kinds: Vec<_> = (0..5).map(|_| answers.recv_timeout(common::PATIENCE).unwrap()).collect();
+    kinds.sort_by_key(|kind| *kind as u8);
+    assert_eq!(kinds, [OutcomeKind::Done, OutcomeKind::Done, OutcomeKind::Panicked, OutcomeKind::Expired, OutcomeKind::Cancelled]);
+    let stats = pool.stats();
+    assert_eq!((stats.threads_alive(), stats.in_flight().total()), (2, 0));
+    // Now one that waits is dropped by the thread that shuts the pool down.
+    let (stop, stopped) = channel::<()>();
+    let stopped = std::sync::Arc::new(std::sync::Mutex::new(stopped));
+    let (entering, entered) = channel();
+    for _ in 0..2 {
+        let (stopped, entering) = (stopped.clone(), entering.clone());
+        let run = move |_: &Checkpoint<'_>| {
+            let _ = entering.send(());
+            let _ = stopped.lock().unwrap().recv();
+        };
+        submit(Box::new(run), Terms::default(), Instant::now());
+        entered.recv_timeout(common::PATIENCE).unwrap();
+    }
+    submit(Box::new(|_| {}), Terms::default(), Instant::now());
+    let report = pool.shutdown(Duration::ZERO);
+    assert_eq!((report.jobs_dropped, report.threads_left), (1, 2));
+    assert_eq!(answers.recv_timeout(common::PATIENCE), Ok(OutcomeKind::Dropped));
+    drop(stop);
+    for _ in 0..2 {
+        assert_eq!(answers.recv_timeout(common::PATIENCE), Ok(OutcomeKind::Done));
+    }
+}
+
+/// std drops the result of a thread, with what its panic carried, in the thread that joins it, or aborts the process.
+#[test]
+fn a_payload_that_panics_when_dropped_does_not_unwind_the_thread_that_shuts_down() {
+    let bench = bench(Panics::EndThread);
+    let stats = bench.pool.stats();
+    for id in 0..THREADS {
+        bench.admit(bench.job(id, Box::new(|_| std::panic::panic_any(Bomb))), Terms::default());
+    }
+    while stats.threads_alive() > 0 {
+        std::thread::yield_now(); // No event says that a thread has ended.
+    }
+    assert_eq!(bench.pool.shutdown(common::PATIENCE).threads_left, 0);
 }
 
 #[test]
