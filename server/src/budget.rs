@@ -78,8 +78,8 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 const JOB_BYTES: u64 = 512;
 /// Allowed for what a thread touches of its 2 MiB of stack.
 const STACK_BYTES: u64 = 128 << 10;
-/// main, admin, watchdog, log, signals.
-const OTHER_THREADS: u64 = 5;
+/// main, admin, watchdog, log, signals, pool-deadlines.
+const OTHER_THREADS: u64 = 6;
 /// Allowed for the program itself, its tables and its log queue. At rest all of it together is resident with under 8 MiB.
 const PROGRAM_BYTES: u64 = 16 << 20;
 

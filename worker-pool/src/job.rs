@@ -25,8 +25,8 @@ pub trait Job: Send + 'static {
 
     /// Takes the outcome to whoever asked. Called exactly once for each admitted job.
     ///
-    /// Usually on a worker thread; on the thread that shuts the pool down for jobs dropped there. It must
-    /// not block: the room for what it sends is reserved before the job is submitted. A panic in it is
+    /// Usually on a worker thread; on the thread that watches the deadlines for jobs that expired while they waited, and on the thread
+    /// that shuts the pool down for jobs dropped there. It must not block: the room for what it sends is reserved before the job is submitted. A panic in it is
     /// contained and counted, but whoever waits for this answer then gets none.
     fn complete(self, outcome: Outcome<Self::Output>);
 }
@@ -149,8 +149,8 @@ impl Class {
 pub struct Terms {
     /// Which threads it may use.
     pub class: Class,
-    /// After this the result is useless. Checked at admission (against the expected wait), when a worker
-    /// takes the job, and at its checkpoints.
+    /// After this the result is useless. Checked at admission against the expected wait, and at the job's checkpoints. A job that waits
+    /// is answered when its deadline passes, even while every worker is busy.
     pub deadline: Option<Instant>,
     /// Set by whoever asked, when they no longer want the result.
     pub cancel: CancelFlag,

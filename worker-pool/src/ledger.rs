@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::admission::expected_wait;
+use crate::deadlines::DeadlineAlarm;
 use crate::gradient::GradientLimit;
 use crate::job::{Class, PHASE_RUNNING};
 use crate::rules::Rules;
@@ -16,6 +17,8 @@ pub(crate) struct Ledger {
     pub(crate) stats: Arc<Stats>,
     /// One of the `PHASE_*` in `job.rs`; only ever rises.
     pub(crate) phase: AtomicU8,
+    /// When the next waiting job expires.
+    pub(crate) alarm: DeadlineAlarm,
     /// Jobs offered under pressure, to space a sample evenly.
     pub(crate) offered: std::sync::atomic::AtomicU64,
     /// Only workers lock it; what it decides is published in `stats.limit`.
@@ -29,6 +32,7 @@ impl Ledger {
         Self {
             stats: Arc::new(Stats::new(limit)),
             phase: AtomicU8::new(PHASE_RUNNING),
+            alarm: DeadlineAlarm::new(),
             offered: Default::default(),
             gradient: gradient.map(Mutex::new),
             rules,

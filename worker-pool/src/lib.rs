@@ -37,14 +37,15 @@
 //! ```
 //!
 //! Reading order: `job.rs` (what a job is), `submit.rs` (how it enters), `permits.rs` and `admission.rs`
-//! (whether it may), `waiting.rs` (which is next), `worker.rs` (how it runs), `completion.rs` (how it
-//! ends), `shutdown.rs` (how all ends). `limits.rs` and `policy.rs` hold what can be chosen, `rules.rs`
+//! (whether it may), `waiting.rs` (which is next), `worker.rs` (how it runs), `deadlines.rs` (how it
+//! expires), `completion.rs` (how it ends), `shutdown.rs` (how all ends). `limits.rs` and `policy.rs` hold what can be chosen, `rules.rs`
 //! what it comes to, `stats.rs` what is counted, `mistakes.rs` what can be done wrong on purpose.
 
 pub mod admission;
 pub mod codel;
 mod completion;
 mod contain;
+mod deadlines;
 mod front;
 pub mod gradient;
 mod histogram;

@@ -28,6 +28,12 @@ impl<J: Job> LoomPool<J> {
         move || workshop.work()
     }
 
+    /// The whole life of the thread that answers jobs when they expire.
+    pub fn deadline_watcher(&self) -> impl FnOnce() + Send + 'static {
+        let workshop = Arc::clone(&self.0.workshop);
+        move || workshop.watch_deadlines()
+    }
+
     /// As the beginning of `Pool::shutdown`.
     pub fn begin_shutdown(&self) {
         self.0.begin_shutdown();

@@ -59,6 +59,7 @@ mod threads {
     use super::Parts;
     use crate::contain::contain;
     use crate::job::Job;
+    use crate::ledger::Ledger;
     use crate::limits::Config;
     use crate::rules::Rules;
     use crate::stats::Stats;
@@ -71,8 +72,10 @@ mod threads {
     pub struct Pool<J: Job> {
         pub(crate) parts: Parts<J>,
         pub(crate) threads: Vec<JoinHandle<()>>,
-        /// Disconnected when the last thread has ended.
+        /// Disconnected when the last worker has ended.
         pub(crate) all_ended: Receiver<()>,
+        /// Disconnected when the thread that watches the deadlines has ended.
+        pub(crate) watcher_ended: Receiver<()>,
     }
 
     impl<J: Job> Pool<J> {
@@ -85,26 +88,32 @@ mod threads {
             config.check()?;
             let parts = Parts::new(&config);
             let (alive, all_ended) = bounded(0);
-            let mut pool = Self { parts, threads: Vec::new(), all_ended };
+            let (watching, watcher_ended) = bounded(0);
+            let mut pool = Self { parts, threads: Vec::new(), all_ended, watcher_ended };
+            // When a thread cannot be started, dropping `pool` ends those that were.
             for i in 0..config.threads {
-                let name = format!("worker-{i}");
                 let workshop = Arc::clone(&pool.parts.workshop);
-                let life = Life::begin(Arc::clone(&pool.parts.ledger.stats), alive.clone());
+                let life = Life::begin(Arc::clone(&pool.parts.ledger), alive.clone());
                 let nice = config.nice_increment;
-                let thread = Builder::new().name(name.clone()).spawn(move || {
+                pool.start_thread(format!("worker-{i}"), move || {
                     let _life = life;
                     // What a panic carries ends here: std aborts the process when the `Drop` of a thread's result panics.
                     let _ = contain(|| work(&workshop, nice));
-                });
-                match thread {
-                    Ok(thread) => pool.threads.push(thread),
-                    Err(error) => {
-                        let context = format!("starting thread {name} of {}: {error}", config.threads);
-                        return Err(io::Error::new(error.kind(), context)); // Dropping `pool` ends the others.
-                    }
-                }
+                })?;
             }
+            let workshop = Arc::clone(&pool.parts.workshop);
+            pool.start_thread("pool-deadlines".to_owned(), move || {
+                let _watching = watching;
+                // With the priority of the loops: a response that is due must not wait for jobs that compute.
+                workshop.watch_deadlines();
+            })?;
             Ok(pool)
+        }
+
+        fn start_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+            let thread = Builder::new().name(name.clone()).spawn(body);
+            self.threads.push(thread.map_err(|error| io::Error::new(error.kind(), format!("starting thread {name}: {error}")))?);
+            Ok(())
         }
 
         /// A submitting end: one for each thread that submits.
@@ -133,22 +142,24 @@ mod threads {
         workshop.work();
     }
 
-    /// Counts a thread for as long as it lives, however it ends.
+    /// Counts a worker while it lives, however it ends.
     struct Life {
-        stats: Arc<Stats>,
+        ledger: Arc<Ledger>,
         _alive: Sender<()>,
     }
 
     impl Life {
-        fn begin(stats: Arc<Stats>, alive: Sender<()>) -> Self {
-            stats.thread_started();
-            Self { stats, _alive: alive }
+        fn begin(ledger: Arc<Ledger>, alive: Sender<()>) -> Self {
+            ledger.stats.thread_started();
+            Self { ledger, _alive: alive }
         }
     }
 
     impl Drop for Life {
         fn drop(&mut self) {
-            self.stats.thread_ended();
+            self.ledger.stats.thread_ended();
+            // At shutdown the watcher ends after the last worker.
+            self.ledger.alarm.look_now();
         }
     }
 }

@@ -52,6 +52,8 @@ impl ShutdownReport {
 mod threads {
     use std::time::{Duration, Instant};
 
+    use crossbeam_channel::Receiver;
+
     use super::*;
     use crate::job::OutcomeKind;
     use crate::pool::Pool;
@@ -71,10 +73,11 @@ mod threads {
             // A grace beyond what the clock can count means: wait for as long as it takes.
             let end = now.checked_add(grace);
             if self.parts.ledger.rules.shutdown == Shutdown::Finish {
-                self.wait_until(end.and_then(|end| end.checked_sub(grace / GRACE_PARTS)));
+                wait_until(&self.all_ended, end.and_then(|end| end.checked_sub(grace / GRACE_PARTS)));
             }
             self.parts.drop_waiting();
-            self.wait_until(end);
+            wait_until(&self.all_ended, end);
+            wait_until(&self.watcher_ended, end);
             for thread in self.threads.drain(..).filter(|thread| thread.is_finished()) {
                 // A thread that panicked was reported by the panic hook; here it has ended, which is all.
                 let _ = thread.join();
@@ -82,14 +85,14 @@ mod threads {
             let stats = &self.parts.ledger.stats;
             ShutdownReport { jobs_dropped: stats.outcomes(OutcomeKind::Dropped), threads_left: stats.threads_alive() }
         }
+    }
 
-        fn wait_until(&self, end: Option<Instant>) {
-            // Nothing is ever sent: it ends by the time, or by the end of the last thread.
-            let _ = match end {
-                Some(end) => self.all_ended.recv_deadline(end).map_err(drop),
-                None => self.all_ended.recv().map_err(drop),
-            };
-        }
+    fn wait_until(ended: &Receiver<()>, end: Option<Instant>) {
+        // Nothing is ever sent: it returns at the time, or when the last sender is gone.
+        let _ = match end {
+            Some(end) => ended.recv_deadline(end).map_err(drop),
+            None => ended.recv().map_err(drop),
+        };
     }
 
     impl<J: Job> Drop for Pool<J> {

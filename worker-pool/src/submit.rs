@@ -105,10 +105,17 @@ impl<J: Job> Submitter<J> {
             Err(reason) => return Err(self.reject(job, reason, &terms)),
         }
         let class_terms = Terms { class: terms.class, ..Terms::default() };
+        let deadline = terms.deadline;
         let admitted = Admitted::new(job, terms, now, Arc::clone(&self.ledger));
         let (refused, reason) = match self.front.try_send(Message::Job(admitted)) {
             Ok(()) => {
                 self.ledger.stats.note_oldest_if_nobody(now);
+                if let Some(deadline) = deadline
+                    && self.ledger.rules.heeds_terms()
+                {
+                    // Only now, when a look would find the job.
+                    self.ledger.alarm.arm(deadline);
+                }
                 return Ok(());
             }
             // Every worker is gone: the pool was shut down between our permit and our send.

@@ -3,7 +3,7 @@
 //! Only workers touch it, one at a time. It knows no thread and reads no clock: `now` is an argument, so
 //! that every rule below can be tested in virtual time. Next: `worker.rs`, which calls it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::codel::CoDel;
@@ -42,11 +42,16 @@ pub struct Waiting<T> {
     slow_threads_max: u32,
     /// When both classes could run, they take turns: neither can starve the other.
     slow_is_next: bool,
+    /// The number of the next job that is pushed.
+    next_number: u64,
 }
 
 #[derive(Debug)]
 struct Line<T> {
-    jobs: VecDeque<T>,
+    /// By number: the first is the oldest.
+    jobs: BTreeMap<u64, T>,
+    /// Of those that have one: deadline and number. A job expires wherever in the line it stands.
+    deadlines: BTreeSet<(Instant, u64)>,
     /// One for each class: slow jobs wait for other reasons than fast ones.
     codel: Option<CoDel>,
 }
@@ -62,15 +67,24 @@ impl<T: Waits> Waiting<T> {
             slow_running: 0,
             slow_threads_max: rules.slow_threads_max,
             slow_is_next: false,
+            next_number: 0,
         }
     }
 
     /// Puts a job at the end of its line.
     pub fn push(&mut self, job: T) {
-        match job.terms().class {
-            Class::Fast => self.fast.jobs.push_back(job),
-            Class::Slow => self.slow.jobs.push_back(job),
+        let number = self.next_number;
+        self.next_number += 1; // At 10⁹ a second it lasts for 584 years.
+        let line = match job.terms().class {
+            Class::Fast => &mut self.fast,
+            Class::Slow => &mut self.slow,
+        };
+        if self.abandoned == Abandoned::Skip
+            && let Some(deadline) = job.terms().deadline
+        {
+            line.deadlines.insert((deadline, number));
         }
+        line.jobs.insert(number, job);
     }
 
     /// Waiting jobs of both classes.
@@ -85,7 +99,7 @@ impl<T: Waits> Waiting<T> {
 
     /// Since when the oldest waits.
     pub fn oldest(&self) -> Option<Instant> {
-        let heads = [&self.fast, &self.slow].into_iter().filter_map(|line| line.jobs.front());
+        let heads = [&self.fast, &self.slow].into_iter().filter_map(Line::front);
         heads.map(Waits::admitted_at).min()
     }
 
@@ -104,14 +118,19 @@ impl<T: Waits> Waiting<T> {
     ///
     /// `jobs_max` is for the policy that drops the oldest: above it, the oldest gives way.
     pub fn take(&mut self, now: Instant, jobs_max: usize) -> Taken<T> {
-        // The dead at the head of each line first: they cost no work, and they free their room. Slow ones
-        // too, even while none may run.
-        for class in Class::ALL {
-            let line = self.line(class);
-            if let Some(why) = line.jobs.front().and_then(|job| job.terms().abandoned(now))
-                && let Some(job) = self.pop_unless_run_anyway(class)
-            {
-                return Taken::Answer(job, why);
+        // Jobs that are not worth running first: they cost no work, and their permits become free. Slow ones too, even while no slow
+        // job may run.
+        if let Some((job, why)) = self.pop_expired(now) {
+            return Taken::Answer(job, why);
+        }
+        if self.abandoned == Abandoned::Skip {
+            for class in Class::ALL {
+                let line = self.line(class);
+                if let Some(why) = line.front().and_then(|job| job.terms().abandoned(now))
+                    && let Some(job) = line.pop_front()
+                {
+                    return Taken::Answer(job, why);
+                }
             }
         }
         if self.len() > jobs_max
@@ -131,9 +150,23 @@ impl<T: Waits> Waiting<T> {
         Taken::Run(job)
     }
 
+    /// A job whose deadline has passed, wherever in its line it stands. Nothing when the policy is to run such jobs anyway.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<(T, Unfinished)> {
+        let job = self.fast.pop_expired(now).or_else(|| self.slow.pop_expired(now))?;
+        // A client that has also cancelled needs no response.
+        let why = job.terms().abandoned(now).unwrap_or(Unfinished::Expired);
+        Some((job, why))
+    }
+
+    /// When the next waiting job expires.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let firsts = [&self.fast, &self.slow].into_iter().filter_map(|line| line.deadlines.first());
+        firsts.map(|(deadline, _)| *deadline).min()
+    }
+
     /// Everything that waits, oldest first within a class: for shutdown.
     pub fn pop_any(&mut self) -> Option<T> {
-        self.fast.jobs.pop_front().or_else(|| self.slow.jobs.pop_front())
+        self.fast.pop_front().or_else(|| self.slow.pop_front())
     }
 
     /// Why a job that was just taken off its line should not run.
@@ -150,10 +183,6 @@ impl<T: Waits> Waiting<T> {
         codel.sheds(waited, now).then_some(Unfinished::Shed)
     }
 
-    fn pop_unless_run_anyway(&mut self, class: Class) -> Option<T> {
-        (self.abandoned == Abandoned::Skip).then(|| self.line(class).jobs.pop_front())?
-    }
-
     fn pop_next(&mut self, now: Instant) -> Option<(Class, T)> {
         let class = match (!self.fast.jobs.is_empty(), self.slow_may_run()) {
             (false, false) => return None,
@@ -168,17 +197,17 @@ impl<T: Waits> Waiting<T> {
             Discipline::Fifo | Discipline::CoDel { .. } => false,
             Discipline::NewestFirst { pressure } => self.line(class).waited(now) > pressure,
         };
-        let jobs = &mut self.line(class).jobs;
-        let job = if newest { jobs.pop_back() } else { jobs.pop_front() };
+        let line = self.line(class);
+        let job = if newest { line.pop_back() } else { line.pop_front() };
         job.map(|job| (class, job))
     }
 
     fn pop_oldest(&mut self) -> Option<T> {
-        let heads = (self.fast.jobs.front(), self.slow.jobs.front());
+        let heads = (self.fast.front(), self.slow.front());
         match heads {
-            (Some(fast), Some(slow)) if slow.admitted_at() < fast.admitted_at() => self.slow.jobs.pop_front(),
-            (Some(_), _) => self.fast.jobs.pop_front(),
-            (None, _) => self.slow.jobs.pop_front(),
+            (Some(fast), Some(slow)) if slow.admitted_at() < fast.admitted_at() => self.slow.pop_front(),
+            (Some(_), _) => self.fast.pop_front(),
+            (None, _) => self.slow.pop_front(),
         }
     }
 
@@ -201,11 +230,42 @@ impl<T: Waits> Line<T> {
             Discipline::Fifo | Discipline::NewestFirst { .. } => None,
         };
         // Grows on demand and never past the permits; a pool at rest holds nothing here.
-        Self { jobs: VecDeque::new(), codel }
+        Self { jobs: BTreeMap::new(), deadlines: BTreeSet::new(), codel }
+    }
+
+    fn front(&self) -> Option<&T> {
+        self.jobs.first_key_value().map(|(_, job)| job)
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        let (number, job) = self.jobs.pop_first()?;
+        self.forget_deadline(&job, number);
+        Some(job)
+    }
+
+    fn pop_back(&mut self) -> Option<T> {
+        let (number, job) = self.jobs.pop_last()?;
+        self.forget_deadline(&job, number);
+        Some(job)
+    }
+
+    fn pop_expired(&mut self, now: Instant) -> Option<T> {
+        let (deadline, number) = *self.deadlines.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.deadlines.pop_first();
+        self.jobs.remove(&number)
+    }
+
+    fn forget_deadline(&mut self, job: &T, number: u64) {
+        if let Some(deadline) = job.terms().deadline {
+            self.deadlines.remove(&(deadline, number));
+        }
     }
 
     /// How long its oldest has waited.
     fn waited(&self, now: Instant) -> Duration {
-        self.jobs.front().map_or(Duration::ZERO, |job| now.saturating_duration_since(job.admitted_at()))
+        self.front().map_or(Duration::ZERO, |job| now.saturating_duration_since(job.admitted_at()))
     }
 }

@@ -115,6 +115,55 @@ impl<J: Job> Workshop<J> {
         }
     }
 
+    /// The whole life of the thread that answers jobs when they expire: see `deadlines.rs`.
+    pub(crate) fn watch_deadlines(&self) {
+        let alarm = &self.ledger.alarm;
+        alarm.attach_this_thread();
+        while self.answer_expired(Instant::now()) {
+            alarm.sleep();
+        }
+    }
+
+    /// Answers every waiting job whose deadline has passed, and arms the alarm for the next one. False when the pool shuts down and no
+    /// job waits that could expire.
+    fn answer_expired(&self, now: Instant) -> bool {
+        // Before the look: a job that arrives during it arms the alarm again.
+        self.ledger.alarm.disarm();
+        loop {
+            let (expired, why) = {
+                let mut queue = self.lock();
+                let phase = self.ledger.phase();
+                if phase == PHASE_DROPPING {
+                    return false;
+                }
+                self.drain_into(&mut queue);
+                let expired = queue.waiting.pop_expired(now);
+                self.note_oldest(&queue);
+                // A job that was moved out of the channel here may be for a sleeping worker (loom test:
+                // `loom_a_look_for_expired_jobs_leaves_no_worker_asleep_next_to_a_job`).
+                self.pass_on(&mut queue);
+                match expired {
+                    Some(expired) => expired,
+                    None if phase != PHASE_RUNNING && queue.waiting.is_empty() => return false,
+                    None => {
+                        if let Some(deadline) = queue.waiting.next_deadline() {
+                            self.ledger.alarm.arm(deadline);
+                        }
+                        return true;
+                    }
+                }
+            };
+            expired.answer_unfinished(why);
+        }
+    }
+
+    fn note_oldest(&self, queue: &Queue<J>) {
+        self.ledger.stats.forget_oldest();
+        if let Some(since) = queue.waiting.oldest() {
+            self.ledger.stats.note_oldest(since);
+        }
+    }
+
     fn drain_into(&self, queue: &mut Queue<J>) {
         // Bounded by the permits: no more jobs can be in the channel than there are, and a submitter that
         // sends while we drain needs a permit that some other job gave back.
@@ -199,6 +248,7 @@ impl<J: Job> Workshop<J> {
             // The channel keeps a place for each thread; one that is full wakes them anyway.
             let _ = self.sender.try_send(Message::Stop);
         }
+        self.ledger.alarm.look_now();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<J>> {

@@ -1,6 +1,6 @@
 //! Every interleaving (up to two preemptions) of submitting, running, cancelling and shutting down.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p worker-pool --test 'loom_*' --release`
+//! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p worker-pool --release loom`
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
@@ -19,13 +19,14 @@ struct Counts {
     done: AtomicU32,
     cancelled: AtomicU32,
     dropped: AtomicU32,
+    expired: AtomicU32,
     other: AtomicU32,
     ran: AtomicU32,
 }
 
 impl Counts {
     fn answered(&self) -> u32 {
-        let all = [&self.done, &self.cancelled, &self.dropped, &self.other];
+        let all = [&self.done, &self.cancelled, &self.dropped, &self.expired, &self.other];
         all.iter().map(|count| count.load(Ordering::SeqCst)).sum()
     }
 }
@@ -42,6 +43,7 @@ impl Job for Count {
             Outcome::Done(()) => &self.0.done,
             Outcome::Cancelled => &self.0.cancelled,
             Outcome::Dropped => &self.0.dropped,
+            Outcome::Expired => &self.0.expired,
             _ => &self.0.other,
         };
         count.fetch_add(1, Ordering::SeqCst);
@@ -66,7 +68,7 @@ fn submit(pool: &LoomPool<Count>, counts: &Arc<Counts>, terms: Terms) -> Result<
 }
 
 #[test]
-fn no_worker_sleeps_beside_a_job_and_finishing_runs_them_all() {
+fn loom_no_worker_sleeps_beside_a_job_and_finishing_runs_them_all() {
     check(|| {
         let counts = Arc::new(Counts::default());
         let pool = LoomPool::new(&config(4, Shutdown::Finish));
@@ -88,7 +90,7 @@ fn no_worker_sleeps_beside_a_job_and_finishing_runs_them_all() {
 /// nobody wakes. The first job waits for the second to have begun, so then the model deadlocks. Nothing
 /// is shut down before both are answered, since that wakes every sleeper.
 #[test]
-fn a_job_moved_out_of_the_channel_still_wakes_a_sleeper() {
+fn loom_a_job_moved_out_of_the_channel_still_wakes_a_sleeper() {
     struct Meet {
         begun: Option<mpsc::Sender<()>>,
         other: Option<mpsc::Receiver<()>>,
@@ -131,7 +133,7 @@ fn a_job_moved_out_of_the_channel_still_wakes_a_sleeper() {
 }
 
 #[test]
-fn a_submit_racing_with_shutdown_is_answered_or_refused_never_both_never_neither() {
+fn loom_a_submit_racing_with_shutdown_is_answered_or_refused_never_both_never_neither() {
     for shutdown in [Shutdown::Finish, Shutdown::Drop] {
         check(move || {
             let counts = Arc::new(Counts::default());
@@ -158,7 +160,7 @@ fn a_submit_racing_with_shutdown_is_answered_or_refused_never_both_never_neither
 }
 
 #[test]
-fn a_cancelled_job_is_answered_once_whether_it_ran_or_not() {
+fn loom_a_cancelled_job_is_answered_once_whether_it_ran_or_not() {
     check(|| {
         let counts = Arc::new(Counts::default());
         let pool = LoomPool::new(&config(4, Shutdown::Finish));
@@ -177,7 +179,7 @@ fn a_cancelled_job_is_answered_once_whether_it_ran_or_not() {
 }
 
 #[test]
-fn two_loops_cannot_take_the_same_last_permit() {
+fn loom_two_loops_cannot_take_the_same_last_permit() {
     check(|| {
         let counts = Arc::new(Counts::default());
         // Two threads (not started) and a queue of one: three permits, one of which is left for two loops.
@@ -198,7 +200,7 @@ fn two_loops_cannot_take_the_same_last_permit() {
 }
 
 #[test]
-fn a_slow_job_that_ends_lets_the_next_slow_one_run() {
+fn loom_a_slow_job_that_ends_lets_the_next_slow_one_run() {
     check(|| {
         let counts = Arc::new(Counts::default());
         let pool = LoomPool::new(&config(4, Shutdown::Finish));
@@ -212,5 +214,76 @@ fn a_slow_job_that_ends_lets_the_next_slow_one_run() {
         }
         assert_eq!(counts.done.load(Ordering::SeqCst), 2);
         assert_eq!(pool.stats().in_flight().total(), 0);
+    });
+}
+
+/// Terms of a job that has expired when anything looks at it, and the time at which admission is to take it.
+fn expired_terms() -> (Terms, Instant) {
+    let deadline = Instant::now();
+    (Terms { deadline: Some(deadline), ..Terms::default() }, deadline - Duration::from_secs(1))
+}
+
+/// Sends its outcome to the model's main thread.
+struct Report(mpsc::Sender<Outcome<()>>);
+
+impl Job for Report {
+    type Output = ();
+    fn run(&mut self, _: &Checkpoint<'_>) {}
+    fn complete(self, outcome: Outcome<()>) {
+        self.0.send(outcome).unwrap();
+    }
+}
+
+/// No worker runs in this model: if the watcher of the deadlines misses the job, the model deadlocks.
+#[test]
+fn loom_an_expired_job_is_answered_although_no_worker_looks() {
+    check(|| {
+        let pool = LoomPool::new(&config(4, Shutdown::Drop));
+        let watcher = thread::spawn(pool.deadline_watcher());
+        let (report, reports) = mpsc::channel();
+        let submitter = pool.submitter();
+        for _ in 0..2 {
+            let (terms, now) = expired_terms();
+            submitter.try_submit(Report(report.clone()), terms, now).unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(reports.recv().unwrap(), Outcome::Expired);
+        }
+        pool.begin_shutdown();
+        watcher.join().unwrap();
+        assert_eq!(pool.stats().in_flight().total(), 0);
+    });
+}
+
+#[test]
+fn loom_an_expired_job_is_answered_once_whether_a_worker_or_the_watcher_finds_it() {
+    check(|| {
+        let counts = Arc::new(Counts::default());
+        let pool = LoomPool::new(&config(4, Shutdown::Finish));
+        let worker = thread::spawn(pool.worker());
+        let watcher = thread::spawn(pool.deadline_watcher());
+        let (terms, now) = expired_terms();
+        pool.submitter().try_submit(Count(Arc::clone(&counts)), terms, now).unwrap();
+        pool.begin_shutdown();
+        worker.join().unwrap();
+        watcher.join().unwrap();
+        assert_eq!((counts.expired.load(Ordering::SeqCst), counts.answered()), (1, 1));
+        assert_eq!(pool.stats().in_flight().total(), 0);
+    });
+}
+
+/// The watcher empties the channel too. The worker that a send woke then finds nothing there; the job is in the ordered queue.
+#[test]
+fn loom_a_look_for_expired_jobs_leaves_no_worker_asleep_next_to_a_job() {
+    check(|| {
+        let pool = LoomPool::new(&config(4, Shutdown::Finish));
+        let worker = thread::spawn(pool.worker());
+        let watcher = thread::spawn(pool.deadline_watcher());
+        let (report, reports) = mpsc::channel();
+        pool.submitter().try_submit(Report(report), Terms::default(), Instant::now()).unwrap();
+        assert_eq!(reports.recv().unwrap(), Outcome::Done(()));
+        pool.begin_shutdown();
+        worker.join().unwrap();
+        watcher.join().unwrap();
     });
 }

@@ -32,6 +32,7 @@ enum Step {
     Pass { ms: u64 },
     Take { jobs_max: usize },
     SlowEnds,
+    AnswerExpired,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -42,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..80u64).prop_map(|ms| Step::Pass { ms }),
         4 => prop_oneof![Just(usize::MAX), 1..8usize].prop_map(|jobs_max| Step::Take { jobs_max }),
         2 => Just(Step::SlowEnds),
+        1 => Just(Step::AnswerExpired),
     ];
     proptest::collection::vec(step, 1..200)
 }
@@ -124,6 +126,15 @@ proptest! {
                     queue.slow_ended();
                 }
                 Step::SlowEnds => {}
+                Step::AnswerExpired => {
+                    while let Some((item, why)) = queue.pop_expired(now) {
+                        check_answer(&item, why, &waits, usize::MAX, now, &rules);
+                        given_out += 1;
+                        waits.retain(|other| other.id != item.id);
+                    }
+                    let expired = |item: &Item| item.terms.deadline.is_some_and(|deadline| deadline <= now);
+                    prop_assert!(!waits.iter().any(expired), "an expired job was left in the queue");
+                }
                 Step::Take { jobs_max } => {
                     let runnable = queue.has_runnable();
                     let item = match queue.take(now, jobs_max) {
@@ -151,6 +162,7 @@ proptest! {
             }
             prop_assert_eq!(queue.len(), waits.len());
             prop_assert_eq!(queue.oldest(), waits.iter().map(|item| item.at).min());
+            prop_assert_eq!(queue.next_deadline(), waits.iter().filter_map(|item| item.terms.deadline).min());
         }
         while queue.pop_any().is_some() {
             given_out += 1;
