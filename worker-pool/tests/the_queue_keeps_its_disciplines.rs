@@ -170,30 +170,54 @@ proptest! {
         prop_assert_eq!(given_out, next_id, "every job came out exactly once");
     }
 
-    /// The law, said without the state machine: a shed wait is above twice the target, and there was a
-    /// whole interval before it in which every wait was above the target.
+    /// The law without the state machine: a shed wait is above twice the target, and within the last two intervals there was a whole
+    /// interval that had a job and in which every wait was above the target.
     #[test]
     fn codel_sheds_only_after_an_interval_in_which_every_wait_was_too_long(
-        waits_ms in proptest::collection::vec((0..40u64, 0..30u64), 1..300),
+        jobs in proptest::collection::vec((0..40u64, prop_oneof![20 => 0..30u64, 1 => 0..1_000u64]), 1..300),
     ) {
         let (target, interval) = (Duration::from_millis(5), Duration::from_millis(100));
         let mut codel = CoDel::new(target, interval);
-        let mut now = Instant::now();
+        let begin = Instant::now() + interval * 2;
+        let mut now = begin;
         let mut seen: Vec<(Instant, Duration)> = Vec::new();
-        for (wait_ms, passes_ms) in waits_ms {
+        for (wait_ms, passes_ms) in jobs {
             now += Duration::from_millis(passes_ms);
             let waited = Duration::from_millis(wait_ms);
             if codel.sheds(waited, now) {
                 prop_assert!(waited > target * 2);
-                let whole = seen.iter().any(|(from, _)| {
-                    let mut inside = seen.iter().filter(|(at, _)| *at >= *from && *at <= *from + interval);
-                    *from + interval < now && inside.all(|(_, waited)| *waited > target)
+                let recent: Vec<_> = seen.iter().filter(|(at, _)| *at >= now - interval * 2).collect();
+                // A whole interval without a short wait lies between two of these.
+                let short = recent.iter().filter(|(_, waited)| *waited <= target).map(|(at, _)| *at);
+                let edges: Vec<Instant> = [now - interval * 2].into_iter().chain(short).chain([now]).collect();
+                let whole = edges.windows(2).any(|edge| {
+                    edge[1] - edge[0] >= interval && recent.iter().any(|(at, waited)| *waited > target && *at >= edge[0] && *at <= edge[1])
                 });
-                prop_assert!(whole, "shed although no interval was bad throughout");
+                prop_assert!(whole, "shed although no recent interval was bad throughout");
             }
             seen.push((now, waited));
         }
     }
+}
+
+#[test]
+fn codel_does_not_shed_because_of_an_interval_that_is_long_past() {
+    let (target, interval) = (Duration::from_millis(5), Duration::from_millis(100));
+    let ms = Duration::from_millis;
+    for idle in [ms(201), ms(1_000), Duration::from_secs(3600)] {
+        let mut codel = CoDel::new(target, interval);
+        let begin = Instant::now();
+        // One bad interval; then no job for a whole interval or more.
+        (0..10).for_each(|i| assert!(!codel.sheds(ms(50), begin + ms(10 * i))));
+        let burst = begin + idle;
+        let shed = (0..10).filter(|i| codel.sheds(ms(50), burst + ms(10 * i))).count();
+        assert_eq!(shed, 0, "a burst after {idle:?}");
+    }
+    // Without the pause it sheds all but the first of the next interval.
+    let mut codel = CoDel::new(target, interval);
+    let begin = Instant::now();
+    let shed = (0..20).filter(|i| codel.sheds(ms(50), begin + ms(10 * i) + ms(1))).count();
+    assert_eq!(shed, 8);
 }
 
 #[test]
