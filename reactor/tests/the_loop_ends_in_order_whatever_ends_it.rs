@@ -71,8 +71,10 @@ impl Handler for Stays {
     }
 }
 
+type Notes = Rc<RefCell<Vec<Told>>>;
+
 /// A loop with `connections` open connections, and their peers.
-fn open(config: Config, connections: usize) -> (EventLoop<Stays, Scripted>, Vec<u32>, Rc<RefCell<Vec<Told>>>) {
+fn open(config: Config, connections: usize) -> (EventLoop<Stays, Scripted>, Vec<u32>, Notes) {
     let handler = Stays::default();
     let told = Rc::clone(&handler.told);
     let (mut event_loop, index) = scripted(config, handler);

@@ -96,7 +96,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// The accept stage of a turn.
     pub(crate) fn accept_waiting(&mut self) {
-        if self.drain.is_none() && !self.listeners.iter().any(|listener| listener.ready || listener.paused_until.is_some()) {
+        if self.drain.is_none() && !self.listeners.iter().any(|listener| listener.ready || listener.pause.is_some()) {
             return;
         }
         let mut stage = self.stage(self.shared.limits.accepts_time_max);
