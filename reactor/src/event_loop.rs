@@ -70,7 +70,7 @@ impl<H: Handler> EventLoop<H> {
     /// `InvalidInput` with a sentence when the limits do not fit together; epoll_create1(2), timerfd_create(2), eventfd(2).
     pub fn new(config: Config, handler: H) -> io::Result<EventLoop<H>> {
         config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let linux = Linux::new(config.limits.events_per_poll_max)?;
+        let mut linux = Linux::new(config.limits.events_per_poll_max)?;
         linux.make_room_for(config.limits.connections_max + config.limits.refusals_max);
         EventLoop::with_os(config, linux, handler)
     }

@@ -144,6 +144,8 @@ pub struct Stats {
     pub accepts: Counter,
     /// Connections taken over from another loop that accepted them.
     pub adoptions: Counter,
+    /// Connections that another loop accepted and handed over, and that were lost because the system refused.
+    pub adoption_failures: Counter,
     accept_errors: [Counter; AcceptError::COUNT],
     /// How often accepting stopped for want of descriptors or memory.
     pub accept_pauses: Counter,
@@ -217,6 +219,7 @@ impl Stats {
             loop_lag: Histogram::new(),
             accepts: Counter::new(),
             adoptions: Counter::new(),
+            adoption_failures: Counter::new(),
             accept_errors: [const { Counter::new() }; AcceptError::COUNT],
             accept_pauses: Counter::new(),
             connects: Counter::new(),

@@ -11,6 +11,7 @@ use reactor::listen::sharing::ListenOptions;
 use reactor::policy::AtConnectionsMax;
 use reactor::{CloseReason, Config, EventLoop, ListenerWakes};
 use support::lines::Lines;
+use support::scripted::scripted;
 use support::{Prepared, Running, ask, connect, listener, listener_with, prepare, prepare_on, read_all, until};
 
 /// A loop without a listener.
@@ -20,7 +21,7 @@ fn receiving(config: Config) -> (Running<Lines>, Receiver<support::lines::Mail>)
 
 fn receiving_with(config: Config, lines: Lines) -> (Running<Lines>, Receiver<support::lines::Mail>) {
     let mut event_loop = EventLoop::new(config, lines).unwrap();
-    let receiver = event_loop.receiver();
+    let receiver = event_loop.receiver().unwrap();
     let address = "127.0.0.1:0".parse().unwrap();
     (Prepared { event_loop, address }.run(), receiver)
 }
@@ -49,6 +50,32 @@ fn the_hand_off_goes_to_the_loop_with_the_fewest() {
     }
     assert_eq!([open(&first), open(&second), open(&third)], [10, 10, 10]);
     assert_eq!(first.stats.accepts.get() + second.stats.adoptions.get() + third.stats.adoptions.get(), 45);
+}
+
+#[test]
+fn a_connection_that_cannot_be_taken_over_does_not_count_as_load_for_ever() {
+    let (mut second, _) = scripted(Config::default(), Lines::silent());
+    let (mut first, index) = scripted(Config::default(), Lines::silent());
+    first.hand_off_to(vec![second.receiver().unwrap()]);
+    // The first stays, and each later one goes to the loop that has fewer: the other one, which never gets to hold any.
+    for _ in 0..10 {
+        first.os_mut().kernel().peer_connects(index).unwrap();
+        first.turn().unwrap();
+        second.turn().unwrap();
+    }
+    assert_eq!(second.stats().adoption_failures.get(), 9);
+    assert_eq!(first.stats().connections_open.get(), 1);
+}
+
+#[test]
+fn a_loop_whose_mailbox_has_no_place_for_another_giver_says_so() {
+    let mut config = Config::default();
+    config.limits.mail_max = 2;
+    let mut event_loop = EventLoop::new(config, Lines::silent()).unwrap();
+    let _receivers = [event_loop.receiver().unwrap(), event_loop.receiver().unwrap()];
+    let error = event_loop.receiver().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("mail_max (2)"), "{error}");
 }
 
 #[test]
@@ -189,7 +216,7 @@ fn where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_re
     let mut lines = Lines::silent();
     lines.goodbye = "full\n";
     let mut first = prepare(small, lines);
-    first.event_loop.hand_off_to(vec![stalled.receiver()]);
+    first.event_loop.hand_off_to(vec![stalled.receiver().unwrap()]);
     let first = first.run();
     let mut clients: Vec<TcpStream> = (0..6).map(|_| first.connect()).collect();
     ask(&mut clients[0], "hello");

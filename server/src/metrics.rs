@@ -76,6 +76,9 @@ pub(crate) const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
     ("reactor_panics", "Panics of callbacks, each of which closed a connection", |l| l.stats.panics.get()),
     ("connections_accepted", "Connections taken from the listener", |l| l.stats.accepts.get()),
     ("connections_adopted", "Connections that another loop accepted and handed over", |l| l.stats.adoptions.get()),
+    ("reactor_adoption_failures", "Connections that another loop handed over and that were lost because the system refused", |l| {
+        l.stats.adoption_failures.get()
+    }),
     ("connections_reset", "Connections ended by a reset of ours, since something was cut short", |l| l.stats.resets.get()),
     ("reactor_connects", "Outbound connections begun", |l| l.stats.connects.get()),
     ("reactor_connect_failures", "Outbound connections that failed", |l| l.stats.connect_failures.get()),

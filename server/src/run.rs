@@ -331,12 +331,13 @@ where
         if let Err(e) = crate::thread::ask_for_slices(LOOP_SLICE) {
             log::debug!("{thread_name} keeps the usual slices: {e}");
         }
-        let mut event_loop = match plan.build(make_service(), http_stats) {
-            Ok(event_loop) => event_loop,
+        let built = plan.build(make_service(), http_stats).and_then(|mut event_loop| Ok((event_loop.receiver()?, event_loop)));
+        let (receiver, event_loop) = match built {
+            Ok(built) => built,
             Err(e) => return drop(ready.send(Err(io::Error::new(e.kind(), format!("{thread_name}: {e}"))))),
         };
         let tid = crate::process::this_thread();
-        let _ = ready.send(Ok((event_loop.handle(), event_loop.stats(), event_loop.receiver(), tid)));
+        let _ = ready.send(Ok((event_loop.handle(), event_loop.stats(), receiver, tid)));
         at_its_end(event_loop.run().map(drop));
     })?;
     let (handle, stats, receiver, tid) = started.recv().map_err(|_| io::Error::other(format!("{name} ended before it began")))??;

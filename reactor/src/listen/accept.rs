@@ -239,7 +239,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 let over = self.entries.len() >= self.shared.limits.connections_max as usize;
                 self.admit(stream, Origin::Accepted { peer, listener }, over);
             }
-            Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}")),
+            Err(e) => {
+                self.shared.stats.adoption_failures.add(1);
+                self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}"));
+            }
         }
     }
 

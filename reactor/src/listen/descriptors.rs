@@ -33,21 +33,37 @@ pub fn descriptor_limit() -> io::Result<u64> {
     sys::descriptor_limits().map(|(soft, _)| soft)
 }
 
-/// What [`grow_table`] has been asked for so far, by all loops of the process.
+/// The descriptors that all loops of the process may need together: one [`TableShare`] each, and the reserve.
 static WANTED: AtomicU64 = AtomicU64::new(DESCRIPTORS_RESERVED);
+
+/// A loop's part of [`WANTED`]. Dropping it gives the part back: the next loop uses the same places of the table. Test:
+/// `loops_that_have_ended_leave_their_place_in_the_descriptor_table`.
+#[derive(Debug)]
+pub(crate) struct TableShare {
+    descriptors: u64,
+}
+
+impl Drop for TableShare {
+    fn drop(&mut self) {
+        WANTED.fetch_sub(self.descriptors, Ordering::Relaxed);
+    }
+}
 
 /// Has the kernel make room for `descriptors` more in the process's table, now and not when they come.
 ///
 /// The table doubles when it is full, and with several threads the kernel then waits until no CPU can still read the old one
 /// (`expand_fdtable` and its `synchronize_rcu`, fs/file.c): a single accept(2) of the loop took 5 to 54 ms at 256, 512, 1,024, 2,048 and
 /// 4,096 connections (docs/numbers.md). It never shrinks. 8 bytes each, rounded up to a power of two.
-pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) {
+#[must_use]
+pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) -> TableShare {
     let wanted = WANTED.fetch_add(descriptors, Ordering::Relaxed) + descriptors;
-    let Ok((soft, _)) = sys::descriptor_limits() else { return };
+    let share = TableShare { descriptors };
+    let Ok((soft, _)) = sys::descriptor_limits() else { return share };
     let last = libc::c_int::try_from(wanted.min(soft.saturating_sub(1))).unwrap_or(libc::c_int::MAX);
     if let Err(e) = sys::grow_descriptor_table(any, last) {
         log::debug!("the table of descriptors grows later: {e}");
     }
+    share
 }
 
 /// How many connections fit under a descriptor limit when `reserved` are kept for everything else.

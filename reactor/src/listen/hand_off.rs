@@ -4,6 +4,7 @@
 //! already has (failure mode H2; Envoy `connection_balance_config` exists for the same reason). It costs a message and a wake-up per
 //! connection. Read next: `sharing.rs`, the other ways.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ impl<M> Drop for Receiver<M> {
 
 impl<M> Receiver<M> {
     fn load(&self) -> u64 {
-        let under_way = self.handed.saturating_sub(self.stats.adoptions.get());
+        let arrived = self.stats.adoptions.get() + self.stats.adoption_failures.get();
+        let under_way = self.handed.saturating_sub(arrived);
         self.stats.connections_open.get() + under_way
     }
 
@@ -51,13 +53,17 @@ impl<M> Receiver<M> {
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// This loop as a receiver, to be given to the loop that accepts. As long as it is not dropped, a drain does not end this loop before its
     /// grace time: a connection handed over at the last moment would be lost. The loop that accepts drops it when it drains itself.
-    #[must_use]
-    pub fn receiver(&mut self) -> Receiver<H::Mail> {
+    ///
+    /// # Errors
+    /// `InvalidInput` when the mailbox has no place left for the last message of another loop: `mail_max` is too small, or mail fills it.
+    pub fn receiver(&mut self) -> io::Result<Receiver<H::Mail>> {
         let mailer = self.mailer();
-        let last_word = mailer.reserve_room();
-        assert!(last_word.is_some(), "mail_max has a place for each loop that hands connections over");
+        let Some(room) = mailer.reserve_room() else {
+            let text = format!("mail_max ({}) has no place for a loop that hands connections over", self.shared.limits.mail_max);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
         self.givers += 1;
-        Receiver { mailer, stats: self.stats(), handed: 0, gone: false, last_word }
+        Ok(Receiver { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(room) })
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`, fewest first.

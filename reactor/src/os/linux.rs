@@ -14,7 +14,7 @@ use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::{Event, ListenerWakes, Os, Ready, Wake, kernel, sys};
-use crate::listen::descriptors::grow_table;
+use crate::listen::descriptors::{TableShare, grow_table};
 use crate::token::Token;
 
 /// epoll and the sockets of one loop.
@@ -24,6 +24,8 @@ pub struct Linux {
     events: mio::Events,
     timer: OwnedFd,
     spare: Option<OwnedFd>,
+    /// Its connections' part of the table of descriptors.
+    table: Option<TableShare>,
 }
 
 /// A TCP socket.
@@ -45,12 +47,12 @@ impl Linux {
         let timer = sys::timer_create()?;
         // Edge triggered, as mio registers everything: each expiry is one event, and the expirations need not be read.
         poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), mio_token(Token::TIMER), Interest::READABLE)?;
-        Ok(Linux { poll, events: mio::Events::with_capacity(events_per_poll_max), timer, spare: None })
+        Ok(Linux { poll, events: mio::Events::with_capacity(events_per_poll_max), timer, spare: None, table: None })
     }
 
     /// Makes room for so many descriptors now, where the kernel would otherwise do it in the middle of a flood.
-    pub(crate) fn make_room_for(&self, connections_max: u32) {
-        grow_table(self.timer.as_fd(), u64::from(connections_max));
+    pub(crate) fn make_room_for(&mut self, connections_max: u32) {
+        self.table = Some(grow_table(self.timer.as_fd(), u64::from(connections_max)));
     }
 }
 
