@@ -1,7 +1,8 @@
 //! A bound on jobs in flight that follows the gradient of latency.
 //!
-//! After Netflix/concurrency-limits `Gradient2Limit.java`. Latency that rises above its own long mean
-//! says that a queue grows, and the limit shrinks until it does not; a flat latency lets it grow.
+//! After Netflix/concurrency-limits `Gradient2Limit.java`, in its newest published form: with `rttTolerance` 1.5 and a decay of 0.95 (earlier
+//! ones: no tolerance, 0.9). Latency that rises above 1.5 times its own long mean says that a queue grows, and the limit shrinks until it
+//! does not; while latency is flat, the limit grows.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ pub struct GradientLimit {
 
 /// Its long mean starts as the plain mean of this many windows (`ExpAvgMeasurement(longWindow, 10)`).
 const WARM_UP_WINDOWS: u32 = 10;
+
+/// What is left of the long mean after a window whose latency was below half of it (`current * 0.95` there).
+const LONG_MEAN_DECAY: f64 = 0.95;
 
 #[derive(Debug, Default)]
 struct Window {
@@ -68,16 +72,17 @@ impl GradientLimit {
         if f64::from(window.in_flight_max) < self.limit / 2.0 {
             return None;
         }
-        let gradient = if short_s > 0.0 { (long_s / short_s).clamp(0.5, 1.0) } else { 1.0 };
+        // At least one half, so that one outlier does not shed half of the load and more. Above 1 is no queue.
+        let gradient = if short_s > 0.0 { (self.settings.rtt_tolerance * long_s / short_s).clamp(0.5, 1.0) } else { 1.0 };
         let wanted = self.limit * gradient + f64::from(self.settings.queue_jobs);
-        let moved = self.limit + (wanted - self.limit) * self.settings.smoothing;
+        let moved = self.limit * (1.0 - self.settings.smoothing) + wanted * self.settings.smoothing;
         self.limit = moved.clamp(self.limit_min, self.limit_max);
         Some(self.limit())
     }
 
     /// The long mean, with this window in it.
     fn blend_long(&mut self, short_s: f64) -> f64 {
-        let mut long_s = match self.long_s {
+        let long_s = match self.long_s {
             None => short_s,
             Some(long_s) if self.warm < WARM_UP_WINDOWS => long_s + (short_s - long_s) / f64::from(self.warm + 1),
             Some(long_s) => {
@@ -86,11 +91,10 @@ impl GradientLimit {
             }
         };
         self.warm = (self.warm + 1).min(WARM_UP_WINDOWS);
-        // Latency has fallen to normal after a long overload: do not wait for the slow mean to follow.
-        if long_s > short_s * 2.0 {
-            long_s *= 0.9;
-        }
-        self.long_s = Some(long_s);
+        // Latency has fallen to normal after a long overload: the next windows do not wait for the slow mean to follow. This window is
+        // judged by the mean as it is, as there.
+        let decay = if long_s > short_s * 2.0 { LONG_MEAN_DECAY } else { 1.0 };
+        self.long_s = Some(long_s * decay);
         long_s
     }
 }
@@ -128,6 +132,36 @@ mod tests {
         let shrunk = windows(&mut limit, &mut now, 5, 200);
         assert!(shrunk < grown, "{grown} -> {shrunk}");
         assert!(windows(&mut limit, &mut now, 20, 10_000) >= 2);
+    }
+
+    #[test]
+    fn latency_within_the_tolerance_is_no_queue_and_above_it_is_one() {
+        for (times, is_queue) in [(1.4, false), (1.6, true)] {
+            let (mut limit, mut now) = (limit(), Instant::now());
+            windows(&mut limit, &mut now, 30, 1_000);
+            let before = limit.limit;
+            // One window: it moves the long mean by less than one part in 100.
+            windows(&mut limit, &mut now, 1, (1_000.0 * times) as u64);
+            let flat = before + 0.2 * 4.0;
+            assert_eq!(limit.limit < flat - 1e-9, is_queue, "{times} times the long mean: {before} -> {}", limit.limit);
+        }
+    }
+
+    /// One window, by the formula of `Gradient2Limit._update`: every constant counts.
+    #[test]
+    fn one_window_moves_the_limit_by_the_published_formula() {
+        let (mut limit, mut now) = (limit(), Instant::now());
+        windows(&mut limit, &mut now, 30, 1_000);
+        let (before, long_s) = (limit.limit, limit.long_s.expect("30 windows have ended"));
+        windows(&mut limit, &mut now, 1, 2_000);
+        let long_now = long_s * (1.0 - 2.0 / 601.0) + 2.0 * (2.0 / 601.0);
+        let expected = before * 0.8 + (before * (1.5 * long_now / 2.0) + 4.0) * 0.2;
+        assert!((limit.limit - expected).abs() < 1e-9, "{} and {expected}", limit.limit);
+        // Below half of the long mean: that window is judged by the mean, the next one by 0.95 of it.
+        let long_s = limit.long_s.expect("as before");
+        windows(&mut limit, &mut now, 1, 100);
+        let long_now = (long_s * (1.0 - 2.0 / 601.0) + 0.1 * (2.0 / 601.0)) * 0.95;
+        assert!((limit.long_s.expect("as before") - long_now).abs() < 1e-9);
     }
 
     #[test]

@@ -72,19 +72,39 @@ fn newest_first_and_codel_keep_goodput_with_a_queue_that_is_ten_times_too_long()
     }
 }
 
+fn adaptive(rtt_tolerance: f64, admission: Admission) -> Config {
+    let concurrency = Concurrency::Gradient(Gradient { rtt_tolerance, ..Gradient::default() });
+    Config { policy: Policy { concurrency, admission, ..Policy::default() }, ..two_threads() }
+}
+
 #[test]
 fn the_adaptive_limit_finds_the_capacity_and_finds_it_again_when_jobs_cost_double() {
-    let concurrency = Concurrency::Gradient(Gradient::default());
-    let policy = Policy { concurrency, admission: Admission::Number, ..Policy::default() };
-    let config = Config { policy, ..two_threads() };
-    for run_ms in [5, 20, 40] {
-        for cost_factor in [1.0, 2.0] {
-            let run = Duration::from_millis(run_ms);
-            let load = Load { run, cost_factor, leaves: false, ..Load::default() };
-            let cost = run.mul_f64(cost_factor);
-            every_seed(&config, &load, |f| f.goodput > 0.9 && f.latency_p99 < cost * 12);
+    // A tolerance of 1 is the algorithm without it. With 1.5 the limit settles at a longer queue (at most 12.4 runs here with the first
+    // seed), so its clients are given more patience: 500 ms are 6 runs of 80 ms.
+    for (rtt_tolerance, runs_max, patience_ms) in [(1.0, 12, 500), (1.5, 16, 2_000)] {
+        let config = adaptive(rtt_tolerance, Admission::Number);
+        for run_ms in [5, 20, 40] {
+            for cost_factor in [1.0, 2.0] {
+                let run = Duration::from_millis(run_ms);
+                let patience = Duration::from_millis(patience_ms);
+                let load = Load { run, cost_factor, patience, leaves: false, ..Load::default() };
+                let cost = run.mul_f64(cost_factor);
+                every_seed(&config, &load, |f| f.goodput > 0.9 && f.latency_p99 < cost * runs_max);
+            }
         }
     }
+}
+
+/// The known weakness of the algorithm: the long mean follows the latency of the overload, and the limit follows the long mean. The
+/// bound on the expected wait does not.
+#[test]
+fn in_an_overload_that_lasts_the_adaptive_limit_creeps_up_and_the_bound_on_the_wait_holds() {
+    let run = Duration::from_millis(5);
+    let lasting = Load { run, leaves: false, lasts: Duration::from_secs(300), patience: Duration::from_secs(100), ..Load::default() };
+    every_seed(&adaptive(1.5, Admission::Number), &lasting, |f| f.latency_p99 > run * 300);
+    every_seed(&adaptive(1.0, Admission::Number), &lasting, |f| f.latency_p99 > run * 15 && f.latency_p99 < run * 35);
+    let bound = two_threads().limits.wait_max + run * 2;
+    every_seed(&adaptive(1.5, Admission::NumberAndWait), &lasting, |f| f.goodput > 0.9 && f.latency_p99 < bound);
 }
 
 #[test]
