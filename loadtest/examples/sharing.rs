@@ -164,7 +164,7 @@ fn start(way: ListenerSharing, loops: usize) -> io::Result<(Vec<Server>, SocketA
         event_loops.push(event_loop);
     }
     if way == ListenerSharing::HandOff {
-        let receivers = event_loops[1..].iter_mut().map(EventLoop::receiver).collect();
+        let receivers = event_loops[1..].iter_mut().map(EventLoop::receiver).collect::<io::Result<_>>()?;
         event_loops[0].hand_off_to(receivers);
     }
     let run = |event_loop: EventLoop<Greeter>| {
