@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::later;
+
 /// How fast a body must come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyRateMin {
@@ -53,7 +55,7 @@ impl Window {
     /// The first one; for a body that nobody waits for, one without an end.
     pub(crate) fn first(min: BodyRateMin, has_body: bool, now: Instant) -> Window {
         let is_judged = has_body && min.bytes_per_second > 0;
-        Window { ends: is_judged.then(|| now + min.window), bytes: 0, excused: false }
+        Window { ends: is_judged.then(|| later(now, min.window)), bytes: 0, excused: false }
     }
 
     /// The earlier of its end and `other`.
@@ -80,7 +82,7 @@ impl Window {
             return Judgement::TooSlow;
         }
         // From now on, and not from when the last one ended: a late loop must not shorten it.
-        *self = Window { ends: Some(now + min.window), bytes: 0, excused: is_held };
+        *self = Window { ends: Some(later(now, min.window)), bytes: 0, excused: is_held };
         Judgement::Next
     }
 }

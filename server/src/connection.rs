@@ -12,6 +12,7 @@ use reactor::{CloseReason, Context, Handler, Mailer, Origin, Pressure};
 use worker_pool::Submitter;
 
 use crate::body_rate::BodyRateMin;
+use crate::clock::later;
 use crate::dispatch::{Dispatcher, Mail, Placement, RequestJob};
 use crate::exchange::Exchange;
 use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Refusal, Response, Step};
@@ -154,7 +155,7 @@ impl<S: Service> HttpHandler<S> {
             dispatcher: Dispatcher { placement: settings.placement, pool, mailer: None, job_deadline: settings.job_deadline },
             stats,
             date: HttpDate::new(Instant::now(), SystemTime::now()),
-            idle_spread: std::array::from_fn(|group| idle + idle / 80 * group as u32),
+            idle_spread: std::array::from_fn(|group| idle.saturating_add(idle / 80 * group as u32)),
             draining: false,
             sources: settings.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max))),
             random: std::process::id() | 1,
@@ -178,7 +179,7 @@ impl<S: Service> HttpHandler<S> {
     pub(crate) fn rest(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         conn.in_head = false;
         cx.expendable();
-        cx.deadline(Some(cx.now() + self.idle_spread[cx.token().slot() as usize % 8]));
+        cx.deadline(Some(later(cx.now(), self.idle_spread[cx.token().slot() as usize % 8])));
     }
 
     /// A part of a head has come, and not its end.
@@ -190,7 +191,7 @@ impl<S: Service> HttpHandler<S> {
         };
         if starts_anew {
             cx.expendable();
-            cx.deadline(Some(cx.now() + self.settings.timeouts.header));
+            cx.deadline(Some(later(cx.now(), self.settings.timeouts.header)));
         }
     }
 
@@ -253,7 +254,7 @@ impl<S: Service> Handler for HttpHandler<S> {
     fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) -> Conn {
         // Absolute from the start: a client that connects and says nothing is as slow as one that dribbles.
         cx.expendable();
-        cx.deadline(Some(cx.now() + cx.spread(self.settings.timeouts.header)));
+        cx.deadline(Some(later(cx.now(), cx.spread(self.settings.timeouts.header))));
         if let Origin::Accepted { peer, .. } = origin {
             cx.set_group(group_of(peer.ip()));
         }
@@ -372,7 +373,7 @@ impl<S: Service> Handler for HttpHandler<S> {
                 if conn.exchange.is_none() && conn.machine.ended() == AtEnd::Clean {
                     // Served for a little longer: its request may be on the way already.
                     conn.in_head = false;
-                    cx.deadline(Some(cx.now() + self.settings.timeouts.drain_idle));
+                    cx.deadline(Some(later(cx.now(), self.settings.timeouts.drain_idle)));
                 }
             }
         }

@@ -10,6 +10,7 @@ use reactor::{Mailer, Reserved, Token};
 use worker_pool::{CancelFlag, Checkpoint, Class, Job, Outcome, Submitter, Terms};
 
 use crate::answer::{Answer, Run, Work};
+use crate::clock::later;
 
 /// Where jobs run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Dispatcher {
         T: 'static,
     {
         let Work { class, deadline, run } = work;
-        let deadline = now + deadline.unwrap_or(self.job_deadline);
+        let deadline = later(now, deadline.unwrap_or(self.job_deadline));
         let terms = Terms { class, deadline: Some(deadline), cancel: CancelFlag::new() };
         match self.placement {
             Placement::Pool => {}

@@ -10,6 +10,7 @@ use worker_pool::Outcome;
 
 use crate::answer::{Answer, BodySink};
 use crate::body_rate::{Judgement, Window};
+use crate::clock::later;
 use crate::connection::{Conn, HttpHandler};
 use crate::dispatch::{Admitted, Dispatched, JobOutput};
 use crate::http::{BodyKind, CONTINUE, Response};
@@ -142,7 +143,7 @@ impl<S: Service> HttpHandler<S> {
         self.count_in(conn);
         let started = cx.now();
         let window = Window::first(self.settings.body_rate_min, body != BodyKind::None, started);
-        let mut times = Times { started, request_by: started + self.settings.timeouts.request, body: window, continue_due: false };
+        let mut times = Times { started, request_by: later(started, self.settings.timeouts.request), body: window, continue_due: false };
         cx.essential();
         cx.deadline(Some(times.due()));
         // RFC 9110 section 10.1.1: only a peer that has sent nothing of the body yet waits to be asked for it.

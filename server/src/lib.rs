@@ -12,6 +12,7 @@ pub mod args;
 pub mod body_rate;
 pub mod budget;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod dispatch;

@@ -8,6 +8,7 @@ use reactor::Context;
 use reactor::histogram::Histogram;
 
 use crate::body_rate::Window;
+use crate::clock::later;
 use crate::connection::{Conn, HttpHandler};
 use crate::exchange::{Exchange, State, Times};
 use crate::http::Response;
@@ -62,7 +63,7 @@ impl<S: Service> HttpHandler<S> {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
-        let seconds = retry_after.as_secs() + 1 + u64::from(self.random % 3);
+        let seconds = retry_after.as_secs().saturating_add(1 + u64::from(self.random % 3));
         let response = Response::text("busy\n").status(503);
         response.header("Retry-After", seconds.to_string()).unwrap_or_else(|_| Response::empty(503))
     }
@@ -98,7 +99,8 @@ impl<S: Service> HttpHandler<S> {
     fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
         self.count_in(conn);
         cx.pause();
-        let request_by = conn.exchange.as_ref().map_or(started + self.settings.timeouts.request, |exchange| exchange.times.request_by);
+        let request_by =
+            conn.exchange.as_ref().map_or_else(|| later(started, self.settings.timeouts.request), |exchange| exchange.times.request_by);
         cx.deadline(Some(request_by));
         // The body was read or given up: nobody judges it any more.
         let body = Window::first(self.settings.body_rate_min, false, started);

@@ -14,6 +14,7 @@ use reactor::Handle;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::clock::later;
 use crate::monitor::Monitor;
 use crate::units::Time;
 
@@ -124,8 +125,8 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
         }
     }
 
-    let grace_ends = Instant::now() + grace;
-    let until = grace_ends + MARGIN;
+    let grace_ends = later(Instant::now(), grace);
+    let until = later(grace_ends, MARGIN);
     while running > 0 {
         match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Event::LoopEnded { name, result }) => {

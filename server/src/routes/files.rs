@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Pulled, StreamSource, Work};
+use crate::clock::later;
 use crate::http::{Response, percent_decode};
 use crate::sys::open_beneath;
 
@@ -94,7 +95,7 @@ impl StreamSource for Pieces {
     }
 
     fn job_refused(&mut self, retry_after: Duration, now: Instant) -> Pulled {
-        Pulled::At(now + retry_after.max(RETRY_AFTER_MIN))
+        Pulled::At(later(now, retry_after.max(RETRY_AFTER_MIN)))
     }
 }
 
