@@ -36,18 +36,18 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) first_to_accept: usize,
     pub(crate) drain: Option<Drain>,
     /// Loops that take connections from this one.
-    pub(crate) receivers: Vec<Receiver<H::Mail>>,
+    pub(crate) receivers: Vec<Receiver<H::Mail, O::Handover>>,
     /// Loops that may still hand connections to this one.
     pub(crate) givers: u32,
     pub(crate) scratch: InputScratch,
     pub(crate) output: OutputScratch,
     pub(crate) events: Vec<Event>,
-    pub(crate) sender: Sender<Envelope<H::Mail>>,
-    pub(crate) inbox: Inbox<Envelope<H::Mail>>,
+    pub(crate) sender: Sender<Envelope<H::Mail, O::Handover>>,
+    pub(crate) inbox: Inbox<Envelope<H::Mail, O::Handover>>,
     /// Mail may be waiting.
     pub(crate) mail_waits: bool,
     /// Mail taken from the inbox that found the accept budget spent: a connection that another loop accepted. It is first in the next turn.
-    pub(crate) held_mail: Option<Envelope<H::Mail>>,
+    pub(crate) held_mail: Option<Envelope<H::Mail, O::Handover>>,
     /// How many connections this turn may still accept, adopt or begin.
     pub(crate) accepts_left: u32,
     /// How many connections the last turn closed.
@@ -122,7 +122,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Sends mail to connections of this loop, from any thread.
     #[must_use]
-    pub fn mailer(&self) -> Mailer<H::Mail> {
+    pub fn mailer(&self) -> Mailer<H::Mail, O::Handover> {
         Mailer { sender: self.sender.clone() }
     }
 

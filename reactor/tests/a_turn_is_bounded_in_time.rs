@@ -219,7 +219,7 @@ fn connections_that_another_loop_accepted_count_as_accepts() {
     let mut accepting_config = Config::default();
     accepting_config.limits.connections_max = 1;
     let mut accepting = support::prepare_on(socket, reactor::ListenerWakes::All, accepting_config, Counts::default());
-    accepting.event_loop.hand_off_to(vec![receiving.receiver()]);
+    accepting.event_loop.hand_off_to(vec![receiving.receiver().unwrap()]);
     let accepting = accepting.run();
     let _clients: Vec<TcpStream> = (0..50).map(|_| connect(address)).collect();
     support::until("all are accepted, or wait at the door", || accepting.stats.accepts.get() >= 1);

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::accept_error::{self, AcceptError};
@@ -232,7 +231,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     /// A connection that another loop accepted.
-    pub(crate) fn adopt(&mut self, descriptor: OwnedFd, peer: SocketAddr, listener: usize) {
+    pub(crate) fn adopt(&mut self, descriptor: O::Handover, peer: SocketAddr, listener: usize) {
         match self.os.adopt(descriptor) {
             Ok(stream) => {
                 self.shared.stats.adoptions.add(1);

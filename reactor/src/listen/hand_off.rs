@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::event_loop::EventLoop;
@@ -17,18 +18,18 @@ use crate::stats::Stats;
 
 /// A loop to hand connections to.
 #[derive(Debug)]
-pub struct Receiver<M> {
-    mailer: Mailer<M>,
+pub struct Receiver<M, D = OwnedFd> {
+    mailer: Mailer<M, D>,
     stats: Arc<Stats>,
     /// Sent and perhaps not yet arrived: without it a burst would all go to the same loop.
     handed: u64,
     /// It has given a connection back, because it has ended.
     gone: bool,
     /// Room for the last word, sent when this is dropped: mail of one sender arrives in order, so every connection comes before it.
-    last_word: Option<Room<Envelope<M>>>,
+    last_word: Option<Room<Envelope<M, D>>>,
 }
 
-impl<M> Drop for Receiver<M> {
+impl<M, D> Drop for Receiver<M, D> {
     fn drop(&mut self) {
         if let Some(room) = self.last_word.take() {
             // One that has ended waits for nobody.
@@ -37,8 +38,8 @@ impl<M> Drop for Receiver<M> {
     }
 }
 
-impl<M> Receiver<M> {
-    fn load(&self) -> u64 {
+impl<M, D> Receiver<M, D> {
+    pub(crate) fn load(&self) -> u64 {
         let arrived = self.stats.adoptions.get() + self.stats.adoption_failures.get();
         let under_way = self.handed.saturating_sub(arrived);
         self.stats.connections_open.get() + under_way
@@ -56,7 +57,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     ///
     /// # Errors
     /// `InvalidInput` when the mailbox has no place left for the last message of another loop: `mail_max` is too small, or mail fills it.
-    pub fn receiver(&mut self) -> io::Result<Receiver<H::Mail>> {
+    pub fn receiver(&mut self) -> io::Result<Receiver<H::Mail, O::Handover>> {
         let mailer = self.mailer();
         let Some(room) = mailer.reserve_room() else {
             let text = format!("mail_max ({}) has no place for a loop that hands connections over", self.shared.limits.mail_max);
@@ -67,7 +68,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`, fewest first.
-    pub fn hand_off_to(&mut self, receivers: Vec<Receiver<H::Mail>>) {
+    pub fn hand_off_to(&mut self, receivers: Vec<Receiver<H::Mail, O::Handover>>) {
         self.receivers = receivers;
     }
 

@@ -80,6 +80,7 @@ fn mio_token(token: Token) -> mio::Token {
 impl Os for Linux {
     type Stream = LinuxStream;
     type Listener = LinuxListener;
+    type Handover = OwnedFd;
 
     #[inline]
     fn now(&mut self) -> Instant {

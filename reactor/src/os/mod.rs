@@ -12,7 +12,6 @@ pub use linux::{Linux, LinuxListener, LinuxStream};
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,6 +83,8 @@ pub trait Os {
     type Stream: Read + Write;
     /// A listening, non-blocking socket.
     type Listener;
+    /// A connection on its way from one loop to another: it belongs to no poller. Dropping it closes the descriptor.
+    type Handover;
 
     /// The monotonic clock (`CLOCK_MONOTONIC`: no NTP step moves it, failure mode L8). Only the loop asks.
     fn now(&mut self) -> Instant;
@@ -172,17 +173,17 @@ pub trait Os {
     /// setsockopt(2).
     fn reset_at_close(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
-    /// Makes a stream of a descriptor that another loop accepted.
+    /// Makes a stream of a connection that another loop accepted.
     ///
     /// # Errors
-    /// fcntl(2); `Unsupported` in the simulator, whose sockets are no descriptors.
-    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Self::Stream>;
+    /// fcntl(2).
+    fn adopt(&mut self, descriptor: Self::Handover) -> io::Result<Self::Stream>;
 
     /// Gives a stream up, to be adopted by another loop.
     ///
     /// # Errors
-    /// `Unsupported` in the simulator.
-    fn release(&mut self, stream: Self::Stream) -> io::Result<OwnedFd>;
+    /// Those of the system, if it has to be asked; the stream is closed then.
+    fn release(&mut self, stream: Self::Stream) -> io::Result<Self::Handover>;
 
     /// Holds one descriptor in reserve, so that at EMFILE a waiting client can be accepted and told, not left in silence.
     /// True if the reserve is held afterwards (libuv `uv__emfile_trick`, `src/unix/stream.c`).

@@ -6,7 +6,6 @@ use std::cell::{RefCell, RefMut};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,6 +117,7 @@ impl Drop for SimListener {
 impl Os for SimOs {
     type Stream = SimStream;
     type Listener = SimListener;
+    type Handover = SimStream;
 
     fn now(&mut self) -> Instant {
         self.base + Duration::from_nanos(self.world.borrow().kernel.now)
@@ -251,12 +251,12 @@ impl Os for SimOs {
         Ok(())
     }
 
-    fn adopt(&mut self, _descriptor: OwnedFd) -> io::Result<SimStream> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn adopt(&mut self, stream: SimStream) -> io::Result<SimStream> {
+        Ok(stream)
     }
 
-    fn release(&mut self, _stream: SimStream) -> io::Result<OwnedFd> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn release(&mut self, stream: SimStream) -> io::Result<SimStream> {
+        Ok(stream)
     }
 
     fn hold_spare(&mut self) -> bool {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::kernel::Nanos;
-use super::os::FIRST_PEER_PORT;
+use super::os::{FIRST_PEER_PORT, SimStream};
 use super::peer::nonce;
 use super::plan::Settings;
 use super::protocol::{HEAD_BYTES, Head, Kind, Status};
@@ -24,7 +24,7 @@ use crate::{CloseReason, Connect, Context, Handler, LoopContext, Mailer, Origin,
 pub(crate) struct Service {
     pub(crate) world: Rc<RefCell<World>>,
     pub(crate) base: Instant,
-    pub(crate) mailer: Option<Mailer<Mail>>,
+    pub(crate) mailer: Option<Mailer<Mail, SimStream>>,
     pub(crate) settings: Settings,
     /// When which upstream is to be connected to, earliest first.
     pub(crate) connects: VecDeque<(Nanos, u32)>,

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::os::SimStream;
 use super::world::World;
 use crate::Reserved;
 
@@ -19,7 +20,7 @@ pub(crate) struct Mail {
 /// A job at work.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) room: Option<Reserved<Mail>>,
+    pub(crate) room: Option<Reserved<Mail, SimStream>>,
     pub(crate) mail: Mail,
     /// It ends without a word.
     pub(crate) is_lost: bool,
