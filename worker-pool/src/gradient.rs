@@ -58,8 +58,8 @@ impl GradientLimit {
     /// a window.
     pub fn record(&mut self, latency: Duration, in_flight: u32, now: Instant) -> Option<u32> {
         let began = *self.window.began.get_or_insert(now);
-        self.window.sum += latency;
-        self.window.samples += 1;
+        self.window.sum = self.window.sum.saturating_add(latency);
+        self.window.samples = self.window.samples.saturating_add(1);
         self.window.in_flight_max = self.window.in_flight_max.max(in_flight);
         let due = now.saturating_duration_since(began) >= self.settings.window;
         if !due || self.window.samples < self.settings.window_samples_min {

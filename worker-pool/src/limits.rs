@@ -59,7 +59,7 @@ pub struct Limits {
 /// | **FIFO, wait 200 ms** | **1.00** | **198 ms** | **0.61** | **yes** |
 /// | FIFO, wait 100 ms | 1.00 | 103 ms | 0.29 | yes |
 /// | newest-first, 1024 jobs only | 1.00 | 28 ms | 0.43 | no: losers wait until they give up |
-/// | CoDel 5/100 ms, 1024 jobs only | 0.95 | 37 ms | 0.41 | no: losers wait until they are shed |
+/// | CoDel 5/100 ms, 1024 jobs only | 0.95 | 37 ms | 0.33 | no: losers wait until they are shed |
 ///
 /// At 0.95 of the capacity FIFO with 200 ms serves 0.95, with 100 ms 0.92, newest-first 0.93, CoDel 0.83.
 /// Newest-first answers its winners sooner, but tells the losers nothing; CoDel sheds at loads that could
