@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use server::clock::later;
+
 use crate::errors::{Kind, Phase};
 use crate::histogram::{Record, record};
 use crate::plan::{Class, Plan};
@@ -121,9 +123,9 @@ impl Lane {
     /// Handles every arrival that is due: none is skipped for being late, and none is delayed by an answer that has not come.
     pub fn handle_due(&mut self, now: Instant) {
         let Some(started) = self.started else { return };
-        while let Some(due) = self.next_due.filter(|due| started + *due <= now) {
+        while let Some(due) = self.next_due.filter(|due| later(started, *due) <= now) {
             self.next_due = self.due.next();
-            let arrival = Arrival { due: started + due, handled: now, measured: due >= self.warmup };
+            let arrival = Arrival { due: later(started, due), handled: now, measured: due >= self.warmup };
             let busy = self.pool.idle() + self.pool.summoned() <= self.waiting.len();
             if busy && !self.class.schedule.when_busy.keeps() {
                 self.record.totals.skipped += u64::from(arrival.measured);
@@ -141,7 +143,7 @@ impl Lane {
         if arrival.measured {
             self.record.totals.scheduled += 1;
             record(&mut self.record.clocks.send_delay, delay);
-            let end = self.started.map(|at| at + self.class.schedule.length + END_GRACE);
+            let end = self.started.map(|at| later(later(at, self.class.schedule.length), END_GRACE));
             self.record.totals.handled += u64::from(end.is_some_and(|end| arrival.handled <= end));
         }
     }
@@ -172,7 +174,7 @@ impl Lane {
     /// How many connections are needed beyond those already woken.
     #[must_use]
     pub fn wanted(&self, now: Instant) -> usize {
-        let running = self.started.is_some_and(|at| at <= now && now < at + self.class.schedule.length);
+        let running = self.started.is_some_and(|at| at <= now && now < later(at, self.class.schedule.length));
         if running && self.makes_when_free() {
             return self.connections_max;
         }
@@ -189,7 +191,7 @@ impl Lane {
 
     /// Gives up on arrivals that found no connection within the timeout.
     pub fn expire_waiting(&mut self, now: Instant) {
-        while let Some(arrival) = self.waiting.front().copied().filter(|arrival| arrival.due + self.class.timeout <= now) {
+        while let Some(arrival) = self.waiting.front().copied().filter(|arrival| later(arrival.due, self.class.timeout) <= now) {
             self.waiting.pop_front();
             self.count_failure(arrival, None, Phase::Wait, Kind::Timeout, now);
         }
@@ -198,15 +200,15 @@ impl Lane {
     /// When [`Lane::handle_due`] or [`Lane::expire_waiting`] has something to do next.
     #[must_use]
     pub fn next_event(&self) -> Option<Instant> {
-        let due = self.started.and_then(|at| self.next_due.map(|due| at + due));
-        let expiry = self.waiting.front().map(|arrival| arrival.due + self.class.timeout);
+        let due = self.started.and_then(|at| self.next_due.map(|due| later(at, due)));
+        let expiry = self.waiting.front().map(|arrival| later(arrival.due, self.class.timeout));
         due.into_iter().chain(expiry).min()
     }
 
     /// Whether every arrival was handled and every request has ended.
     #[must_use]
     pub fn is_settled(&self, now: Instant) -> bool {
-        let over = self.started.is_some_and(|at| now >= at + self.class.schedule.length);
+        let over = self.started.is_some_and(|at| now >= later(at, self.class.schedule.length));
         let none_left = self.next_due.is_none() && (!self.makes_when_free() || over);
         none_left && self.waiting.is_empty() && self.in_flight == 0
     }

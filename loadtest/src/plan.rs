@@ -88,7 +88,7 @@ impl Plan {
     /// Warm-up and duration together: as long as each class's schedule.
     #[must_use]
     pub fn length(&self) -> Duration {
-        self.warmup + self.duration
+        self.warmup.saturating_add(self.duration)
     }
 }
 

@@ -123,12 +123,14 @@ pub fn run(args: &RunArgs, command: &[String]) -> Result<u8, String> {
 }
 
 /// The plan that the arguments ask for.
-fn plan(args: &RunArgs, to: std::net::SocketAddr) -> Plan {
+pub(crate) fn plan(args: &RunArgs, to: std::net::SocketAddr) -> Plan {
     let rate = args.rate.unwrap_or(RATE_DEFAULT);
     let when_free = args.closed && args.rate.is_none();
     let arrivals = if when_free { Arrivals::WhenFree } else { args.arrivals };
     let duration = match args.requests {
-        Some(count) if !when_free && arrivals != Arrivals::Poisson => Duration::from_secs_f64((count as f64 / rate).max(0.001)),
+        Some(count) if !when_free && arrivals != Arrivals::Poisson => {
+            Duration::try_from_secs_f64((count as f64 / rate).max(0.001)).unwrap_or(Duration::MAX)
+        }
         Some(_) => DURATION_WITH_COUNT_MAX,
         None => args.duration.unwrap_or(DURATION_DEFAULT),
     };
@@ -139,8 +141,8 @@ fn plan(args: &RunArgs, to: std::net::SocketAddr) -> Plan {
         rate,
         arrivals,
         phase: Duration::ZERO,
-        length: warmup + duration,
-        count_max: args.requests.map(|count| count + warmup_requests),
+        length: warmup.saturating_add(duration),
+        count_max: args.requests.map(|count| count.saturating_add(warmup_requests)),
         when_busy: if args.closed { WhenBusy::Skip } else { WhenBusy::Queue },
     };
     let mut class = class_for(&args.target, &args.method, &args.headers, args.body.as_bytes(), schedule);

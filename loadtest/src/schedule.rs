@@ -102,7 +102,7 @@ impl Iterator for Due {
             }
             Arrivals::WhenFree => return None,
         };
-        let due = Duration::try_from_secs_f64(seconds).ok()? + self.schedule.phase;
+        let due = Duration::try_from_secs_f64(seconds).ok()?.checked_add(self.schedule.phase)?;
         (due < self.schedule.length).then_some(due)
     }
 }
