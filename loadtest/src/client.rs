@@ -151,11 +151,14 @@ impl Client {
             // Before the start each connection is tried once: a server that refuses all must not keep the run from beginning.
             let to_open = if self.at_gate && self.started.is_none() { 0 } else { lane.to_open(self.now) };
             for _ in 0..to_open {
-                self.next_tag += 1;
-                self.connecting.insert(self.next_tag, (index, self.now));
+                let tag = self.next_tag + 1;
+                let connect = Connect { to: self.to, from: lane.class.from, tag, timeout: lane.class.connect_timeout };
+                if cx.connect(connect).is_err() {
+                    break; // As many wait already. The end of one of them comes here again.
+                }
+                self.next_tag = tag;
+                self.connecting.insert(tag, (index, self.now));
                 lane.connecting += 1;
-                let Lane { class, .. } = &*lane;
-                cx.connect(Connect { to: self.to, from: class.from, tag: self.next_tag, timeout: class.connect_timeout });
             }
         }
     }

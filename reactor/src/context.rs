@@ -174,8 +174,11 @@ impl Context<'_> {
     }
 
     /// See [`LoopContext::connect`].
-    pub fn connect(&mut self, connect: Connect) {
-        self.shared.connects.push_back(connect);
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect(&mut self, connect: Connect) -> Result<(), Connect> {
+        self.shared.connect(connect)
     }
 
     /// Ends the loop after this turn.
@@ -209,8 +212,12 @@ impl LoopContext<'_> {
     /// When the connection fails later, what the peer sent before is still delivered to [`crate::Handler::input`]: a server may answer 413
     /// and reset an upload. Output that is written then is discarded, and the connection closes as [`crate::CloseReason::Reset`] after that
     /// input. A handler that has paused it gets the input when it resumes; until then the connection stays open.
-    pub fn connect(&mut self, connect: Connect) {
-        self.shared.connects.push_back(connect);
+    ///
+    /// # Errors
+    /// Gives the `Connect` back when [`crate::Limits::connects_waiting_max`] wait already, or when the loop is closing everything
+    /// ([`crate::EventLoop::finish`]). Nothing comes of it then: neither of the two callbacks.
+    pub fn connect(&mut self, connect: Connect) -> Result<(), Connect> {
+        self.shared.connect(connect)
     }
 
     /// Ends the loop after this turn.

@@ -247,6 +247,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Closes everything that is open, gives undelivered mail back, and returns the handler.
     pub fn finish(mut self) -> H {
+        self.shared.finishing = true;
         for index in 0..self.listeners.len() {
             self.stop_listening(index);
         }
@@ -259,7 +260,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.kill(slot, CloseReason::LoopEnded);
             }
         }
-        // Each attempt ends in exactly one way; those that a callback asks for only now are forgotten, or this would never end.
+        // Each attempt that was taken ends in exactly one way. Those that a callback asks for only now are given back, or this would never end.
         for connect in std::mem::take(&mut self.shared.connects) {
             self.connect_failed(connect.tag, loop_ended());
         }

@@ -33,8 +33,10 @@ pub(crate) struct Shared {
     /// The order of eviction, by [`BufferOwner`].
     pub(crate) holders: [Holders; BufferOwner::COUNT],
     pub(crate) wheel: Wheel,
-    /// Outbound connections asked for and not begun.
+    /// Outbound connections asked for and not begun, at most `connects_waiting_max`.
     pub(crate) connects: VecDeque<Connect>,
+    /// The loop closes everything and begins nothing more.
+    pub(crate) finishing: bool,
     /// Connections that have ended and wait for their close(2).
     pub(crate) closes: VecDeque<u32>,
     /// Connections that are to make room and have not been looked at for the last time.
@@ -60,6 +62,7 @@ impl Shared {
             holders: Default::default(),
             wheel: Wheel::new(now, slots_max),
             connects: VecDeque::new(),
+            finishing: false,
             closes: VecDeque::new(),
             leaving: 0,
             progress: false,
@@ -90,6 +93,15 @@ impl Shared {
             beside.queued = Queued::Old;
             self.ready.push_old(token);
         }
+    }
+
+    /// Takes an order for an outbound connection, or gives it back: every one that is taken ends in exactly one callback.
+    pub(crate) fn connect(&mut self, connect: Connect) -> Result<(), Connect> {
+        if self.finishing || self.connects.len() >= self.limits.connects_waiting_max as usize {
+            return Err(connect);
+        }
+        self.connects.push_back(connect);
+        Ok(())
     }
 
     /// Owes the connection a call of `room`.

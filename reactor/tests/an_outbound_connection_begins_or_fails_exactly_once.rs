@@ -84,7 +84,7 @@ impl Handler for Client {
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         self.started = None;
         for connect in self.connects.drain(..) {
-            cx.connect(connect);
+            cx.connect(connect).unwrap();
         }
     }
 }

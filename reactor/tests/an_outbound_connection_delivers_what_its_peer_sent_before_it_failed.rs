@@ -113,7 +113,7 @@ impl Handler for Client {
 
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         if let Some(connect) = self.connect.take() {
-            cx.connect(connect);
+            cx.connect(connect).unwrap();
         }
     }
 }

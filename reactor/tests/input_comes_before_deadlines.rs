@@ -239,7 +239,7 @@ impl Handler for Outcomes {
 
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         if let Some(connect) = self.connect.take() {
-            cx.connect(connect);
+            cx.connect(connect).unwrap();
         }
     }
 }

@@ -25,7 +25,7 @@ enum Told {
 /// Stays open until its peer ends, and reports what it is told. Connects when it gets input.
 #[derive(Default)]
 struct Stays {
-    told: Rc<RefCell<Vec<Told>>>,
+    told: Heard,
     deadline: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ impl Handler for Stays {
 
     fn input(&mut self, _token: &mut Token, input: &[u8], cx: &mut Context<'_>) -> usize {
         for tag in input {
-            cx.connect(Connect { to: sim_address(), from: None, tag: u64::from(*tag), timeout: Duration::MAX });
+            cx.connect(Connect { to: sim_address(), from: None, tag: u64::from(*tag), timeout: Duration::MAX }).unwrap();
         }
         input.len()
     }
@@ -71,10 +71,11 @@ impl Handler for Stays {
     }
 }
 
-type Notes = Rc<RefCell<Vec<Told>>>;
+/// What the handler was told, also when it is gone.
+type Heard = Rc<RefCell<Vec<Told>>>;
 
 /// A loop with `connections` open connections, and their peers.
-fn open(config: Config, connections: usize) -> (EventLoop<Stays, Scripted>, Vec<u32>, Notes) {
+fn open(config: Config, connections: usize) -> (EventLoop<Stays, Scripted>, Vec<u32>, Heard) {
     let handler = Stays::default();
     let told = Rc::clone(&handler.told);
     let (mut event_loop, index) = scripted(config, handler);

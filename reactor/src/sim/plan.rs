@@ -153,6 +153,7 @@ fn config(rng: &mut Rng) -> Config {
         events_per_poll_max: rng.pick(&[1, 3, 16, 256]),
         accepts_per_turn_max: rng.pick(&[1, 2, 32]),
         connects_per_turn_max: 1,
+        connects_waiting_max: 16,
         mail_per_turn_max: rng.pick(&[1, 2, 256]),
         deadlines_per_turn_max: rng.pick(&[1, 2, 256]),
         closes_per_turn_max: rng.pick(&[1, 2, 64]),

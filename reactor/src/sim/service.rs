@@ -397,7 +397,9 @@ impl Handler for Service {
             let timeout = Duration::from_nanos(asked.connect_timeout);
             drop(world);
             let to = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), FIRST_PEER_PORT + upstream as u16);
-            cx.connect(Connect { to, from: None, tag: u64::from(upstream), timeout });
+            if cx.connect(Connect { to, from: None, tag: u64::from(upstream), timeout }).is_err() {
+                self.world().violated(format!("the connect to upstream {upstream} was given back"));
+            }
         }
         self.world().next_wake = self.connects.front().map(|(at, _)| *at);
     }
