@@ -171,8 +171,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.stats.accept_pauses.add(1);
         self.pause_accepting(index, true);
         // One descriptor was kept for this: use it to tell one client, whose close brings it back and lets the next be told. Another
-        // thread may snatch it in between; then the pause alone must do.
-        if self.os.release_spare() {
+        // thread may snatch it in between; then the pause alone must do. Without a slot for it (this loop accepts for others and is full itself) the
+        // client stays in the queue.
+        let slots_max = (self.shared.limits.connections_max + self.shared.limits.refusals_max) as usize;
+        if self.entries.len() < slots_max && self.os.release_spare() {
             let listener = &mut self.listeners[index];
             let Some(socket) = listener.socket.as_mut() else { return };
             match self.os.accept(socket) {
