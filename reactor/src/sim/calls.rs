@@ -12,7 +12,7 @@ use super::kernel::{Hostility, Nanos, SocketId, Source};
 use super::os::FIRST_PEER_PORT;
 use super::socket::{LastRead, Phase, Socket};
 use super::trace::{errno_name, outcome, trace_poll};
-use super::world::{TurnLog, Who, World};
+use super::world::{LoopNotes, TurnLog, Who, World};
 use crate::os::{Event, Ready};
 
 impl World {
@@ -30,6 +30,8 @@ impl World {
     fn begin_turn(&mut self) {
         self.kernel.turn += 1;
         self.turn_log = TurnLog::default();
+        self.here().is_asleep = false;
+        self.here().turns += 1;
         for socket in self.kernel.sockets.iter_mut().filter(|socket| socket.log.turn != 0) {
             let log = &mut socket.log;
             (log.turn, log.reads, log.bytes_read, log.bytes_written) = (0, 0, 0, 0);
@@ -46,14 +48,18 @@ impl World {
             self.kernel.collect(events);
             self.turn_log.idle_poll = events.is_empty();
         } else {
-            if self.mail_sent > self.mail_taken && !self.kernel.is_woken() && !self.kernel.waker.has_failed() {
-                self.violated(format!("the loop sleeps while {} pieces of mail wait", self.mail_sent - self.mail_taken));
+            let LoopNotes { mail_sent, mail_taken, .. } = *self.here();
+            if mail_sent > mail_taken && !self.kernel.is_woken() && !self.kernel.epoll().waker.has_failed() {
+                self.violated(format!("the loop sleeps while {} pieces of mail wait", mail_sent - mail_taken));
             }
             // epoll_wait(2) takes whole milliseconds, and mio rounds up (`src/sys/unix/selector/epoll.rs`).
             let until = timeout.map(|timeout| start + (timeout.as_nanos() as Nanos).div_ceil(1_000_000) * 1_000_000);
             self.kernel.run_due();
             self.kernel.collect(events);
-            while events.is_empty() && until.is_none_or(|until| self.kernel.now < until) {
+            // One of several loops that finds nothing goes on, as after a signal, and then the others run.
+            let is_alone = self.loops.len() == 1;
+            self.here().is_asleep = events.is_empty() && !is_alone;
+            while is_alone && events.is_empty() && until.is_none_or(|until| self.kernel.now < until) {
                 if self.kernel.rng.one_in(256) {
                     break; // A signal: Interrupted, which is reported as no events.
                 }
@@ -68,12 +74,13 @@ impl World {
                 self.kernel.collect(events);
             }
             if self.kernel.now > start {
-                self.check_sleep(self.kernel.now);
+                self.check_sleep(self.kernel.at, self.kernel.now);
             }
         }
         self.lie(events);
         for event in events.iter() {
-            let live = |socket: &&mut Socket| socket.registered == Some(event.token);
+            let at = self.kernel.at;
+            let live = |socket: &&mut Socket| socket.registered == Some(event.token) && socket.of_loop == at;
             if let Some(socket) = self.kernel.sockets.iter_mut().find(live) {
                 let reported = event.ready.has(Ready::READABLE) && socket.is_readable();
                 (socket.log.turn, socket.log.reported) = (self.kernel.turn, reported);
@@ -82,8 +89,8 @@ impl World {
         let returned_at = self.kernel.now;
         self.preempt();
         self.kernel.turn_started = self.kernel.now;
-        if let Some(grace) = self.grace.take() {
-            self.drain_until = Some(self.kernel.now + grace);
+        if let Some(grace) = self.here().grace.take() {
+            self.here().drain_until = Some(self.kernel.turn_started + grace);
         }
         self.note(|line, world| trace_poll(line, world, timeout, start, returned_at, events));
     }
@@ -105,6 +112,7 @@ impl World {
         }
         let id = self.kernel.rng.below(self.kernel.sockets.len() as u64) as usize;
         if let Some(token) = self.kernel.sockets[id].registered
+            && self.kernel.sockets[id].of_loop == self.kernel.at
             && !events.iter().any(|event| event.token == token)
             && (self.kernel.hostility.events_max == 0 || events.len() < self.kernel.hostility.events_max)
         {
@@ -298,9 +306,21 @@ impl World {
         }
         socket.ended = true;
         socket.lingered_out = socket.log.ended_at.is_some_and(|at| now >= at + linger);
+        let was_in_transit = std::mem::take(&mut socket.in_transit);
+        let faulted = socket.faulted;
+        let found_no_slot = socket.may_find_no_slot && !socket.is_opened;
         self.kernel.descriptors -= 1;
-        self.turn_log.closes += 1;
         self.turn_log.progress = true;
+        if was_in_transit {
+            self.kernel.in_transit -= 1;
+            self.lost_in_transit(id, faulted);
+        } else if found_no_slot {
+            if let Some(Who::Peer(peer)) = self.owner(id) {
+                self.peers[peer as usize].excuse.get_or_insert("there was no slot for it in any loop");
+            }
+        } else {
+            self.turn_log.closes += 1;
+        }
         self.note(|line, world| {
             let _ = write!(line, "  close {}{}", world.name(id), if with_reset { " (with a reset)" } else { "" });
         });
@@ -309,5 +329,49 @@ impl World {
             self.kernel.deregister(id);
         }
         self.socket_is_gone(id, with_reset);
+    }
+
+    /// A connection that one loop has released was closed, and no other has adopted it.
+    fn lost_in_transit(&mut self, id: SocketId, faulted: bool) {
+        let Some(Who::Peer(peer)) = self.owner(id) else { return };
+        if self.is_cut_off {
+            self.peers[peer as usize].excuse.get_or_insert("the loop that it was handed to has ended");
+        } else if !faulted {
+            self.violated(format!("peer {peer} was handed over, and lost on the way"));
+        }
+    }
+
+    /// A loop gives a connection up.
+    pub(crate) fn release(&mut self, id: SocketId) {
+        let at = self.kernel.at;
+        let socket = self.kernel.socket(id);
+        (socket.in_transit, socket.of_loop) = (true, at);
+        self.kernel.in_transit += 1;
+        self.note(|line, world| {
+            let _ = write!(line, "  hand over {}", world.name(id));
+        });
+    }
+
+    /// A loop takes a connection that was given up.
+    pub(crate) fn adopt(&mut self, id: SocketId) -> io::Result<()> {
+        if let Some(e) = self.faults.count(Call::Adopt) {
+            self.kernel.socket(id).faulted = true;
+            return Err(e);
+        }
+        if !std::mem::take(&mut self.kernel.socket(id).in_transit) {
+            self.violated(format!("{} was adopted, and no loop had released it", self.name(id)));
+        }
+        self.kernel.in_transit -= 1;
+        let at = self.kernel.at;
+        let is_taken_back = self.kernel.socket(id).of_loop == at;
+        self.kernel.socket(id).may_find_no_slot = is_taken_back || self.upstreams.iter().any(|upstream| upstream.of_loop == at);
+        if !is_taken_back {
+            self.turn_log.adopted += 1;
+            self.turn_log.admitted += 1;
+        }
+        self.note(|line, world| {
+            let _ = write!(line, "  adopt {}", world.name(id));
+        });
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::os::SimOs;
 use super::service::Service;
 use super::socket::{LastRead, Socket};
 use super::trace::Slot;
-use super::world::World;
+use super::world::{LoopNotes, World};
 use crate::EventLoop;
 use crate::connection::buffers::Lease;
 use crate::connection::flags::Flags;
@@ -18,8 +18,8 @@ use crate::connection::settle::can_progress;
 /// Turns that a connection may spend on the ready list without getting anywhere: a spurious event costs one, an interrupted call another.
 const FRUITLESS_TURNS_MAX: u32 = 4;
 
-/// After a turn. `idle_turns` counts those in a row that did nothing and did not wait.
-pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World, idle_turns: &mut u32) {
+/// After a turn.
+pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     for (slot, entry) in &event_loop.entries {
         let flags = entry.control.flags;
         if !flags.has(Flags::DEAD) {
@@ -34,10 +34,11 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
 
     // A loop that has nothing to do waits. (A drain goes through the slots in steps, free ones among them.)
     let idle = world.turn_log.idle_poll && !world.turn_log.progress && !event_loop.drain_can_progress();
-    *idle_turns = if idle { *idle_turns + 1 } else { 0 };
+    let idle_turns = if idle { world.here().idle_turns + 1 } else { 0 };
+    world.here().idle_turns = idle_turns;
     // A turn may be spent on a deadline that has moved later since it was hung up: each connection's once.
     let slots = world.limits.connections_max + world.limits.refusals_max;
-    if *idle_turns > FRUITLESS_TURNS_MAX + slots / world.limits.deadlines_per_turn_max {
+    if idle_turns > FRUITLESS_TURNS_MAX + slots / world.limits.deadlines_per_turn_max {
         world.violated(format!("{idle_turns} turns in a row did not wait, and nothing happened in them"));
     }
     world.check_patience();
@@ -138,12 +139,12 @@ fn check_listeners(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
 fn check_dead(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     let limits = &event_loop.shared.limits;
     let log = world.turn_log;
-    world.dead.balance = match world.dead.sockets {
+    world.here().dead.balance = match world.here().dead.sockets {
         0 => 0,
-        _ => world.dead.balance + i64::from(log.admitted) - i64::from(log.closes),
+        _ => world.here().dead.balance + i64::from(log.admitted) - i64::from(log.closes),
     };
-    world.dead.sockets = event_loop.shared.closes.len() as u32;
-    let balance = world.dead.balance;
+    world.here().dead.sockets = event_loop.shared.closes.len() as u32;
+    let balance = world.here().dead.balance;
     // The first turn may begin as many as a turn may; each later one goes by what the one before it closed.
     if balance > i64::from(limits.accepts_per_turn_max) {
         world.violated(format!("while dead sockets waited for their close, {balance} more connections began than were closed"));
@@ -158,6 +159,7 @@ fn check_budgets(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     let counted = [
         // At EMFILE each may be followed by one that uses the spare descriptor.
         ("calls of accept", u64::from(log.accepts), 2 * u64::from(limits.accepts_per_turn_max)),
+        ("adopted connections", u64::from(log.adopted), u64::from(limits.accepts_per_turn_max)),
         ("pieces of mail", u64::from(log.mail), u64::from(limits.mail_per_turn_max)),
         ("deadlines", u64::from(log.deadlines), u64::from(limits.deadlines_per_turn_max)),
         ("closes", u64::from(log.closes), u64::from(limits.closes_per_turn_max)),
@@ -241,6 +243,18 @@ pub(crate) fn trace_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     }
 }
 
+/// After a turn of one of several loops: where nothing is on its way, the loop that accepts knows how many connections each other loop has.
+pub(crate) fn hand_off(loops: &[Option<EventLoop<Service, SimOs>>], world: &mut World) {
+    let Some(Some(accepting)) = loops.first().filter(|_| world.kernel.in_transit == 0) else { return };
+    for (receiver, event_loop) in accepting.receivers.iter().zip(&loops[1..]) {
+        let Some(event_loop) = event_loop else { continue };
+        let (load, open) = (receiver.load(), event_loop.entries.len() as u64);
+        if load != open {
+            world.violated(format!("a loop with {open} connections, and none on the way to it, passes for one with {load}"));
+        }
+    }
+}
+
 /// When the loop has ended and been taken apart: everything is returned, everybody was told.
 pub(crate) fn at_the_end(world: &mut World, ended_by_itself: bool) {
     let descriptors = world.kernel.descriptors - world.descriptors_elsewhere;
@@ -250,8 +264,10 @@ pub(crate) fn at_the_end(world: &mut World, ended_by_itself: bool) {
     if let Some(open) = world.conns.iter().position(|conn| conn.open) {
         world.violated(format!("connection {open} was opened and never closed"));
     }
-    if world.mail_sent != world.mail_taken {
-        world.violated(format!("{} pieces of mail were sent, and {} came back to the service", world.mail_sent, world.mail_taken));
+    for LoopNotes { mail_sent, mail_taken, .. } in world.loops.clone() {
+        if mail_sent != mail_taken {
+            world.violated(format!("{mail_sent} pieces of mail were sent, and {mail_taken} came back to the service"));
+        }
     }
     for index in 0..world.upstreams.len() {
         let upstream = &world.upstreams[index];

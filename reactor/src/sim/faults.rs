@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::plan::FAILING_LOOPS;
+use super::plan::{ADOPTIONS_FAIL, FAILING_LOOPS};
 use super::rng::Rng;
 
 /// A kind of system call that can fail on command.
@@ -22,9 +22,11 @@ pub(crate) enum Call {
     Poll,
     /// timerfd_settime(2).
     SetTimer,
+    /// fcntl(2), of a connection that another loop has accepted.
+    Adopt,
 }
 
-const CALLS: usize = 9;
+const CALLS: usize = 10;
 
 /// What each call may fail with: the errors that its manual page names and that are not the program's fault.
 fn errors(call: Call) -> &'static [i32] {
@@ -38,6 +40,7 @@ fn errors(call: Call) -> &'static [i32] {
         Call::Connect => &[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL, libc::ENETUNREACH],
         Call::Shutdown => &[libc::ENOTCONN],
         Call::ReleaseSpare => &[libc::EMFILE],
+        Call::Adopt => &[libc::EPERM],
         Call::Poll | Call::SetTimer => &[libc::EBADF, libc::EINVAL],
     }
 }
@@ -72,6 +75,7 @@ impl Faults {
                 Call::Connect,
                 Call::Shutdown,
                 Call::ReleaseSpare,
+                if ADOPTIONS_FAIL { Call::Adopt } else { Call::Accept },
             ]);
             let errno = rng.pick(errors(call));
             faults.planned.push(Fault { call, nth: rng.between(1, calls_max) as u32, errno });

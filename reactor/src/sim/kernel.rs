@@ -66,7 +66,8 @@ pub struct Hostility {
 pub(crate) enum Source {
     Socket(SocketId),
     Listener(usize),
-    Timer,
+    /// Of the loop with this number.
+    Timer(usize),
 }
 
 /// A listening socket and its accept queue.
@@ -75,6 +76,8 @@ pub(crate) struct ListenSocket {
     pub(crate) queue: VecDeque<SocketId>,
     pub(crate) open: bool,
     pub(crate) registered: Option<Token>,
+    /// Whose epoll that is.
+    pub(crate) of_loop: usize,
     pub(crate) on_ready_list: bool,
     pub(crate) late_edges: u32,
     /// What a connection inherits.
@@ -114,6 +117,31 @@ impl SimWaker {
     }
 }
 
+/// What one loop has of the kernel: an epoll, an eventfd, a timer and a spare descriptor.
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    pub(crate) waker: Arc<SimWaker>,
+    ready: VecDeque<Source>,
+    timer: Option<Nanos>,
+    timer_is_listed: bool,
+    /// Expirations that no poll has reported. Setting the timer anew forgets them (timerfd_settime(2)).
+    timer_has_fired: bool,
+    pub(crate) spare: bool,
+}
+
+impl Epoll {
+    fn new(failing_wake: u32) -> Epoll {
+        Epoll {
+            waker: Arc::new(SimWaker { failing_call: failing_wake, ..SimWaker::default() }),
+            ready: VecDeque::new(),
+            timer: None,
+            timer_is_listed: false,
+            timer_has_fired: false,
+            spare: false,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Kernel {
@@ -122,17 +150,16 @@ pub struct Kernel {
     pub(crate) now: Nanos,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) listeners: Vec<ListenSocket>,
-    pub(crate) waker: Arc<SimWaker>,
-    ready: VecDeque<Source>,
+    /// By the number of the loop.
+    pub(crate) epolls: Vec<Epoll>,
+    /// The loop that runs.
+    pub(crate) at: usize,
     late: Vec<(Nanos, Source)>,
-    pub(crate) timer: Option<Nanos>,
-    timer_is_listed: bool,
-    /// Expirations that no poll has reported. Setting the timer anew forgets them (timerfd_settime(2)).
-    timer_has_fired: bool,
-    /// Descriptors of streams, and the spare one.
+    /// Descriptors of streams, and the spare ones.
     pub(crate) descriptors: u32,
     pub(crate) descriptors_max: u32,
-    pub(crate) spare: bool,
+    /// Connections that one loop has released and none has adopted.
+    pub(crate) in_transit: u32,
     received_bytes_max: usize,
     unsent_bytes_max: usize,
     /// Counts turns: one poll each.
@@ -150,20 +177,32 @@ impl Kernel {
             now: 0,
             sockets: Vec::new(),
             listeners: Vec::new(),
-            waker: Arc::new(SimWaker { failing_call: hostility.failing_wake, ..SimWaker::default() }),
-            ready: VecDeque::new(),
+            epolls: vec![Epoll::new(hostility.failing_wake)],
+            at: 0,
             late: Vec::new(),
-            timer: None,
-            timer_is_listed: false,
-            timer_has_fired: false,
             descriptors: 0,
             descriptors_max: u32::MAX,
-            spare: false,
+            in_transit: 0,
             received_bytes_max,
             unsent_bytes_max,
             turn: 0,
             turn_started: 0,
         }
+    }
+
+    /// epoll_create1(2), eventfd(2), timerfd_create(2): for one more loop.
+    pub(crate) fn add_loop(&mut self) {
+        self.epolls.push(Epoll::new(0));
+    }
+
+    pub(crate) fn epoll(&mut self) -> &mut Epoll {
+        &mut self.epolls[self.at]
+    }
+
+    /// Whether a poll of a loop would return at once.
+    pub(crate) fn is_ready(&self, of_loop: usize) -> bool {
+        let epoll = &self.epolls[of_loop];
+        epoll.waker.is_woken.load(Ordering::Relaxed) || !epoll.ready.is_empty()
     }
 
     /// socket(2), bind(2), listen(2).
@@ -253,7 +292,7 @@ impl Kernel {
             match source {
                 Source::Socket(id) => self.socket(id).late_edges += 1,
                 Source::Listener(index) => self.listeners[index].late_edges += 1,
-                Source::Timer => {}
+                Source::Timer(_) => {}
             }
             self.late.push((at, source));
         } else {
@@ -262,41 +301,44 @@ impl Kernel {
     }
 
     fn edge_now(&mut self, source: Source) {
-        let (registered, on_list) = match source {
+        let (registered, of_loop, on_list) = match source {
             Source::Socket(id) => {
                 let socket = &mut self.sockets[id as usize];
-                (socket.registered.is_some(), &mut socket.on_ready_list)
+                (socket.registered.is_some(), socket.of_loop, &mut socket.on_ready_list)
             }
             Source::Listener(index) => {
                 let listener = &mut self.listeners[index];
-                (listener.registered.is_some(), &mut listener.on_ready_list)
+                (listener.registered.is_some(), listener.of_loop, &mut listener.on_ready_list)
             }
-            Source::Timer => (true, &mut self.timer_is_listed),
+            Source::Timer(of_loop) => (true, of_loop, &mut self.epolls[of_loop].timer_is_listed),
         };
         if registered && !*on_list {
             *on_list = true;
-            self.ready.push_back(source);
+            self.epolls[of_loop].ready.push_back(source);
         }
     }
 
     /// When the kernel itself has something to do next.
     pub(crate) fn next(&self) -> Option<Nanos> {
-        self.late.iter().map(|(at, _)| *at).chain(self.timer).min()
+        self.late.iter().map(|(at, _)| *at).chain(self.epolls.iter().filter_map(|epoll| epoll.timer)).min()
     }
 
     /// Does what is due.
     pub(crate) fn run_due(&mut self) {
-        if self.timer.is_some_and(|at| at <= self.now) {
-            self.timer = None;
-            self.timer_has_fired = true;
-            self.edge_now(Source::Timer);
+        for of_loop in 0..self.epolls.len() {
+            let epoll = &mut self.epolls[of_loop];
+            if epoll.timer.is_some_and(|at| at <= self.now) {
+                epoll.timer = None;
+                epoll.timer_has_fired = true;
+                self.edge_now(Source::Timer(of_loop));
+            }
         }
         while let Some(index) = self.late.iter().position(|(at, _)| *at <= self.now) {
             let (_, source) = self.late.remove(index);
             match source {
                 Source::Socket(id) => self.socket(id).late_edges -= 1,
                 Source::Listener(index) => self.listeners[index].late_edges -= 1,
-                Source::Timer => {}
+                Source::Timer(_) => {}
             }
             self.edge_now(source);
         }
@@ -306,27 +348,30 @@ impl Kernel {
     pub(crate) fn set_timer(&mut self, after: Nanos) {
         let one_in = self.hostility.early_timer_one_in;
         let after = if one_in > 0 && self.rng.one_in(one_in) { self.rng.below(after) } else { after };
-        self.timer = Some(self.now + after.max(1));
-        self.timer_has_fired = false;
+        let at = self.now + after.max(1);
+        let epoll = self.epoll();
+        epoll.timer = Some(at);
+        epoll.timer_has_fired = false;
     }
 
     /// Whether mail's wake-up waits to be reported.
     pub(crate) fn is_woken(&self) -> bool {
-        self.waker.is_woken.load(Ordering::Relaxed)
+        self.epolls[self.at].waker.is_woken.load(Ordering::Relaxed)
     }
 
     /// ep_send_events: what is on the list and still true.
     pub(crate) fn collect(&mut self, events: &mut Vec<Event>) {
         let events_max = if self.hostility.events_max == 0 { usize::MAX } else { self.hostility.events_max };
-        if self.waker.is_woken.swap(false, Ordering::Relaxed) {
+        if self.epoll().waker.is_woken.swap(false, Ordering::Relaxed) {
             events.push(Event { token: Token::WAKER, ready: Ready::READABLE });
         }
         while events.len() < events_max {
-            let Some(source) = self.ready.pop_front() else { break };
+            let Some(source) = self.epoll().ready.pop_front() else { break };
             match source {
-                Source::Timer => {
-                    self.timer_is_listed = false;
-                    if std::mem::take(&mut self.timer_has_fired) {
+                Source::Timer(of_loop) => {
+                    let epoll = &mut self.epolls[of_loop];
+                    epoll.timer_is_listed = false;
+                    if std::mem::take(&mut epoll.timer_has_fired) {
                         events.push(Event { token: Token::TIMER, ready: Ready::READABLE });
                     }
                 }
@@ -352,9 +397,11 @@ impl Kernel {
 
     /// ep_insert.
     pub(crate) fn register(&mut self, id: SocketId, token: Token) {
+        let at = self.at;
         let socket = self.socket(id);
         debug_assert!(socket.registered.is_none(), "registered twice: epoll_ctl(2) says EEXIST");
         socket.registered = Some(token);
+        socket.of_loop = at;
         if socket.poll() != 0 {
             self.edge_now(Source::Socket(id));
         }
@@ -364,13 +411,15 @@ impl Kernel {
     pub(crate) fn deregister(&mut self, id: SocketId) {
         let socket = self.socket(id);
         socket.registered = None;
+        let of_loop = socket.of_loop;
         if std::mem::take(&mut socket.on_ready_list) {
-            self.ready.retain(|source| *source != Source::Socket(id));
+            self.epolls[of_loop].ready.retain(|source| *source != Source::Socket(id));
         }
     }
 
     pub(crate) fn register_listener(&mut self, index: usize, token: Token) {
         self.listeners[index].registered = Some(token);
+        self.listeners[index].of_loop = self.at;
         if !self.listeners[index].queue.is_empty() {
             self.edge_now(Source::Listener(index));
         }
@@ -378,8 +427,9 @@ impl Kernel {
 
     pub(crate) fn deregister_listener(&mut self, index: usize) {
         self.listeners[index].registered = None;
+        let of_loop = self.listeners[index].of_loop;
         if std::mem::take(&mut self.listeners[index].on_ready_list) {
-            self.ready.retain(|source| *source != Source::Listener(index));
+            self.epolls[of_loop].ready.retain(|source| *source != Source::Listener(index));
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) const FIRST_PEER_PORT: u16 = 10_000;
 pub struct SimOs {
     world: Rc<RefCell<World>>,
     base: Instant,
+    /// The loop's number.
+    of_loop: usize,
 }
 
 /// A simulated connection. Dropping it closes the descriptor, as with a real one.
@@ -46,11 +48,19 @@ impl SimOs {
     /// A system with a kernel and nobody else: what happens is what the caller does with [`SimOs::kernel`].
     #[must_use]
     pub fn new(kernel: Kernel) -> SimOs {
-        SimOs::on(Rc::new(RefCell::new(World::new(kernel, Limits::default()))))
+        SimOs::on(Rc::new(RefCell::new(World::new(kernel, Limits::default()))), 0, Instant::now())
     }
 
-    pub(crate) fn on(world: Rc<RefCell<World>>) -> SimOs {
-        SimOs { world, base: Instant::now() }
+    /// The system as the loop with a number sees it. Loops in one world have the same `base`.
+    pub(crate) fn on(world: Rc<RefCell<World>>, of_loop: usize, base: Instant) -> SimOs {
+        SimOs { world, base, of_loop }
+    }
+
+    /// The world, in which this loop runs now.
+    fn here(&self) -> RefMut<'_, World> {
+        let mut world = self.world.borrow_mut();
+        world.kernel.at = self.of_loop;
+        world
     }
 
     /// The kernel, to act as the peers.
@@ -63,10 +73,6 @@ impl SimOs {
     #[must_use]
     pub fn listener(&self, index: usize) -> SimListener {
         SimListener { world: Rc::clone(&self.world), index }
-    }
-
-    pub(crate) fn base(&self) -> Instant {
-        self.base
     }
 }
 
@@ -125,7 +131,7 @@ impl Os for SimOs {
 
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         events.clear();
-        let mut world = self.world.borrow_mut();
+        let mut world = self.here();
         if let Some(e) = world.faults.count(Call::Poll) {
             return Err(e);
         }
@@ -134,11 +140,11 @@ impl Os for SimOs {
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
-        Ok(Arc::clone(&self.world.borrow().kernel.waker) as Arc<dyn Wake>)
+        Ok(Arc::clone(&self.here().kernel.epoll().waker) as Arc<dyn Wake>)
     }
 
     fn set_timer(&mut self, after: Duration) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
+        let mut world = self.here();
         world.enter();
         if let Some(e) = world.faults.count(Call::SetTimer) {
             return Err(e);
@@ -148,7 +154,7 @@ impl Os for SimOs {
     }
 
     fn register(&mut self, stream: &mut SimStream, token: Token) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
+        let mut world = self.here();
         world.enter();
         if let Some(e) = world.faults.count(Call::Register) {
             world.kernel.socket(stream.id).faulted = true;
@@ -159,7 +165,7 @@ impl Os for SimOs {
     }
 
     fn deregister(&mut self, stream: &mut SimStream) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
+        let mut world = self.here();
         if world.kernel.socket(stream.id).registered.is_none() {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
         }
@@ -168,28 +174,28 @@ impl Os for SimOs {
     }
 
     fn register_listener(&mut self, listener: &mut SimListener, token: Token, _wakes: ListenerWakes) -> io::Result<()> {
-        self.world.borrow_mut().kernel.register_listener(listener.index, token);
+        self.here().kernel.register_listener(listener.index, token);
         Ok(())
     }
 
     fn deregister_listener(&mut self, listener: &mut SimListener) -> io::Result<()> {
-        self.world.borrow_mut().kernel.deregister_listener(listener.index);
+        self.here().kernel.deregister_listener(listener.index);
         Ok(())
     }
 
     fn bound_unsent(&mut self, listener: &mut SimListener, bytes_max: u32) -> io::Result<()> {
-        self.world.borrow_mut().kernel.listeners[listener.index].unsent_bytes_max = Some(bytes_max as usize);
+        self.here().kernel.listeners[listener.index].unsent_bytes_max = Some(bytes_max as usize);
         Ok(())
     }
 
     fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
-        let (id, peer) = self.world.borrow_mut().accept(listener.index)?;
+        let (id, peer) = self.here().accept(listener.index)?;
         Ok((SimStream { world: Rc::clone(&self.world), id }, peer))
     }
 
     /// The upstream with the number of `to`'s port, less `FIRST_PEER_PORT`.
     fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
-        let mut world = self.world.borrow_mut();
+        let mut world = self.here();
         world.enter();
         if let Some(e) = world.faults.count(Call::Connect) {
             return Err(e);
@@ -212,15 +218,15 @@ impl Os for SimOs {
     }
 
     fn take_error(&mut self, stream: &mut SimStream) -> io::Result<Option<io::Error>> {
-        Ok(self.world.borrow_mut().kernel.socket(stream.id).error.take().map(io::Error::from_raw_os_error))
+        Ok(self.here().kernel.socket(stream.id).error.take().map(io::Error::from_raw_os_error))
     }
 
     fn is_connected(&mut self, stream: &mut SimStream) -> bool {
-        self.world.borrow_mut().kernel.socket(stream.id).phase == Phase::Open
+        self.here().kernel.socket(stream.id).phase == Phase::Open
     }
 
     fn shutdown_write(&mut self, stream: &mut SimStream) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
+        let mut world = self.here();
         world.enter();
         if let Some(e) = world.faults.count(Call::Shutdown) {
             world.break_connection(stream.id);
@@ -247,30 +253,32 @@ impl Os for SimOs {
     }
 
     fn reset_at_close(&mut self, stream: &mut SimStream) -> io::Result<()> {
-        self.world.borrow_mut().kernel.socket(stream.id).resets_at_close = true;
+        self.here().kernel.socket(stream.id).resets_at_close = true;
         Ok(())
     }
 
     fn adopt(&mut self, stream: SimStream) -> io::Result<SimStream> {
+        self.here().adopt(stream.id)?;
         Ok(stream)
     }
 
     fn release(&mut self, stream: SimStream) -> io::Result<SimStream> {
+        self.here().release(stream.id);
         Ok(stream)
     }
 
     fn hold_spare(&mut self) -> bool {
-        let kernel = &mut self.world.borrow_mut().kernel;
-        if !kernel.spare && kernel.descriptors < kernel.descriptors_max {
-            kernel.spare = true;
+        let kernel = &mut self.here().kernel;
+        if !kernel.epoll().spare && kernel.descriptors < kernel.descriptors_max {
+            kernel.epoll().spare = true;
             kernel.descriptors += 1;
         }
-        kernel.spare
+        kernel.epoll().spare
     }
 
     fn release_spare(&mut self) -> bool {
-        let mut world = self.world.borrow_mut();
-        if !std::mem::take(&mut world.kernel.spare) {
+        let mut world = self.here();
+        if !std::mem::take(&mut world.kernel.epoll().spare) {
             return false;
         }
         if world.faults.count(Call::ReleaseSpare).is_some() {
@@ -286,8 +294,8 @@ impl Os for SimOs {
 
 impl Drop for SimOs {
     fn drop(&mut self) {
-        let kernel = &mut self.world.borrow_mut().kernel;
-        if std::mem::take(&mut kernel.spare) {
+        let kernel = &mut self.here().kernel;
+        if std::mem::take(&mut kernel.epoll().spare) {
             kernel.descriptors -= 1;
         }
     }

@@ -15,6 +15,8 @@ use crate::policy::{AtConnectionsMax, DrainPolicy, Policy, WhenNearlyFull};
 
 /// Whether epoll_wait(2) and timerfd_settime(2) fail, and the loop has to finish then: close what is open, give mail back.
 pub(crate) const FAILING_LOOPS: bool = false;
+/// Whether a connection that is handed over can fail to be adopted, and the load of the loop that it was for has to forget it.
+pub(crate) const ADOPTIONS_FAIL: bool = false;
 /// Whether the timer can fire before its time.
 pub(crate) const EARLY_TIMERS: bool = false;
 
@@ -42,7 +44,10 @@ pub(crate) struct RunPlan {
     pub(crate) peers: Vec<(Option<Nanos>, Plan)>,
     pub(crate) upstreams: Vec<(Nanos, Upstream)>,
     pub(crate) faults: Faults,
-    pub(crate) order: Option<(Nanos, Order)>,
+    /// Loops: the first accepts, and hands over to the others.
+    pub(crate) loops: usize,
+    /// When which loop, or all of them, gets which order.
+    pub(crate) orders: Vec<(Nanos, Option<usize>, Order)>,
 }
 
 impl RunPlan {
@@ -67,19 +72,30 @@ impl RunPlan {
         let unsent_bytes_max: u32 = rng.pick(&[128, 300, 1000, 4000]);
         config.limits.kernel_unsent_bytes_max = Some(unsent_bytes_max);
         let listeners = rng.between(1, 2) as usize;
+        let loops = if population != Population::NonReaders && rng.one_in(4) { rng.between(2, 3) as usize } else { 1 };
+        if loops > 1 {
+            // Each receiver keeps room for the last word of the loop that accepts.
+            config.limits.mail_max = rng.pick(&[3, 16]);
+        }
         let plan_peers = match population {
             Population::Mixed => peers,
             Population::Churn => churning_peers,
             Population::NonReaders => non_readers_and_protected_peers,
         };
         let peers = plan_peers(rng, &config, listeners, unsent_bytes_max as usize);
-        let upstreams = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
+        let mut upstreams: Vec<_> = (0..rng.pick(&[0, 0, 1, 3])).map(|_| upstream(rng)).collect();
+        for (index, (_, upstream)) in upstreams.iter_mut().enumerate() {
+            upstream.of_loop = index % loops;
+        }
         let is_calm = rng.one_in(4);
         let mut settings = settings(rng);
         let mut hostility = if is_calm { Hostility { call_nanos: 500, ..Hostility::default() } } else { hostility(rng, &config) };
         if population == Population::NonReaders {
             // A loop that comes late sees those that read begin to stall with those that do not.
             (settings.slow_one_in, hostility.preempted_one_in) = (0, 0);
+        }
+        if loops > 1 {
+            hostility.failing_wake = 0;
         }
         let descriptors = rng.between(2, 16) as u32;
         RunPlan {
@@ -92,11 +108,8 @@ impl RunPlan {
             peers,
             upstreams,
             faults: if is_calm { Faults::default() } else { Faults::plan(rng) },
-            order: match rng.below(8) {
-                0 => Some((rng.below(60) * MILLI, Order::Stop)),
-                1..=3 => Some((rng.below(60) * MILLI, Order::Drain(Duration::from_millis(rng.between(1, 200))))),
-                _ => None,
-            },
+            loops,
+            orders: orders(rng, loops),
             config,
         }
     }
@@ -128,6 +141,24 @@ pub(crate) struct Settings {
     /// Every how many callbacks one takes long, and how long at most.
     pub(crate) slow_one_in: u64,
     pub(crate) slow_nanos_max: Nanos,
+}
+
+fn orders(rng: &mut Rng, loops: usize) -> Vec<(Nanos, Option<usize>, Order)> {
+    let order = match rng.below(8) {
+        0 => Order::Stop,
+        1..=3 => Order::Drain(Duration::from_millis(rng.between(1, 200))),
+        _ => return Vec::new(),
+    };
+    let at = rng.below(60) * MILLI;
+    if loops == 1 || rng.one_in(2) {
+        return vec![(at, None, order)];
+    }
+    // One of them, and the others later or never.
+    let mut orders = vec![(at, Some(rng.below(loops as u64) as usize), order)];
+    if rng.one_in(2) {
+        orders.push((at + rng.below(60) * MILLI, None, Order::Drain(Duration::from_millis(rng.between(1, 200)))));
+    }
+    orders
 }
 
 fn millis(rng: &mut Rng, low: u64, high: u64) -> Duration {

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Once;
+use std::time::Instant;
 
 use super::check;
 use super::faults::Call;
@@ -17,7 +18,7 @@ use super::peer::Peer;
 use super::plan::{Order, RunPlan};
 use super::rng::Rng;
 use super::service::Service;
-use super::world::{Act, Time, World};
+use super::world::{Act, LoopNotes, Time, World};
 use crate::limits::Config;
 use crate::{EventLoop, ListenerWakes};
 
@@ -82,22 +83,21 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut rng = Rng::new(seed);
     let mut plan = RunPlan::new(&mut rng);
     (options.change)(&mut plan.config);
-    let order = plan.order;
-    let (world, event_loop) = set_up(plan, rng, options.trace);
-    let mailer = event_loop.mailer();
+    let mut run = Run::set_up(plan, rng, options.trace);
+    let world = Rc::clone(&run.world);
+    let mailers: Vec<_> = run.loops.iter().flatten().map(EventLoop::mailer).collect();
     let mail_max = world.borrow().limits.mail_max;
+    let stats: Vec<_> = run.loops.iter().flatten().map(EventLoop::stats).collect();
 
-    let mut run = Run { world: Rc::clone(&world), event_loop, order: order.map(|(_, order)| order), idle_turns: 0 };
     let ended = run.turns(options.turns_max);
-    let stats = run.event_loop.stats();
-    let bytes = stats.bytes_read.get() + stats.bytes_written.get();
+    let bytes = stats.iter().map(|stats| stats.bytes_read.get() + stats.bytes_written.get()).sum();
     let turn = world.borrow().kernel.turn;
     run.finish(ended);
 
     let mut world = world.borrow_mut();
     // Workers that still run give their room back, and the loop's end all the rest.
     world.jobs.clear();
-    if world.violation.is_none() {
+    for mailer in mailers.iter().filter(|_| world.violation.is_none()).collect::<Vec<_>>() {
         let nobody = crate::Token::from_bits(0);
         let rooms: Vec<_> = (0..mail_max).map_while(|_| mailer.reserve(nobody)).collect();
         if rooms.len() != mail_max as usize {
@@ -114,49 +114,6 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     }
 }
 
-fn set_up(plan: RunPlan, rng: Rng, trace: bool) -> (Rc<RefCell<World>>, EventLoop<Service, SimOs>) {
-    let mut kernel = Kernel::new(rng, plan.hostility, plan.received_bytes_max, UNSENT_BYTES_MAX);
-    kernel.descriptors_max = plan.descriptors_max;
-    let listeners: Vec<usize> = (0..plan.listeners).map(|_| kernel.listen()).collect();
-    let mut world = World::new(kernel, plan.config.limits.clone());
-    world.faults = plan.faults;
-    world.wake_latency_nanos_max = plan.wake_latency_nanos_max;
-    world.trace = trace.then(Vec::new);
-    for (index, (connects_at, peer)) in plan.peers.into_iter().enumerate() {
-        let index = index as u32;
-        let too_long = world.limits.buffer_bytes_max;
-        world.peers.push(Peer::new(index, peer, too_long));
-        if let Some(at) = connects_at {
-            world.plan(at, Act::PeerConnects(index));
-        }
-    }
-    let mut connects: VecDeque<(Nanos, u32)> = VecDeque::new();
-    for (index, (at, upstream)) in plan.upstreams.into_iter().enumerate() {
-        world.upstreams.push(upstream);
-        connects.push_back((at, index as u32));
-    }
-    connects.make_contiguous().sort_unstable();
-    if let Some((at, _)) = plan.order {
-        world.plan(at, Act::OrderIsGiven);
-    }
-    let world = Rc::new(RefCell::new(world));
-    let os = SimOs::on(Rc::clone(&world));
-    let sockets: Vec<_> = listeners.iter().map(|index| os.listener(*index)).collect();
-    let service = Service::new(Rc::clone(&world), os.base(), plan.settings, connects);
-    let mut event_loop = match EventLoop::with_os(plan.config, os, service) {
-        Ok(event_loop) => event_loop,
-        Err(e) => unreachable!("the limits of a plan fit together: {e}"),
-    };
-    let mailer = event_loop.mailer();
-    event_loop.handler_mut().mailer = Some(mailer);
-    for socket in sockets {
-        if let Err(e) = event_loop.listen_on(socket, ListenerWakes::All) {
-            unreachable!("a simulated listener can be registered: {e}");
-        }
-    }
-    (world, event_loop)
-}
-
 /// How the turns ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -170,108 +127,253 @@ enum Ended {
 
 struct Run {
     world: Rc<RefCell<World>>,
-    event_loop: EventLoop<Service, SimOs>,
-    order: Option<Order>,
-    idle_turns: u32,
+    /// The first one accepts. None: it has ended.
+    loops: Vec<Option<EventLoop<Service, SimOs>>>,
+    orders: Vec<(Option<usize>, Order)>,
 }
 
 impl Run {
+    fn set_up(plan: RunPlan, rng: Rng, trace: bool) -> Run {
+        let mut kernel = Kernel::new(rng, plan.hostility, plan.received_bytes_max, UNSENT_BYTES_MAX);
+        kernel.descriptors_max = plan.descriptors_max;
+        let listeners: Vec<usize> = (0..plan.listeners).map(|_| kernel.listen()).collect();
+        let mut world = World::new(kernel, plan.config.limits.clone());
+        world.faults = plan.faults;
+        world.wake_latency_nanos_max = plan.wake_latency_nanos_max;
+        world.trace = trace.then(Vec::new);
+        for (index, (connects_at, peer)) in plan.peers.into_iter().enumerate() {
+            let index = index as u32;
+            let too_long = world.limits.buffer_bytes_max;
+            world.peers.push(Peer::new(index, peer, too_long));
+            if let Some(at) = connects_at {
+                world.plan(at, Act::PeerConnects(index));
+            }
+        }
+        let mut connects: Vec<VecDeque<(Nanos, u32)>> = vec![VecDeque::new(); plan.loops];
+        for (index, (at, upstream)) in plan.upstreams.into_iter().enumerate() {
+            connects[upstream.of_loop].push_back((at, index as u32));
+            world.upstreams.push(upstream);
+        }
+        for (index, (at, ..)) in plan.orders.iter().enumerate() {
+            world.plan(*at, Act::OrderIsGiven(index as u32));
+        }
+        for _ in 1..plan.loops {
+            world.kernel.add_loop();
+            world.loops.push(LoopNotes::default());
+        }
+        let world = Rc::new(RefCell::new(world));
+        let base = Instant::now();
+        let mut loops = Vec::new();
+        for (of_loop, mut connects) in connects.into_iter().enumerate() {
+            connects.make_contiguous().sort_unstable();
+            let os = SimOs::on(Rc::clone(&world), of_loop, base);
+            let service = Service::new(Rc::clone(&world), base, of_loop, plan.settings, connects);
+            let mut event_loop = match EventLoop::with_os(plan.config.clone(), os, service) {
+                Ok(event_loop) => event_loop,
+                Err(e) => unreachable!("the limits of a plan fit together: {e}"),
+            };
+            let mailer = event_loop.mailer();
+            event_loop.handler_mut().mailer = Some(mailer);
+            loops.push(Some(event_loop));
+        }
+        let mut run = Run { world, loops, orders: plan.orders.into_iter().map(|(_, to, order)| (to, order)).collect() };
+        run.listen(&listeners);
+        run
+    }
+
+    /// The first loop accepts for all.
+    fn listen(&mut self, listeners: &[usize]) {
+        let receivers = self.loops.iter_mut().skip(1).flatten().map(EventLoop::receiver).collect();
+        let Some(Some(event_loop)) = self.loops.first_mut() else { return };
+        event_loop.hand_off_to(receivers);
+        for index in listeners {
+            let socket = event_loop.os_mut().listener(*index);
+            if let Err(e) = event_loop.listen_on(socket, ListenerWakes::All) {
+                unreachable!("a simulated listener can be registered: {e}");
+            }
+        }
+    }
+
     /// Turns until all is over.
     fn turns(&mut self, turns_max: Option<u64>) -> Ended {
         loop {
-            self.give_order();
-            if self.world.borrow().faults.is_next(Call::Poll) {
+            self.give_orders();
+            let Some(of_loop) = self.next_to_run() else { return Ended::AtRest };
+            if self.loops.len() == 1 && self.world.borrow().faults.is_next(Call::Poll) {
                 return Ended::WithAFailingPoll;
             }
-            let Self { event_loop, .. } = self;
-            let goes_on = caught(|| event_loop.turn());
-            let checked = caught(|| event_loop.check_invariants());
-            let world = &mut *self.world.borrow_mut();
-            if world.trace.is_some() {
-                check::trace_turn(&self.event_loop, world);
-            }
-            let goes_on = match goes_on {
-                Ok(Ok(goes_on)) => goes_on,
-                // timerfd_settime(2): the caller of `turn` finishes the loop.
-                Ok(Err(_)) if world.faults.has_failed(Call::SetTimer) => false,
-                Ok(Err(e)) => {
-                    world.violated(format!("the turn failed: {e}"));
-                    false
-                }
-                Err(panic) => {
-                    world.violated(format!("the loop panicked: {panic}"));
-                    false
-                }
-            };
-            if let Err(panic) = checked {
-                world.violated(panic);
-            }
-            check::after_turn(&self.event_loop, world, &mut self.idle_turns);
+            let goes_on = self.turn(of_loop);
+            let world = Rc::clone(&self.world);
+            let mut world = world.borrow_mut();
             if world.kernel.turn >= TURNS_MAX {
-                world.violated(format!("the run does not end: {TURNS_MAX} turns, {}", Time(world.kernel.now)));
+                let now = Time(world.kernel.now);
+                world.violated(format!("the run does not end: {TURNS_MAX} turns, {now}"));
             }
-            if world.violation.is_some() || turns_max.is_some_and(|max| world.kernel.turn >= max) || !goes_on {
+            let others = self.loops.iter().flatten().count() > 1;
+            if world.violation.is_some() || turns_max.is_some_and(|max| world.kernel.turn >= max) || (!goes_on && !others) {
                 world.is_ending = true;
                 return Ended::InTheMiddle;
             }
             if world.is_quiescent {
                 return Ended::AtRest;
             }
+            drop(world);
+            if !goes_on {
+                self.end_loop(of_loop);
+            }
         }
     }
 
-    fn give_order(&mut self) {
+    /// One turn of one loop, and what must hold after it. False when the loop has ended.
+    fn turn(&mut self, of_loop: usize) -> bool {
+        let Some(event_loop) = &mut self.loops[of_loop] else { return false };
+        self.world.borrow_mut().kernel.at = of_loop;
+        let goes_on = caught(|| event_loop.turn());
+        let checked = caught(|| event_loop.check_invariants());
         let world = &mut *self.world.borrow_mut();
-        if !std::mem::take(&mut world.order_given) {
-            return;
+        if world.trace.is_some() {
+            check::trace_turn(event_loop, world);
         }
-        let (order, handle) = (self.order, self.event_loop.handle());
-        world.note(|line, _| {
-            let _ = write!(line, "    order to the loop: {order:?}");
-        });
-        match order {
-            Some(Order::Drain(grace)) => {
-                world.drains_since = Some(world.kernel.now);
-                world.grace = Some(grace.as_nanos() as Nanos);
-                handle.drain(grace);
+        let goes_on = match goes_on {
+            Ok(Ok(goes_on)) => goes_on,
+            // timerfd_settime(2): the caller of `turn` finishes the loop.
+            Ok(Err(_)) if world.faults.has_failed(Call::SetTimer) => false,
+            Ok(Err(e)) => {
+                world.violated(format!("the turn failed: {e}"));
+                false
             }
-            Some(Order::Stop) => {
-                world.is_ending = true;
-                handle.stop();
+            Err(panic) => {
+                world.violated(format!("the loop panicked: {panic}"));
+                false
             }
-            None => {}
+        };
+        if let Err(panic) = checked {
+            world.violated(panic);
+        }
+        check::after_turn(event_loop, world);
+        if self.loops.len() > 1 {
+            check::hand_off(&self.loops, world);
+        }
+        goes_on
+    }
+
+    /// The loop whose turn it is: any that does not sleep, or whose epoll has something. Where all sleep, time passes until one has. None: nothing
+    /// will ever happen.
+    fn next_to_run(&mut self) -> Option<usize> {
+        if self.loops.len() == 1 {
+            return Some(0); // It waits in its poll.
+        }
+        let world = &mut *self.world.borrow_mut();
+        loop {
+            let runs =
+                |of_loop: &usize| self.loops[*of_loop].is_some() && (!world.loops[*of_loop].is_asleep || world.kernel.is_ready(*of_loop));
+            let runnable: Vec<usize> = (0..self.loops.len()).filter(runs).collect();
+            if !runnable.is_empty() {
+                return Some(world.kernel.rng.pick(&runnable));
+            }
+            if world.kernel.in_transit > 0 {
+                let waiting = world.kernel.in_transit;
+                world.violated(format!("all loops sleep, and {waiting} connections that were handed over wait"));
+            }
+            let goes_on = world.wait(None);
+            for of_loop in (0..self.loops.len()).filter(|of_loop| self.loops[*of_loop].is_some()) {
+                world.check_sleep(of_loop, world.kernel.now);
+            }
+            if !goes_on || world.violation.is_some() {
+                return None;
+            }
         }
     }
 
-    /// Takes the loop apart and looks at what is left.
-    fn finish(self, ended: Ended) {
-        let Self { world, event_loop, .. } = self;
-        let ended_by_itself = ended == Ended::AtRest;
-        if world.borrow().violation.is_some() {
-            return drop(event_loop); // Its state is not to be trusted any more.
+    fn give_orders(&mut self) {
+        let world = &mut *self.world.borrow_mut();
+        for index in std::mem::take(&mut world.orders_given) {
+            let (to, order) = self.orders[index as usize];
+            world.note(|line, _| {
+                let _ = match to {
+                    Some(to) => write!(line, "    order to loop {to}: {order:?}"),
+                    None => write!(line, "    order to the loop: {order:?}"),
+                };
+            });
+            let accepts = to.is_none_or(|to| to == 0) && !world.loops[0].is_ordered;
+            match order {
+                Order::Drain(_) if accepts => world.drains_since = world.drains_since.or(Some(world.kernel.now)),
+                Order::Stop if accepts => world.is_ending = true,
+                Order::Drain(_) | Order::Stop => {}
+            }
+            for (of_loop, event_loop) in self.loops.iter().enumerate() {
+                // Each loop gets one order: the second one goes to the others.
+                let is_meant = to.is_none_or(|to| to == of_loop) && !world.loops[of_loop].is_ordered;
+                let Some(event_loop) = event_loop.as_ref().filter(|_| is_meant) else { continue };
+                world.loops[of_loop].is_ordered = true;
+                let handle = event_loop.handle();
+                match order {
+                    Order::Drain(grace) => {
+                        world.loops[of_loop].grace = Some(grace.as_nanos() as Nanos);
+                        handle.drain(grace);
+                    }
+                    Order::Stop => {
+                        world.loops[of_loop].is_stopped = true;
+                        handle.stop();
+                    }
+                }
+            }
         }
-        if ended_by_itself {
+    }
+
+    /// One of several loops has ended; the others go on.
+    fn end_loop(&mut self, of_loop: usize) {
+        let Some(event_loop) = self.loops[of_loop].take() else { return };
+        {
+            let world = &mut *self.world.borrow_mut();
+            world.kernel.at = of_loop;
+            let notes = world.loops[of_loop];
+            world.is_cut_off = notes.is_stopped || notes.drain_until.is_some_and(|until| until <= world.kernel.turn_started);
+            if of_loop == 0 && world.is_cut_off {
+                world.is_ending = true;
+            }
+            world.note(|line, _| {
+                let _ = write!(line, "    loop {of_loop} has ended");
+            });
+        }
+        if let Err(panic) = caught(|| drop(event_loop.finish())) {
+            self.world.borrow_mut().violated(format!("the loop panicked in finish: {panic}"));
+        }
+        self.world.borrow_mut().is_cut_off = false;
+    }
+
+    /// Takes the loops apart and looks at what is left.
+    fn finish(mut self, ended: Ended) {
+        let ended_by_itself = ended == Ended::AtRest;
+        if self.world.borrow().violation.is_some() {
+            return self.loops.clear(); // Their state is not to be trusted any more.
+        }
+        for event_loop in self.loops.iter().flatten().filter(|_| ended_by_itself) {
             let leased = event_loop.shared.buffers.leased_bytes();
             let (open, ready) = (event_loop.entries.len(), event_loop.shared.ready.new_len() + event_loop.shared.ready.old_len());
             if open > 0 || leased > 0 || ready > 0 {
                 let text = format!("at rest, {open} connections are open, {leased} bytes leased, and {ready} are on the ready list");
-                world.borrow_mut().violated(text);
-                return drop(event_loop);
+                self.world.borrow_mut().violated(text);
             }
         }
-        if ended == Ended::WithAFailingPoll {
-            world.borrow_mut().is_ending = true;
-            // Not caught: a loop that panics in `run` ends the process.
-            if event_loop.run().is_ok() {
-                world.borrow_mut().violated("epoll_wait failed, and the loop ended without saying so".to_owned());
+        if self.world.borrow().violation.is_some() {
+            return self.loops.clear();
+        }
+        for of_loop in 0..self.loops.len() {
+            let Some(event_loop) = self.loops[of_loop].take() else { continue };
+            self.world.borrow_mut().kernel.at = of_loop;
+            self.world.borrow_mut().is_cut_off = !ended_by_itself;
+            if ended == Ended::WithAFailingPoll {
+                self.world.borrow_mut().is_ending = true;
+                // Not caught: a loop that panics in `run` ends the process.
+                if event_loop.run().is_ok() {
+                    self.world.borrow_mut().violated("epoll_wait failed, and the loop ended without saying so".to_owned());
+                }
+            } else if let Err(panic) = caught(|| drop(event_loop.finish())) {
+                self.world.borrow_mut().violated(format!("the loop panicked in finish: {panic}"));
             }
-            return check::at_the_end(&mut world.borrow_mut(), false);
         }
-        match caught(|| event_loop.finish()) {
-            Ok(service) => drop(service),
-            Err(panic) => world.borrow_mut().violated(format!("the loop panicked in finish: {panic}")),
-        }
-        check::at_the_end(&mut world.borrow_mut(), ended_by_itself);
+        check::at_the_end(&mut self.world.borrow_mut(), ended_by_itself);
     }
 }
 

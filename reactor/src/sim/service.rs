@@ -24,6 +24,8 @@ use crate::{CloseReason, Connect, Context, Handler, LoopContext, Mailer, Origin,
 pub(crate) struct Service {
     pub(crate) world: Rc<RefCell<World>>,
     pub(crate) base: Instant,
+    /// The number of its loop.
+    pub(crate) of_loop: usize,
     pub(crate) mailer: Option<Mailer<Mail, SimStream>>,
     pub(crate) settings: Settings,
     /// When which upstream is to be connected to, earliest first.
@@ -92,9 +94,15 @@ impl World {
 }
 
 impl Service {
-    pub(crate) fn new(world: Rc<RefCell<World>>, base: Instant, settings: Settings, connects: VecDeque<(Nanos, u32)>) -> Service {
-        world.borrow_mut().next_wake = connects.front().map(|(at, _)| *at);
-        Service { world, base, mailer: None, settings, connects, subscribers: Vec::new(), published_in_turn: 0 }
+    pub(crate) fn new(
+        world: Rc<RefCell<World>>,
+        base: Instant,
+        of_loop: usize,
+        settings: Settings,
+        connects: VecDeque<(Nanos, u32)>,
+    ) -> Service {
+        world.borrow_mut().loops[of_loop].next_wake = connects.front().map(|(at, _)| *at);
+        Service { world, base, of_loop, mailer: None, settings, connects, subscribers: Vec::new(), published_in_turn: 0 }
     }
 
     pub(super) fn world(&self) -> RefMut<'_, World> {
@@ -168,7 +176,21 @@ impl Handler for Service {
             }
         };
         let Some(socket) = socket else { unreachable!("a connection has a socket") };
-        world.conns.push(Record { socket, deadline: None, open: true, called_in_turn: 0, offered_in_turn: 0, paused: false, wait: None });
+        if std::mem::replace(&mut world.kernel.socket(socket).is_opened, true) {
+            let name = world.name(socket);
+            world.violated(format!("{name} was opened twice"));
+        }
+        let of_loop = self.of_loop;
+        world.conns.push(Record {
+            socket,
+            of_loop,
+            deadline: None,
+            open: true,
+            called_in_turn: 0,
+            offered_in_turn: 0,
+            paused: false,
+            wait: None,
+        });
         drop(world);
         self.enter(id, "opened");
         self.set_deadline(id, cx, Some(self.settings.idle_timeout));
@@ -214,7 +236,7 @@ impl Handler for Service {
         self.enter(conn.id, "mail for");
         let mut world = self.world();
         world.turn_log.mail += 1;
-        world.mail_taken += 1;
+        world.here().mail_taken += 1;
         if mail.conn != conn.id {
             let (to, got) = (world.conns[mail.conn as usize].socket, world.conns[conn.id as usize].socket);
             let (to, got) = (world.name(to), world.name(got));
@@ -241,7 +263,7 @@ impl Handler for Service {
         let mut world = self.world();
         world.turn_log.mail += 1;
         world.turn_log.progress = true;
-        world.mail_taken += 1;
+        world.here().mail_taken += 1;
         world.note(|line, _| {
             let _ = write!(line, "  mail for connection {}, which has gone", mail.conn);
         });
@@ -267,9 +289,9 @@ impl Handler for Service {
             // What the peer does not take is the write stall timeout's affair.
             State::Answer { .. } => self.set_deadline(conn.id, cx, Some(self.settings.idle_timeout)),
             State::Idle | State::Echo { .. } => {
-                let turn = self.world().kernel.turn;
+                let turn = self.world().here().turns;
                 let blocked = self.world().kernel.sockets[record.socket as usize].log.blocked_since.is_some();
-                if conn.is_subscribed && conn.notes < self.world().published && turn > self.published_in_turn + 1 && !blocked {
+                if conn.is_subscribed && conn.notes < self.world().here().published && turn > self.published_in_turn + 1 && !blocked {
                     let name = self.world().name(record.socket);
                     self.violated(format!("{name} was not woken for note {}", conn.notes + 1));
                 }
@@ -401,6 +423,6 @@ impl Handler for Service {
                 self.world().violated(format!("the connect to upstream {upstream} was given back"));
             }
         }
-        self.world().next_wake = self.connects.front().map(|(at, _)| *at);
+        self.world().here().next_wake = self.connects.front().map(|(at, _)| *at);
     }
 }

@@ -73,6 +73,15 @@ pub(crate) struct Socket {
     /// The descriptor exists: accepted or connected, and not dropped.
     pub(crate) open: bool,
     pub(crate) registered: Option<Token>,
+    /// Whose epoll that is.
+    pub(crate) of_loop: usize,
+    /// Between two loops: released and not adopted.
+    pub(crate) in_transit: bool,
+    /// It was handed over to a loop that may be full when it comes: that loop has begun outbound connections meanwhile; or that loop had ended, and
+    /// the one that accepted it took it back.
+    pub(crate) may_find_no_slot: bool,
+    /// A service's `opened` was called for it.
+    pub(crate) is_opened: bool,
     /// On epoll's ready list (`rdllist`).
     pub(crate) on_ready_list: bool,
     /// Edges that are under way (see `Kernel::edge`).
@@ -145,6 +154,10 @@ impl Socket {
             error: None,
             open: false,
             registered: None,
+            of_loop: 0,
+            in_transit: false,
+            may_find_no_slot: false,
+            is_opened: false,
             on_ready_list: false,
             late_edges: 0,
             resets_at_close: false,

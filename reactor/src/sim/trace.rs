@@ -20,10 +20,14 @@ pub(crate) fn trace_poll(line: &mut String, world: &World, timeout: Option<Durat
     if now > returned_at {
         let _ = write!(how, ", then preempted for {}", Time(now - returned_at));
     }
+    if world.loops.len() > 1 {
+        let _ = write!(line, "loop {}, ", world.kernel.at);
+    }
     let _ = write!(line, "turn {}, {}: poll {how}", world.kernel.turn, Time(now));
     for (i, event) in events.iter().enumerate() {
         let _ = write!(line, "{}", if i == 0 { "; events: " } else { ", " });
-        let socket = world.kernel.sockets.iter().position(|socket| socket.registered == Some(event.token));
+        let socket =
+            world.kernel.sockets.iter().position(|socket| socket.registered == Some(event.token) && socket.of_loop == world.kernel.at);
         let _ = match (event.token, socket) {
             (Token::WAKER, _) => write!(line, "mail"),
             (Token::TIMER, _) => write!(line, "timer"),

@@ -25,6 +25,8 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) decision: Decision,
+    /// Who connects to it.
+    pub(crate) of_loop: usize,
     pub(crate) decides_after: Nanos,
     /// How long the loop is to try.
     pub(crate) connect_timeout: Nanos,
@@ -47,6 +49,7 @@ impl Upstream {
     pub(crate) fn new(decision: Decision, decides_after: Nanos, connect_timeout: Nanos, chunk_bytes: usize) -> Upstream {
         Upstream {
             decision,
+            of_loop: 0,
             decides_after,
             connect_timeout,
             connect_due: None,

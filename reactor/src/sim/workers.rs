@@ -22,6 +22,8 @@ pub(crate) struct Mail {
 pub(crate) struct Job {
     pub(crate) room: Option<Reserved<Mail, SimStream>>,
     pub(crate) mail: Mail,
+    /// Whose job it is.
+    pub(crate) of_loop: usize,
     /// It ends without a word.
     pub(crate) is_lost: bool,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Job {
 impl World {
     pub(crate) fn job_ends(&mut self, job: u32) {
         let job = &mut self.jobs[job as usize];
-        let (mail, is_lost) = (job.mail, job.is_lost);
+        let (mail, is_lost, of_loop) = (job.mail, job.is_lost, job.of_loop);
         let Some(room) = job.room.take() else { return };
         self.note(|line, _| {
             let _ = write!(line, "    a worker {} for connection {}", if is_lost { "gives up" } else { "sends mail" }, mail.conn);
@@ -38,9 +40,9 @@ impl World {
             return drop(room);
         }
         // Whatever wake-up has failed before, this one wakes the loop or fails itself.
-        self.kernel.waker.forgive();
+        self.kernel.epolls[of_loop].waker.forgive();
         if room.send(mail).is_ok() {
-            self.mail_sent += 1;
+            self.loops[of_loop].mail_sent += 1;
         }
     }
 }

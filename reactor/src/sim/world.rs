@@ -34,8 +34,8 @@ pub(crate) enum Act {
     JobEnds(u32),
     /// Another part of the process gives a descriptor back.
     DescriptorReturns,
-    /// Somebody orders the loop to drain or to stop; see the run.
-    OrderIsGiven,
+    /// The order with this number is given: a loop, or all of them, drain or stop; see the run.
+    OrderIsGiven(u32),
 }
 
 /// Who is at the other end of a connection.
@@ -49,6 +49,7 @@ pub(crate) enum Who {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conn {
     pub(crate) socket: SocketId,
+    pub(crate) of_loop: usize,
     /// The deadline that the service set last and that has not run.
     pub(crate) deadline: Option<Nanos>,
     /// The service's `closed` has not been called.
@@ -70,6 +71,8 @@ pub(crate) struct TurnLog {
     pub(crate) closes: u32,
     /// New connections: accepted, adopted or begun.
     pub(crate) admitted: u32,
+    /// Those among them that another loop had accepted.
+    pub(crate) adopted: u32,
     pub(crate) mail: u32,
     pub(crate) deadlines: u32,
     /// Anything that changed something.
@@ -87,6 +90,29 @@ pub(crate) struct Dead {
     pub(crate) balance: i64,
 }
 
+/// What is known of one loop and its service.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoopNotes {
+    pub(crate) crowd: Crowd,
+    pub(crate) dead: Dead,
+    /// One of several loops: its last poll found nothing, and it runs again when its epoll has something.
+    pub(crate) is_asleep: bool,
+    /// It has got its order, and that was to stop.
+    pub(crate) is_ordered: bool,
+    pub(crate) is_stopped: bool,
+    /// The grace it was given, until the turn that learns of it has begun; and when it is over.
+    pub(crate) grace: Option<Nanos>,
+    pub(crate) drain_until: Option<Nanos>,
+    /// When the service's `woke` wants to run.
+    pub(crate) next_wake: Option<Nanos>,
+    pub(crate) published: u32,
+    pub(crate) mail_sent: u32,
+    pub(crate) mail_taken: u32,
+    pub(crate) turns: u64,
+    /// Turns in a row that did nothing and did not wait.
+    pub(crate) idle_turns: u32,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -100,25 +126,19 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
     pub(crate) turn_log: TurnLog,
-    pub(crate) crowd: Crowd,
-    pub(crate) dead: Dead,
+    /// By the number of the loop.
+    pub(crate) loops: Vec<LoopNotes>,
     /// The first thing that went wrong.
     pub(crate) violation: Option<String>,
     /// The loop waits, and nothing will ever happen.
     pub(crate) is_quiescent: bool,
-    pub(crate) order_given: bool,
+    pub(crate) orders_given: Vec<u32>,
     /// The loop was stopped, or its time to drain is over: those who are not served then are excused.
     pub(crate) is_ending: bool,
-    /// When the loop was told to drain.
+    /// When the loop that accepts was told to drain.
     pub(crate) drains_since: Option<Nanos>,
-    /// The grace it was given, until the turn that learns of it has begun; and when it is over.
-    pub(crate) grace: Option<Nanos>,
-    pub(crate) drain_until: Option<Nanos>,
-    /// When the service's `woke` wants to run.
-    pub(crate) next_wake: Option<Nanos>,
-    pub(crate) published: u32,
-    pub(crate) mail_sent: u32,
-    pub(crate) mail_taken: u32,
+    /// A loop is taken apart that was stopped or had no time left to drain: what is on its way to it is lost.
+    pub(crate) is_cut_off: bool,
     /// Descriptors that another part of the process has for a while.
     pub(crate) descriptors_elsewhere: u32,
     /// How much later than asked a poll may return.
@@ -139,23 +159,22 @@ impl World {
             faults: Faults::default(),
             limits,
             turn_log: TurnLog::default(),
-            crowd: Crowd::default(),
-            dead: Dead::default(),
+            loops: vec![LoopNotes::default()],
             violation: None,
             is_quiescent: false,
-            order_given: false,
+            orders_given: Vec::new(),
             is_ending: false,
             drains_since: None,
-            grace: None,
-            drain_until: None,
-            next_wake: None,
-            published: 0,
-            mail_sent: 0,
-            mail_taken: 0,
+            is_cut_off: false,
             descriptors_elsewhere: 0,
             wake_latency_nanos_max: 0,
             trace: None,
         }
+    }
+
+    /// What is known of the loop that runs.
+    pub(crate) fn here(&mut self) -> &mut LoopNotes {
+        &mut self.loops[self.kernel.at]
     }
 
     /// Writes a line of the trace, if one is kept.
@@ -235,10 +254,12 @@ impl World {
                 self.kernel.descriptors -= 1;
                 self.descriptors_elsewhere -= 1;
             }
-            Act::OrderIsGiven => {
-                self.order_given = true;
+            Act::OrderIsGiven(order) => {
+                self.orders_given.push(order);
                 // As Handle::drain and Handle::stop do; the run gives the order itself before the next turn.
-                let _ = crate::os::Wake::wake(&*self.kernel.waker);
+                for epoll in &self.kernel.epolls {
+                    let _ = crate::os::Wake::wake(&*epoll.waker);
+                }
             }
         }
     }
@@ -258,25 +279,32 @@ impl World {
         }
     }
 
-    /// A poll that slept until `end` slept past nobody's time.
-    pub(crate) fn check_sleep(&mut self, end: Nanos) {
+    /// A loop that slept until `end` slept past nobody's time.
+    pub(crate) fn check_sleep(&mut self, of_loop: usize, end: Nanos) {
+        let notes = self.loops[of_loop];
         // What is promised to the millisecond is rounded up to the next (`timers.rs`).
         let slack = self.wake_latency_nanos_max + 2 * self.kernel.hostility.call_nanos;
         let tick = 1_000_000;
-        if self.next_wake.is_some_and(|at| end > at + slack) {
-            self.violated(format!("the loop slept {} past the time of next_wake", Time(end - self.next_wake.unwrap_or(end))));
+        if let Some(at) = notes.next_wake.filter(|at| end > at + slack) {
+            self.violated(format!("the loop slept {} past the time of next_wake", Time(end - at)));
         }
-        if let Some(at) = self.drain_until.filter(|at| end > at + slack) {
+        if let Some(at) = notes.drain_until.filter(|at| end > at + slack) {
             self.violated(format!("the loop slept {} past the end of its drain", Time(end - at)));
         }
-        if let Some(at) = self.upstreams.iter().filter_map(|upstream| upstream.connect_due).find(|at| end > at + tick + slack) {
+        if let Some(at) = self
+            .upstreams
+            .iter()
+            .filter(|upstream| upstream.of_loop == of_loop)
+            .filter_map(|upstream| upstream.connect_due)
+            .find(|at| end > at + tick + slack)
+        {
             self.violated(format!("the loop slept {} past the timeout of a connect", Time(end - at)));
         }
         let stall = self.limits.write_stall_timeout.as_nanos() as Nanos;
         let linger = self.limits.linger_timeout.as_nanos() as Nanos;
         for i in 0..self.conns.len() {
             let conn = self.conns[i];
-            if !conn.open {
+            if !conn.open || conn.of_loop != of_loop {
                 continue;
             }
             let log = self.kernel.sockets[conn.socket as usize].log;
