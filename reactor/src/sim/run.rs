@@ -183,7 +183,13 @@ impl Run {
 
     /// The first loop accepts for all.
     fn listen(&mut self, listeners: &[usize]) {
-        let receivers = self.loops.iter_mut().skip(1).flatten().map(EventLoop::receiver).collect();
+        let receivers = self
+            .loops
+            .iter_mut()
+            .skip(1)
+            .flatten()
+            .map(|event_loop| event_loop.receiver().expect("nothing has been sent to it yet"))
+            .collect();
         let Some(Some(event_loop)) = self.loops.first_mut() else { return };
         event_loop.hand_off_to(receivers);
         for index in listeners {
