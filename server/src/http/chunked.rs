@@ -5,7 +5,6 @@
 //! left unchecked (h11 CVE-2025-43859), an empty size read as 0 (`httparse::parse_chunk_size`).
 //! Grammar: RFC 9112 section 7.1. Read next: `machine.rs`, which hands out the data.
 
-use super::percent::hex_digit;
 use super::{HttpLimits, Refusal};
 
 /// The most hex digits of one chunk size: 64 bits. More would overflow, or be a peer at play.
@@ -180,7 +179,7 @@ impl Chunked {
     }
 
     fn size_digit(&mut self, byte: u8) -> Result<At, Refusal> {
-        let digit = hex_digit(byte).ok_or(Refusal::ChunkSize)?;
+        let digit = char::from(byte).to_digit(16).ok_or(Refusal::ChunkSize)?;
         if self.digits == SIZE_DIGITS_MAX {
             return Err(Refusal::ChunkSize);
         }

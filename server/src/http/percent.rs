@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 /// The text has a broken escape, decodes to NUL, or is not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidPercent;
@@ -23,41 +25,13 @@ impl std::error::Error for InvalidPercent {}
 /// # Errors
 /// [`InvalidPercent`] for a `%` without two hex digits, for `%00`, and for bytes that are not UTF-8.
 pub fn percent_decode(text: &str) -> Result<Cow<'_, str>, InvalidPercent> {
-    if text.contains('\0') {
+    // The library leaves a broken escape as it is. Whoever decodes after us might read it otherwise, so it is refused.
+    let is_escape = |after: &str| matches!(after.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_escape) {
         return Err(InvalidPercent);
     }
-    let Some(first) = text.find('%') else {
-        return Ok(Cow::Borrowed(text));
-    };
-    let mut decoded = Vec::with_capacity(text.len());
-    decoded.extend_from_slice(&text.as_bytes()[..first]);
-    let mut rest = &text.as_bytes()[first..];
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte != b'%' {
-            decoded.push(byte);
-            rest = after;
-            continue;
-        }
-        let [high, low, ..] = *after else {
-            return Err(InvalidPercent);
-        };
-        match (hex_digit(high), hex_digit(low)) {
-            (Some(0), Some(0)) | (None, _) | (_, None) => return Err(InvalidPercent),
-            (Some(high), Some(low)) => decoded.push(high << 4 | low),
-        }
-        rest = &after[2..];
-    }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| InvalidPercent)
-}
-
-/// The value of one hexadecimal digit.
-pub(super) const fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| InvalidPercent)?;
+    if decoded.contains('\0') { Err(InvalidPercent) } else { Ok(decoded) }
 }
 
 #[cfg(test)]
@@ -81,6 +55,9 @@ mod tests {
             ("%g0", Err(InvalidPercent)),
             ("%0g", Err(InvalidPercent)),
             ("%+1", Err(InvalidPercent)),
+            ("%%41", Err(InvalidPercent)),
+            ("%4ä", Err(InvalidPercent)),
+            ("ä%41", Ok("äA")),
             ("%ff", Err(InvalidPercent)),
         ] {
             assert_eq!(percent_decode(text).as_deref().map_err(|e| *e), decoded, "{text:?}");
