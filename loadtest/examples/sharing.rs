@@ -17,7 +17,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use reactor::listen::sharing::{ListenOptions, ListenerSharing, listen};
+use reactor::listen::socket::{ListenOptions, ListenerSharing, listen};
 use reactor::{Config, Connect, Context, EventLoop, Handler, LinuxListener, LoopContext, Origin, Stats};
 
 const ROUNDS: usize = 5;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use reactor::listen::sharing::{ListenOptions, listen};
+use reactor::listen::socket::{ListenOptions, listen};
 use reactor::{Config, Context, EventLoop, Handler, LinuxListener, ListenerWakes, Origin};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
 use crate::clock;
-use crate::connection::Entry;
-use crate::connection::flags::Flags;
-use crate::connection::visit::Cause;
+use crate::slot::Entry;
+use crate::slot::Flags;
+use crate::visit::Cause;
 use crate::context::{Connect, LoopContext};
 use crate::event_loop::EventLoop;
 use crate::handler::{CloseReason, Handler, Origin, Pressure};

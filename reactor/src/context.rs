@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::connection::Control;
-use crate::connection::flags::Flags;
-use crate::connection::output::{Output, OutputScratch};
+use crate::slot::Control;
+use crate::slot::Flags;
+use crate::io::{Output, OutputScratch};
 use crate::shared::Shared;
 use crate::token::Token;
 

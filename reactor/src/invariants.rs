@@ -2,10 +2,10 @@
 //!
 //! Read next: `ready_list.rs` for the rule that matters most.
 
-use crate::connection::buffers::BufferOwner;
-use crate::connection::flags::Flags;
-use crate::connection::settle::can_progress;
-use crate::connection::slots::Evicted;
+use crate::buffers::BufferOwner;
+use crate::slot::Flags;
+use crate::visit::can_progress;
+use crate::slot::Evicted;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::os::Os;

@@ -3,14 +3,14 @@
 //! Reading order:
 //! 1. [`limits`], [`policy`]: the numbers and the choices;
 //! 2. [`handler`], [`context`]: what a protocol implements, and what it may do;
-//! 3. [`event_loop`] and `turn`: the loop and its stages;
-//! 4. `connection/`: `drain_read`, `drain_write`, `visit`, `input`, `sending`, `closing`; then `slots` and `buffers`;
-//! 5. `ready_list`, `timers`, `mailbox`, `listen/`, `connect`, `drain`;
-//! 6. [`os`]: the one door to the system; [`sim`]: the other thing behind it, in which the whole loop is tested by seeds.
+//! 3. [`event_loop`]: the turn, whole;
+//! 4. `visit`: one visit to one connection; `io`: reading and writing until `EAGAIN`; `water_marks`, `notify`, `close`, `eviction`;
+//! 5. `slot`: the state of one connection; `ready_list`: which connections can make progress; `buffers`: memory that they lease;
+//! 6. `timers`, `deadlines`, `mailbox`, `connect`, [`listen`], `shutdown`;
+//! 7. [`os`]: the one door to the system; [`sim`]: the other thing behind it, in which the whole loop is tested by seeds.
 //!
 //! The smallest use is `examples/echo.rs`.
 
-pub mod accept_error;
 pub mod callback;
 pub mod context;
 pub mod event_loop;
@@ -26,33 +26,39 @@ pub mod sim;
 pub mod stats;
 pub mod token;
 
+mod buffers;
 mod clock;
+mod close;
 mod connect;
-mod connection;
-mod drain;
+mod deadlines;
+mod eviction;
 mod invariants;
+mod io;
 mod log_limit;
 mod mailbox;
+mod notify;
 mod ready_list;
 mod shared;
+mod shutdown;
+mod slot;
 mod timers;
-mod turn;
+mod visit;
+mod water_marks;
 
-pub use accept_error::AcceptError;
+pub use buffers::BufferOwner;
 pub use callback::Callback;
-pub use connection::buffers::BufferOwner;
-pub use connection::drain_read::{Drained, ReadOutcome, drain_read};
-pub use connection::drain_write::{Flushed, WriteOutcome, drain_write};
-pub use connection::output::Output;
-pub use connection::state_bytes;
 pub use context::{Connect, Context, LoopContext};
 pub use event_loop::EventLoop;
 pub use handler::{CloseReason, Handler, Origin, Pressure};
+pub use io::{Drained, Flushed, Output, ReadOutcome, WriteOutcome, drain_read, drain_write};
 pub use limits::{Config, Limits};
-pub use mail::{Handle, Mailer, Reserved};
+pub use listen::accept::AcceptError;
+pub use mail::{Mailer, Reserved};
 pub use mailbox::DrainOrder;
 pub use mistakes::MISTAKES;
 pub use os::{Linux, LinuxListener, ListenerWakes, Os};
 pub use policy::Policy;
+pub use shutdown::Handle;
+pub use slot::state_bytes;
 pub use stats::Stats;
 pub use token::Token;

@@ -4,7 +4,7 @@
 //! 'MISTAKE\('` lists them.
 
 use crate::limits::Config;
-use crate::listen::sharing::ListenerSharing;
+use crate::listen::socket::ListenerSharing;
 use crate::mailbox::DrainOrder;
 use crate::policy::{
     AcceptPressure, ClosePolicy, DrainPolicy, Framing, OutputBound, ReadyRule, RestPolicy, ResumePolicy, TokenCheck, VisitPolicy,

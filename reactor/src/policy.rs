@@ -196,7 +196,7 @@ pub struct Policy {
     /// When the mailbox clears its flag.
     pub drain_order: crate::DrainOrder,
     /// How loops share a port. For whoever makes the sockets; one loop alone has no use for it.
-    pub sharing: crate::listen::sharing::ListenerSharing,
+    pub sharing: crate::listen::socket::ListenerSharing,
     /// Near the connection limit.
     pub when_nearly_full: WhenNearlyFull,
     /// At the connection limit.

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::connection::buffers::{BufferOwner, BufferPool, Lease};
-use crate::connection::eviction::Holders;
-use crate::connection::slots::{Evicted, Slots};
+use crate::buffers::{BufferOwner, BufferPool, Lease};
+use crate::eviction::Holders;
+use crate::slot::{Evicted, Slots};
 use crate::context::Connect;
 use crate::limits::{Config, Limits};
 use crate::log_limit::LogLimits;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::running::RunningCall;
-use crate::accept_error::AcceptError;
+use crate::listen::accept::AcceptError;
 use crate::callback::Callback;
-use crate::connection::buffers::BufferOwner;
+use crate::buffers::BufferOwner;
 use crate::handler::CloseReason;
 use crate::histogram::Histogram;
 

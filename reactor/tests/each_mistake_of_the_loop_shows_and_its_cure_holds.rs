@@ -11,7 +11,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use reactor::listen::sharing::ListenOptions;
+use reactor::listen::socket::ListenOptions;
 use reactor::{Config, Context, Handler, ListenerWakes, MISTAKES, Origin};
 use support::child::{Server, is_server, start_server};
 use support::lines::Lines;

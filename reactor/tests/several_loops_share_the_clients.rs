@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use reactor::listen::hand_off::Receiver;
-use reactor::listen::sharing::ListenOptions;
+use reactor::listen::socket::ListenOptions;
 use reactor::policy::AtConnectionsMax;
 use reactor::{CloseReason, Config, EventLoop, ListenerWakes};
 use support::lines::Lines;
@@ -178,7 +178,7 @@ fn loops_with_a_socket_each_on_one_port_serve_everybody() {
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
     let first = listener_with(options);
     let address = first.local_addr().unwrap();
-    let second = reactor::listen::sharing::listen(address, options).unwrap();
+    let second = reactor::listen::socket::listen(address, options).unwrap();
     let servers = [first, second].map(|socket| prepare_on(socket, ListenerWakes::All, Config::default(), Lines::silent()).run());
     let mut clients: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
     for client in &mut clients {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reactor::listen::sharing::{ListenOptions, listen};
+use reactor::listen::socket::{ListenOptions, listen};
 use reactor::{CloseReason, Config, Context, EventLoop, Handler, LinuxListener, ListenerWakes, LoopContext, Origin, Pressure, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;

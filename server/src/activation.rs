@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reactor::listen::inherited::adopt;
+use reactor::listen::socket::adopt;
 
 use crate::{process, sys};
 

@@ -1,11 +1,11 @@
 //! How the loops come to their connections: sockets of their own, or one that they share.
 //!
-//! Read next: `reactor::listen::sharing`, the ways to share.
+//! Read next: `reactor::listen::socket`, the ways to share.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use reactor::listen::sharing::{ListenOptions, ListenerSharing, listen};
+use reactor::listen::socket::{ListenOptions, ListenerSharing, listen};
 use reactor::{ListenerWakes, Policy};
 
 /// The service's listening sockets.

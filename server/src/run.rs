@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use reactor::listen::hand_off::Receiver;
-use reactor::listen::sharing::{ListenOptions, listen};
+use reactor::listen::socket::{ListenOptions, listen};
 use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
 use worker_pool::{Pool, Submitter};
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use reactor::listen::sharing::ListenOptions;
+use reactor::listen::socket::ListenOptions;
 use server::routes::Routes;
 use support::{Server, Setup, get};
 

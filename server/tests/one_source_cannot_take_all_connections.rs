@@ -5,7 +5,7 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use reactor::CloseReason;
-use reactor::listen::sharing::ListenOptions;
+use reactor::listen::socket::ListenOptions;
 use server::routes::Routes;
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{Client, PATIENCE, Server, Setup, get, until};

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use reactor::listen::sharing::ListenOptions;
+use reactor::listen::socket::ListenOptions;
 use server::routes::Routes;
 use support::{Client, Server, Setup, get, until};
 

@@ -2,11 +2,10 @@
 //!
 //! Read in this order: `accept.rs`, `sharing.rs`, `inherited.rs`, `descriptors.rs`.
 
-pub(crate) mod accept;
+pub mod accept;
 pub mod descriptors;
 pub mod hand_off;
-pub mod inherited;
-pub mod sharing;
+pub mod socket;
 
 use std::time::Instant;
 

@@ -2,20 +2,20 @@
 //!
 //! Read next: `sys.rs`.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write, self};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use mio::{Interest, Waker};
 use mio::event::Source;
 use mio::unix::SourceFd;
-use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::{Event, ListenerWakes, Os, Ready, Wake, kernel, sys};
 use crate::listen::descriptors::{TableShare, grow_table};
 use crate::token::Token;
+use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
 
 /// epoll and the sockets of one loop.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Linux {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new(events_per_poll_max: usize) -> io::Result<Linux> {
-        kernel::warn_of_an_old_one();
+        warn_of_an_old_one();
         let poll = mio::Poll::new()?;
         let timer = sys::timer_create()?;
         // Edge triggered, as mio registers everything: each expiry is one event, and the expirations need not be read.
@@ -232,5 +232,51 @@ struct LinuxWaker(Waker);
 impl Wake for LinuxWaker {
     fn wake(&self) -> io::Result<()> {
         self.0.wake()
+    }
+}
+
+// The oldest kernel that is supported, and a word when this one says that it is older.
+
+/// Linux 4.5: `EPOLLEXCLUSIVE` (epoll_ctl(2)). Everything else that the loop calls is older.
+const OLDEST: (u32, u32) = (4, 5);
+
+/// Says so, once in a process, when the kernel is older than [`OLDEST`]. A warning and no refusal: a sandbox that emulates Linux may give an
+/// old number and yet have every call; where one is missing, the call fails by itself.
+fn warn_of_an_old_one() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let Ok(release) = sys::kernel_release() else { return };
+        if version(&release).is_some_and(|version| version < OLDEST) {
+            log::warn!("this kernel is Linux {release}; {}.{} or newer is supported", OLDEST.0, OLDEST.1);
+        }
+    });
+}
+
+/// `6.1.0-18-amd64` is (6, 1); what does not begin with two numbers is nothing.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OLDEST, version};
+    use crate::os::sys;
+
+    #[test]
+    fn a_kernel_is_older_by_its_numbers_and_not_by_its_letters() {
+        for (release, is_older) in
+            [("4.4.0", true), ("3.10.0-1160.el7.x86_64", true), ("4.5-rc1", false), ("4.19.0", false), ("10.0", false)]
+        {
+            assert_eq!(version(release).map(|version| version < OLDEST), Some(is_older), "{release}");
+        }
+        for release in ["", "unknown", "6"] {
+            assert_eq!(version(release), None, "{release}");
+        }
+    }
+
+    #[test]
+    fn this_kernel_says_what_it_is() {
+        assert!(version(&sys::kernel_release().unwrap()).is_some());
     }
 }

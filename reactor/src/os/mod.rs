@@ -4,7 +4,6 @@
 //! seeded, hostile system in virtual time. What is not behind this door cannot be tested by a seed, so nothing else in the loop
 //! may ask the kernel for anything. Read next: `os/linux.rs`, then `sim/`.
 
-mod kernel;
 mod linux;
 pub(crate) mod sys;
 

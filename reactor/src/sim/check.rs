@@ -11,9 +11,9 @@ use super::socket::{LastRead, Socket};
 use super::trace::Slot;
 use super::world::{LoopNotes, World};
 use crate::EventLoop;
-use crate::connection::buffers::Lease;
-use crate::connection::flags::Flags;
-use crate::connection::settle::can_progress;
+use crate::buffers::Lease;
+use crate::slot::Flags;
+use crate::visit::can_progress;
 
 /// Turns that a connection may spend on the ready list without getting anywhere: a spurious event costs one, an interrupted call another.
 const FRUITLESS_TURNS_MAX: u32 = 4;

@@ -6,7 +6,7 @@ use super::kernel::Nanos;
 use super::os::SimOs;
 use super::service::{Conn, Service, State};
 use super::world::World;
-use crate::connection::flags::Flags;
+use crate::slot::Flags;
 use crate::policy::WhenNearlyFull;
 use crate::{Context, EventLoop};
 
@@ -135,7 +135,7 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
         let flags = entry.control.flags;
         let beside = shared.slots.get(slot as u32);
         let known = flags.has(Flags::LEAVING) || shared.slots.is_expendable(slot as u32);
-        if crate::connection::pressure::is_expendable(flags, beside) != known {
+        if crate::eviction::is_expendable(flags, beside) != known {
             let name = world.name(world.conns[conn.id as usize].socket);
             world.violated(format!("{name} is {}among those that may make room ({flags:?})", if known { "" } else { "not " }));
         }

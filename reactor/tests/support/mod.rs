@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use reactor::listen::sharing::{ListenOptions, listen};
+use reactor::listen::socket::{ListenOptions, listen};
 use reactor::{Config, EventLoop, Handle, Handler, LinuxListener, ListenerWakes, Mailer, Stats};
 
 /// When a test gives up. Nothing that works comes near it.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use reactor::listen::sharing::{ListenOptions, listen};
+use reactor::listen::socket::{ListenOptions, listen};
 use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
 use server::answer::{Answer, Work};
 use server::connection::{HttpHandler, HttpSettings};

@@ -5,11 +5,10 @@
 //! costs as much memory as there is to say to it (failure mode B5; Envoy `per_connection_buffer_limit_bytes`, Redis
 //! `client-output-buffer-limit`). The kernel's part has a bound of its own, [`crate::Limits::kernel_unsent_bytes_max`]. Read next: `settle.rs`.
 
-use crate::connection::buffers::Lease;
-use crate::connection::flags::Flags;
-use crate::connection::slots::Beside;
+use crate::buffers::Lease;
 use crate::limits::Limits;
 use crate::policy::OutputBound;
+use crate::slot::{Beside, Flags};
 
 /// The kept output as far as it counts against the marks.
 #[inline]

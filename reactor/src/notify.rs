@@ -1,0 +1,131 @@
+//! What a connection is told for another reason than its socket: opened, mail, a deadline, pressure, a panic.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::buffers::BufferOwner;
+use crate::callback::Callback;
+use crate::context::Context;
+use crate::handler::{CloseReason, Handler, Origin, Pressure};
+use crate::os::Os;
+use crate::slot::{Evicted, Flags};
+use crate::visit::{Cause, Visit};
+
+impl<H: Handler, O: Os> Visit<'_, H, O> {
+    /// What it has to be told.
+    pub(crate) fn call_back(&mut self, cause: Cause<H::Mail>) {
+        match cause {
+            Cause::Opened(origin) => self.open(origin),
+            // A connection that is closing has said its last word; the handler learns that the mail came too late.
+            Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => {
+                self.shared.stats.mail_undelivered.add(1);
+                self.shared.stats.enter(Callback::Mail, self.token.slot);
+                self.handler.undelivered(mail);
+                self.shared.stats.leave();
+            }
+            Cause::Mail(mail) => {
+                self.shared.stats.mail_delivered.add(1);
+                self.call(Callback::Mail, |handler, conn, cx| handler.mail(conn, mail, cx));
+            }
+            Cause::Deadline => {
+                self.call(Callback::Deadline, |handler, conn, cx| handler.deadline(conn, cx));
+            }
+            Cause::Pressed(pressure) => self.press(pressure),
+        }
+        // Room and what the answer gave way to; new input waits for the ready list, so that nobody reads twice in a turn.
+        self.flush();
+        while self.give_room() {
+            self.flush();
+        }
+    }
+
+    /// The deadline of a connection: input first. A client whose bytes have arrived must not be timed out because the loop is late, and there may
+    /// be bytes that no event has reported: poll had no place for the event, or they came between the return of poll and the reading of
+    /// the clock. It costs one read(2) for each deadline that passes. Test: `input_comes_before_deadlines`.
+    #[cold]
+    pub(crate) fn look_before_the_deadline(&mut self, now: Instant) {
+        if !self.entry.control.flags.has(Flags::INPUT_ENDED.or(Flags::HELD)) {
+            // It stands while the handler is offered input: if that moves it to later it is not over. Set anew to a time that has passed it is over
+            // now; else who never stops sending would be looked at again and again in this turn.
+            self.entry.control.deadline = Some(now);
+            self.flags().set(Flags::READABLE);
+            self.go_on();
+            let is_due = self.entry.control.deadline.is_some_and(|at| at <= now);
+            if !is_due || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+                return;
+            }
+            self.entry.control.deadline = None;
+        }
+        self.call_back(Cause::Deadline);
+    }
+
+    fn open(&mut self, origin: Origin) {
+        self.output_before = 0;
+        self.shared.stats.enter(Callback::Opened, self.token.slot);
+        let mut cx = Context {
+            output_end_max: self.shared.limits.output_high_water_bytes as usize,
+            shared: self.shared,
+            output: self.output,
+            control: &mut self.entry.control,
+            token: self.token,
+        };
+        self.entry.conn = Some(self.handler.opened(origin, &mut cx));
+        self.shared.stats.leave();
+    }
+
+    #[cold]
+    pub(crate) fn panicked(&mut self) {
+        self.shared.stats.leave();
+        self.shared.stats.panics.add(1);
+        self.output.truncate(self.output_before);
+        let flags = self.flags();
+        flags.clear(Flags::WANTS_ROOM.or(Flags::UNPARSED));
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
+        }));
+        self.entry.reason = CloseReason::Panicked;
+        self.flush();
+        self.flags().set(Flags::CLOSE);
+        if told.is_err() || self.entry.conn.is_none() {
+            self.flags().set(Flags::ABORT);
+        }
+        if let Some(lease) = self.scratch.in_hand.take() {
+            self.shared.buffers.give_back(BufferOwner::Input, lease);
+        }
+        self.shared.drop_input(self.token.slot);
+    }
+
+    pub(crate) fn press(&mut self, pressure: Pressure) {
+        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            return; // It goes already. A word after our FIN would be an error of ours and end in a reset.
+        }
+        if pressure == Pressure::Draining {
+            if self.entry.control.flags.has(Flags::DRAIN_NOTIFIED) {
+                return;
+            }
+            self.flags().set(Flags::DRAIN_NOTIFIED);
+        }
+        self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
+        let reason = match pressure {
+            Pressure::ConnectionsMax => CloseReason::Refused,
+            Pressure::BufferMemory => CloseReason::InputEvicted,
+            Pressure::NearlyFull => CloseReason::MadeRoom,
+            Pressure::Draining => return,
+        };
+        self.entry.reason = reason;
+        self.flags().set(Flags::CLOSE);
+    }
+
+    /// `pressed` for memory taken back, `room` for a wake-up.
+    #[cold]
+    pub(crate) fn owed_calls(&mut self) {
+        let beside = self.shared.slots.get_mut(self.token.slot);
+        let (evicted, woken) = (beside.evicted, beside.woken);
+        (beside.evicted, beside.woken) = (Evicted::Nothing, false);
+        if evicted == Evicted::Input {
+            self.press(Pressure::BufferMemory);
+        } else if woken && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
+        }
+    }
+}
