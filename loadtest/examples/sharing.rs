@@ -8,7 +8,7 @@
 //! - connections at 5,000 a second, each kept: CPU time of all loops for each connection; 99 of 100 greeted within; the largest loop over
 //!   the mean of 2,000.
 //!
-//! Read next: `reactor/src/listen/sharing.rs`.
+//! Read next: `reactor/src/listen/socket.rs`.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -140,7 +140,7 @@ impl Used {
 /// One loop on its thread.
 struct Server {
     stats: Arc<Stats>,
-    handle: reactor::mail::Handle,
+    handle: reactor::Handle,
     tid: String,
     thread: JoinHandle<io::Result<Greeter>>,
 }

@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(
             pool.append(BufferOwner::Input, &mut lease, &bytes_from(2, 4000)),
             Err(Full),
-            "16 KiB beside the 4 KiB would be over the limit"
+            "16 KiB state the 4 KiB would be over the limit"
         );
         assert_eq!(lease.as_ref().map(Lease::filled), Some(&bytes_from(1, 4000)[..]));
         assert_eq!(pool.leased_bytes(), 4096);

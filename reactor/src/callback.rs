@@ -1,6 +1,4 @@
 //! The names of a handler's callbacks: for metrics, and for the watchdog that names the one that runs too long.
-//!
-//! Read next: `stats.rs`.
 
 /// Which of the [`crate::Handler`]'s callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

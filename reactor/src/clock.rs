@@ -1,7 +1,7 @@
 //! Times from durations, without a panic: `Instant + Duration` panics where no `Instant` can hold the sum.
 //!
 //! The limits and the arguments of this crate are any `Duration`, and `Duration::MAX` is a usual way to say "no limit". So the loop adds here
-//! and nowhere else. Test: `no_duration_is_too_long`. Read next: `timers.rs`.
+//! and nowhere else. Test: `no_duration_is_too_long`.
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@
 //! FIN says "that was all". To a peer that knows no length it is the only sign that an answer is complete (HTTP/1.0, RFC 9112 section 6.3), so
 //! a connection that ends in the middle of one must not send it. And close(2) alone leaves what is unsent in the kernel, which goes on offering
 //! it to a peer that has stopped reading, for minutes, with nobody's connection to count it on (failure mode L6; nginx
-//! `reset_timedout_connection`). `SO_LINGER` of zero makes close(2) a reset and frees the memory at once. Read next: `event_loop.rs`.
+//! `reset_timedout_connection`). `SO_LINGER` of zero makes close(2) a reset and frees the memory at once.
 
 use std::io;
 
@@ -29,13 +29,13 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn settle_closing(&mut self) {
         let slot = self.token.slot;
         let flags = self.entry.control.flags;
-        if !flags.has(Flags::ABORT.or(Flags::CLOSE).or(Flags::LINGERING)) || flags.has(Flags::DEAD) {
+        if !flags.intersects(Flags::ABORT.union(Flags::CLOSE).union(Flags::LINGERING)) || flags.intersects(Flags::DEAD) {
             return;
         }
-        if flags.has(Flags::REFUSED) {
+        if flags.intersects(Flags::REFUSED) {
             self.entry.reason = CloseReason::Refused;
         }
-        if flags.has(Flags::ABORT) {
+        if flags.intersects(Flags::ABORT) {
             let reason = match self.entry.reason {
                 CloseReason::Finished => CloseReason::Aborted,
                 reason => reason,
@@ -43,7 +43,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             return self.break_off(reason);
         }
         self.shared.drop_input(slot);
-        if !flags.has(Flags::LINGERING) && self.shared.slots.get(slot).output.is_none() {
+        if !flags.intersects(Flags::LINGERING) && self.shared.slots.get(slot).output.is_none() {
             self.start_lingering();
         }
     }
@@ -53,7 +53,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.is_cut_short() {
             return self.break_off(reason);
         }
-        if self.entry.control.flags.has(Flags::INPUT_ENDED) {
+        if self.entry.control.flags.intersects(Flags::INPUT_ENDED) {
             let reason = if reason == CloseReason::Finished { CloseReason::PeerClosed } else { reason };
             return self.die(reason);
         }
@@ -64,8 +64,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.os.shutdown_write(&mut self.entry.stream).is_err() {
             return self.die(CloseReason::Reset);
         }
-        self.entry.control.flags.set(Flags::LINGERING);
-        self.entry.control.flags.clear(Flags::WANTS_ROOM);
+        self.entry.control.flags.insert(Flags::LINGERING);
+        self.entry.control.flags.remove(Flags::WANTS_ROOM);
         self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
         let linger_timeout = match reason {
             CloseReason::Refused => self.shared.limits.refused_linger_timeout,
@@ -88,7 +88,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Reads and forgets, until the peer's FIN or a limit.
     pub(crate) fn discard(&mut self) {
-        if !self.entry.control.flags.has(Flags::READABLE) {
+        if !self.entry.control.flags.intersects(Flags::READABLE) {
             return;
         }
         let reads_max = self.shared.limits.visit_reads_max.min(4);
@@ -101,7 +101,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.shared.stats.bytes_discarded.add(outcome.bytes as u64);
             match outcome.drained {
                 Drained::PeerClosed | Drained::Failed(_) => return self.die(self.entry.reason),
-                Drained::Empty => return self.entry.control.flags.clear(Flags::READABLE),
+                Drained::Empty => return self.entry.control.flags.remove(Flags::READABLE),
                 _ if self.entry.tag_or_linger_bytes == 0 => return self.die(self.entry.reason),
                 Drained::BudgetSpent | Drained::BufferFull => {}
             }
@@ -110,31 +110,31 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Whether the peer has a part of something, or is owed what was written for it.
     fn is_cut_short(&self) -> bool {
-        let beside = self.shared.slots.get(self.token.slot);
-        let unsent = beside.output.is_some() || beside.evicted == Evicted::Output;
+        let state = self.shared.slots.get(self.token.slot);
+        let unsent = state.output.is_some() || state.evicted == Evicted::Output;
         unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
     }
 
     /// Ends with a reset: what is unsent is forgotten, here and in the kernel, and the peer learns that it has not got everything.
     pub(crate) fn break_off(&mut self, reason: CloseReason) {
-        self.entry.control.flags.set(Flags::RESET);
+        self.entry.control.flags.insert(Flags::RESET);
         self.die(reason);
     }
 
     /// Nothing more happens to this connection but its close, in the end-of-turn stage. Its memory is free at once.
     pub(crate) fn die(&mut self, reason: CloseReason) {
-        if self.entry.control.flags.has(Flags::DEAD) {
+        if self.entry.control.flags.intersects(Flags::DEAD) {
             return;
         }
         // After FIN all is said: a reset would take from the peer what is still on its way.
-        if !self.entry.control.flags.has(Flags::LINGERING) && self.is_cut_short() {
-            self.entry.control.flags.set(Flags::RESET);
+        if !self.entry.control.flags.intersects(Flags::LINGERING) && self.is_cut_short() {
+            self.entry.control.flags.insert(Flags::RESET);
         }
         let flags = &mut self.entry.control.flags;
-        if flags.has(Flags::LINGERING) {
+        if flags.intersects(Flags::LINGERING) {
             self.shared.stats.connections_lingering.sub(1);
         }
-        flags.set(Flags::DEAD);
+        flags.insert(Flags::DEAD);
         self.stay();
         self.entry.reason = reason;
         self.shared.bury(self.token.slot);
@@ -160,19 +160,19 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     pub(crate) fn stays_to_deliver(&mut self, error: &io::Error) -> bool {
         let flags = &mut self.entry.control.flags;
-        if !flags.has(Flags::OUTBOUND) || flags.has(Flags::NO_MORE_MESSAGES) {
+        if !flags.intersects(Flags::OUTBOUND) || flags.intersects(Flags::NO_MORE_MESSAGES) {
             return false;
         }
         // The first error counts: the kernel answers EPIPE to every later write.
-        if !flags.has(Flags::FAILED) && error.raw_os_error() == Some(libc::EPIPE) {
-            flags.set(Flags::FIN_BEFORE_FAILURE);
+        if !flags.intersects(Flags::FAILED) && error.raw_os_error() == Some(libc::EPIPE) {
+            flags.insert(Flags::FIN_BEFORE_FAILURE);
         }
-        flags.set(Flags::FAILED.or(Flags::WRITABLE).or(Flags::READ_TO_THE_END));
-        if !flags.has(Flags::INPUT_ENDED) {
-            flags.set(Flags::READABLE);
+        flags.insert(Flags::FAILED.union(Flags::WRITABLE).union(Flags::READ_TO_THE_END));
+        if !flags.intersects(Flags::INPUT_ENDED) {
+            flags.insert(Flags::READABLE);
         }
         // There is no pending output any more, so nothing waits for it.
-        flags.clear(Flags::OUTPUT_FULL.or(Flags::INPUT_WAITS));
+        flags.remove(Flags::OUTPUT_FULL.union(Flags::INPUT_WAITS));
         self.entry.stall_at = None;
         self.shared.drop_output(self.token.slot);
         self.output.truncate(0);
@@ -194,9 +194,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     pub(crate) fn read_after_failure(&mut self, drained: Drained) {
         match drained {
-            Drained::PeerClosed if self.entry.control.flags.has(Flags::FIN_BEFORE_FAILURE) => {
-                self.flags().clear(Flags::READABLE);
-                self.flags().set(Flags::INPUT_ENDED);
+            Drained::PeerClosed if self.entry.control.flags.intersects(Flags::FIN_BEFORE_FAILURE) => {
+                self.flags().remove(Flags::READABLE);
+                self.flags().insert(Flags::INPUT_ENDED);
             }
             Drained::PeerClosed | Drained::Empty | Drained::Failed(_) => self.input_is_cut_off(),
             Drained::BudgetSpent | Drained::BufferFull => {}
@@ -205,18 +205,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Nothing more can be read, and the handler is not to take that for the peer's end.
     fn input_is_cut_off(&mut self) {
-        self.flags().clear(Flags::READABLE);
-        self.flags().set(Flags::INPUT_ENDED.or(Flags::END_TOLD));
+        self.flags().remove(Flags::READABLE);
+        self.flags().insert(Flags::INPUT_ENDED.union(Flags::END_TOLD));
     }
 
     /// Closes a failed connection when its handler has taken what had arrived, or does not want it.
     #[cold]
     pub(crate) fn settle_failed(&mut self) {
         let flags = self.entry.control.flags;
-        let delivered = flags.has(Flags::END_TOLD) && !flags.has(Flags::UNPARSED);
+        let delivered = flags.intersects(Flags::END_TOLD) && !flags.intersects(Flags::UNPARSED);
         // It waits for output space, which never comes, before it wants input.
-        let blocked = flags.has(Flags::PAUSED) && flags.has(Flags::WANTS_ROOM);
-        if delivered || blocked || flags.has(Flags::CLOSE) {
+        let blocked = flags.intersects(Flags::PAUSED) && flags.intersects(Flags::WANTS_ROOM);
+        if delivered || blocked || flags.intersects(Flags::CLOSE) {
             let reason = match self.entry.reason {
                 CloseReason::Finished => CloseReason::Reset,
                 reason => reason,
@@ -250,7 +250,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if let Err(e) = self.os.deregister(&mut entry.stream) {
             log::debug!("deregister: {e}");
         }
-        if entry.control.flags.has(Flags::RESET) {
+        if entry.control.flags.intersects(Flags::RESET) {
             self.shared.stats.resets.add(1);
             if let Err(e) = self.os.reset_at_close(&mut entry.stream) {
                 log::debug!("cannot reset a connection: {e}");

@@ -1,20 +1,18 @@
 //! Outward connections: begun, waited for by write readiness, judged by `SO_ERROR`, bounded by a deadline (connect(2), EINPROGRESS).
-//!
-//! Read next: `drain.rs`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
 use crate::clock;
-use crate::slot::Entry;
-use crate::slot::Flags;
-use crate::visit::Cause;
 use crate::context::{Connect, LoopContext};
 use crate::event_loop::EventLoop;
 use crate::handler::{CloseReason, Handler, Origin, Pressure};
 use crate::os::{Os, Ready};
+use crate::slot::Entry;
+use crate::slot::Flags;
 use crate::stats::Stats;
+use crate::visit::Cause;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The connect stage: what was asked for until now, within the budget. What a failure's callback asks for waits for the next turn.
@@ -40,7 +38,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return Err(io::Error::other(format!("connections_max ({}) is reached", self.shared.limits.connections_max)));
         }
         let stream = self.os.connect(connect.to, connect.from, self.shared.limits.kernel_unsent_bytes_max)?;
-        let mut entry = Entry::new(stream, Flags::CONNECTING.or(Flags::WRITABLE).or(Flags::OUTBOUND));
+        let mut entry = Entry::new(stream, Flags::CONNECTING.union(Flags::WRITABLE).union(Flags::OUTBOUND));
         entry.tag_or_linger_bytes = connect.tag;
         entry.control.deadline = clock::after(self.shared.now, connect.timeout);
         let due = entry.due();
@@ -59,10 +57,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// An event on a connecting socket: connected, failed, or neither yet.
     pub(crate) fn connect_event(&mut self, slot: u32, ready: Ready) {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
-        if ready.has(Ready::READ_CLOSED.and(Ready::PRIORITY)) {
+        if ready.intersects(Ready::READ_CLOSED.union(Ready::PRIORITY)) {
             // The peer has accepted, spoken and ended before we looked, and this is the only event that says so: without it the first
             // short read would pass for all there is, and the end would never be read.
-            entry.control.flags.set(Flags::READ_TO_THE_END);
+            entry.control.flags.insert(Flags::READ_TO_THE_END);
         }
         match self.os.take_error(&mut entry.stream) {
             Ok(None) if self.os.is_connected(&mut entry.stream) => self.connect_ended(slot, Ok(())),
@@ -76,13 +74,13 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
         self.shared.progress = true;
         self.shared.stats.connections_connecting.sub(1);
-        entry.control.flags.clear(Flags::CONNECTING);
+        entry.control.flags.remove(Flags::CONNECTING);
         entry.control.deadline = None;
         let tag = entry.tag_or_linger_bytes;
         match result {
             Ok(()) => {
                 // The peer may have spoken already, and its edge was the one that told us of the connection.
-                entry.control.flags.set(Flags::READABLE);
+                entry.control.flags.insert(Flags::READABLE);
                 self.visit_because(slot, Cause::Opened(Origin::Connected { tag }));
                 if self.drain.is_some() {
                     // Not told with the others: it was not open then.

@@ -2,16 +2,16 @@
 //!
 //! A [`Context`] borrows the output buffer of the visit, the connection's flags and the loop's lists, never the socket and never the
 //! slab: so it needs no type parameter and a service never sees one. What needs the system (connect, close) is written down and done
-//! by the loop after the callback. Read next: `connection/visit.rs`.
+//! by the loop after the callback.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::slot::Control;
-use crate::slot::Flags;
 use crate::io::{Output, OutputScratch};
 use crate::shared::Shared;
+use crate::slot::Control;
+use crate::slot::Flags;
 use crate::token::Token;
 
 /// An outbound connection to make; see [`LoopContext::connect`].
@@ -78,20 +78,20 @@ impl Context<'_> {
     /// ([`crate::CloseReason::OutputSpaceTooSmall`]).
     #[inline]
     pub fn want_room(&mut self) {
-        self.control.flags.set(Flags::WANTS_ROOM);
+        self.control.flags.insert(Flags::WANTS_ROOM);
     }
 
     /// No [`crate::Handler::input`] until [`Context::resume`]. Unread input stays in the kernel, whose window then closes: that is the
     /// backpressure the peer feels.
     #[inline]
     pub fn pause(&mut self) {
-        self.control.flags.set(Flags::PAUSED);
+        self.control.flags.insert(Flags::PAUSED);
     }
 
     /// Ends [`Context::pause`]. What has arrived meanwhile is delivered without waiting for an event.
     #[inline]
     pub fn resume(&mut self) {
-        self.control.flags.clear(Flags::PAUSED);
+        self.control.flags.remove(Flags::PAUSED);
     }
 
     /// From now on this connection waits for its peer, and nothing is under way for it: when the connection limit nears, the loop may
@@ -100,7 +100,7 @@ impl Context<'_> {
     /// that cannot read all there is ends the wait, until this is called again.
     #[inline]
     pub fn expendable(&mut self) {
-        self.control.flags.set(Flags::EXPENDABLE.or(Flags::RENEWED));
+        self.control.flags.insert(Flags::EXPENDABLE.union(Flags::RENEWED));
     }
 
     /// Names the group that this connection's buffers count for from now on: a number for its source address, say. When the buffer memory is full,
@@ -113,7 +113,7 @@ impl Context<'_> {
     /// Ends [`Context::expendable`]: something is under way for the peer. So it is at the start, for handlers that never say.
     #[inline]
     pub fn essential(&mut self) {
-        self.control.flags.clear(Flags::EXPENDABLE.or(Flags::RENEWED));
+        self.control.flags.remove(Flags::EXPENDABLE.union(Flags::RENEWED));
     }
 
     /// Whether input is held back on our side: by [`Context::pause`], or by unsent output at the high water. What does not come then is not
@@ -121,26 +121,26 @@ impl Context<'_> {
     #[must_use]
     #[inline]
     pub fn input_is_held(&self) -> bool {
-        self.control.flags.has(Flags::HELD)
+        self.control.flags.intersects(Flags::HELD)
     }
 
     /// Closes in order once the output is sent: FIN, then input is discarded within `linger_timeout` and `linger_bytes_max`, then
     /// close(2). No further [`crate::Handler::input`].
     #[inline]
     pub fn close(&mut self) {
-        self.control.flags.set(Flags::CLOSE);
+        self.control.flags.insert(Flags::CLOSE);
     }
 
     /// As [`Context::close`], for a peer that was not let in: counted as refused, and it lingers for `refused_linger_timeout` only.
     #[inline]
     pub fn refuse(&mut self) {
-        self.control.flags.set(Flags::CLOSE.or(Flags::REFUSED));
+        self.control.flags.insert(Flags::CLOSE.union(Flags::REFUSED));
     }
 
     /// Closes without sending what is left, by a reset (RFC 9293 section 3.10.5, ABORT): the peer must not take it for the end.
     #[inline]
     pub fn abort(&mut self) {
-        self.control.flags.set(Flags::ABORT);
+        self.control.flags.insert(Flags::ABORT);
     }
 
     /// Sets the connection's one deadline, or none. It is never early, and late by at most a millisecond and the turn. Setting a

@@ -65,17 +65,17 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         // Each of them looks at its socket first: poll may have had no place for its event, or the thread may not have run between the return of
         // poll and the reading of the clock.
-        if entry.control.flags.has(Flags::CONNECTING) {
+        if entry.control.flags.intersects(Flags::CONNECTING) {
             self.connect_event(slot, Ready::default());
-            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.has(Flags::CONNECTING)) {
+            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.intersects(Flags::CONNECTING)) {
                 self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
             }
-        } else if entry.control.flags.has(Flags::LINGERING.or(Flags::CLOSE)) {
+        } else if entry.control.flags.intersects(Flags::LINGERING.union(Flags::CLOSE)) {
             // Its last word is said: what the handler would add came behind it. A limit that it left standing holds for the sending too.
             let reason = entry.reason;
-            if entry.control.flags.has(Flags::LINGERING) {
+            if entry.control.flags.intersects(Flags::LINGERING) {
                 // Input that is unread at the close makes it a reset, which can take the last response from the client.
-                entry.control.flags.set(Flags::READABLE);
+                entry.control.flags.insert(Flags::READABLE);
                 self.visit(slot, 0);
             }
             self.kill(slot, reason);
@@ -90,7 +90,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     fn stall_expires(&mut self, slot: u32) {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
         entry.stall_at = None;
-        entry.control.flags.set(Flags::WRITABLE);
+        entry.control.flags.insert(Flags::WRITABLE);
         let due = entry.due();
         self.shared.wheel.set(slot, due, self.shared.now);
         if let Some(mut visit) = self.visit_to(slot, 0) {

@@ -1,7 +1,7 @@
 //! The turn: wait, dispatch, deliver, expire, close. Each stage is bounded, and the order is a promise.
 //!
 //! poll → clock → socket events → new list → old list → accept → mail → deadlines → connects → leavers → closes. Input comes before deadlines, so that a
-//! late loop does not time out clients whose bytes have arrived; and a connection whose deadline has come is read once before it is closed. Read next: `turn.rs`, the stages.
+//! late loop does not time out clients whose bytes have arrived; and a connection whose deadline has come is read once before it is closed.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -258,7 +258,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let slots: Vec<u32> = self.entries.iter().map(|(slot, _)| slot as u32).collect();
         let loop_ended = || io::Error::other("the loop has ended");
         for slot in slots {
-            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.has(Flags::CONNECTING)) {
+            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.intersects(Flags::CONNECTING)) {
                 self.connect_ended(slot, Err(loop_ended()));
             } else {
                 self.kill(slot, CloseReason::LoopEnded);
@@ -369,7 +369,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn visit_to(&mut self, slot: u32, messages_max: u32) -> Option<Visit<'_, H, O>> {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
         let entry = entries.get_mut(slot as usize)?;
-        if entry.control.flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
+        if entry.control.flags.intersects(Flags::DEAD.union(Flags::CONNECTING)) {
             return None;
         }
         let token = shared.slots.token(slot);
@@ -421,11 +421,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// new one off the list. (This is not the policy's check of tokens.)
     #[inline(never)]
     fn serve_listed(&mut self, token: Token, from: Queued, messages_max: u32) -> Option<u32> {
-        let beside = self.shared.slots.get_mut(token.slot);
-        if !beside.open || beside.generation != token.generation || beside.queued != from {
+        let state = self.shared.slots.get_mut(token.slot);
+        if !state.open || state.generation != token.generation || state.queued != from {
             return None;
         }
-        beside.queued = Queued::No;
+        state.queued = Queued::No;
         Some(self.visit(token.slot, messages_max))
     }
 
@@ -470,31 +470,31 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     fn becomes_runnable(&mut self, slot: u32, ready: Ready) -> bool {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
         let flags = &mut entry.control.flags;
-        if flags.has(Flags::DEAD) {
+        if flags.intersects(Flags::DEAD) {
             return false;
         }
-        if flags.has(Flags::CONNECTING) {
+        if flags.intersects(Flags::CONNECTING) {
             self.connect_event(slot, ready);
             return false;
         }
-        if ready.has(Ready::READABLE.and(Ready::READ_CLOSED).and(Ready::ERROR)) {
-            flags.set(Flags::READABLE);
+        if ready.intersects(Ready::READABLE.union(Ready::READ_CLOSED).union(Ready::ERROR)) {
+            flags.insert(Flags::READABLE);
         }
-        if ready.has(Ready::WRITABLE.and(Ready::WRITE_CLOSED).and(Ready::ERROR)) {
-            flags.set(Flags::WRITABLE);
+        if ready.intersects(Ready::WRITABLE.union(Ready::WRITE_CLOSED).union(Ready::ERROR)) {
+            flags.insert(Flags::WRITABLE);
         }
-        if ready.has(Ready::READ_CLOSED.and(Ready::ERROR).and(Ready::PRIORITY)) {
-            flags.set(Flags::READ_TO_THE_END);
+        if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR).union(Ready::PRIORITY)) {
+            flags.insert(Flags::READ_TO_THE_END);
         }
         let flags = *flags;
-        let gone = ready.has(Ready::ERROR.and(Ready::WRITE_CLOSED)) && !flags.has(Flags::LINGERING);
+        let gone = ready.intersects(Ready::ERROR.union(Ready::WRITE_CLOSED)) && !flags.intersects(Flags::LINGERING);
         if gone && self.has_failed(slot, ready) {
             self.kill(slot, CloseReason::Reset);
             return false;
         }
         // A client that has sent its last byte may have disconnected. A server that has sent its last byte has sent its response.
-        let paused = flags.has(Flags::PAUSED) && !flags.has(Flags::NO_MORE_MESSAGES.or(Flags::OUTBOUND));
-        if paused && ready.has(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
+        let paused = flags.intersects(Flags::PAUSED) && !flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::OUTBOUND));
+        if paused && ready.intersects(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
             self.kill(slot, CloseReason::PeerClosed);
             return false;
         }
@@ -506,10 +506,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     #[cold]
     fn has_failed(&mut self, slot: u32, ready: Ready) -> bool {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
-        let error = match ready.has(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
+        let error = match ready.intersects(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
             Some(Ok(Some(e)) | Err(e)) => e,
             // Shut in both directions, and not by us: an earlier call has taken the error off the socket.
-            Some(Ok(None)) | None if ready.has(Ready::WRITE_CLOSED) && entry.control.flags.has(Flags::HELD) => {
+            Some(Ok(None)) | None if ready.intersects(Ready::WRITE_CLOSED) && entry.control.flags.intersects(Flags::HELD) => {
                 io::ErrorKind::ConnectionReset.into()
             }
             Some(Ok(None)) | None => return false,

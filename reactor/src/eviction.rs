@@ -23,7 +23,7 @@ use crate::handler::{CloseReason, Handler, Pressure};
 use crate::os::Os;
 use crate::policy::WhenNearlyFull;
 use crate::shared::Shared;
-use crate::slot::{Beside, Evicted, Flags, Slots};
+use crate::slot::{Evicted, Flags, Slot, Slots};
 use crate::visit::Visit;
 
 /// The groups of one owner that hold buffers.
@@ -185,7 +185,7 @@ impl Shared {
 //
 // *Near the connection limit* those that wait for their peer make room, oldest first: idle connections and requests that dribble in. An
 // attacker's thousands are older than whoever comes now, so newcomers are served; and whoever speaks is young again, or is being answered
-// and never goes; who only lingers, after its answer, lingers for less (`closing.rs`). The youngest few stay too: between a connection and its
+// and never goes; who only lingers, after its answer, lingers for less (`close.rs`). The youngest few stay too: between a connection and its
 // request there is a moment. Without it, slow clients hold every place until their timeouts, and each newcomer is refused (failure mode P3).
 //
 // Two steps, since what a client has just sent may still lie in its socket: `pick_leavers`, after the input and the deadlines of a turn,
@@ -217,7 +217,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             }
             let Some(oldest) = self.shared.slots.oldest_expendable() else { return };
             let Some(entry) = self.entries.get_mut(oldest as usize) else { return };
-            entry.control.flags.set(Flags::LEAVING);
+            entry.control.flags.insert(Flags::LEAVING);
             self.shared.leaving += 1;
             self.shared.slots.unlink_expendable(oldest);
             self.shared.queue_new(oldest);
@@ -227,29 +227,31 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
 /// Whether nothing is under way for a connection: its peer is to speak, and has got all that was said to it.
 #[inline]
-pub(crate) fn is_expendable(flags: Flags, beside: &Beside) -> bool {
-    flags.has(Flags::EXPENDABLE) && !flags.has(Flags::NO_MORE_MESSAGES) && beside.output.is_none() && beside.evicted != Evicted::Output
+pub(crate) fn is_expendable(flags: Flags, state: &Slot) -> bool {
+    flags.intersects(Flags::EXPENDABLE)
+        && !flags.intersects(Flags::NO_MORE_MESSAGES)
+        && state.output.is_none()
+        && state.evicted != Evicted::Output
 }
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-
     /// The visit of a connection that is to make room.
     #[cold]
     pub(crate) fn look_for_the_last_time(&mut self) {
-        if !self.entry.control.flags.has(Flags::INPUT_ENDED) {
+        if !self.entry.control.flags.intersects(Flags::INPUT_ENDED) {
             // Poll reports only so many events at a time: what this client has just sent may not be among them yet.
-            self.flags().set(Flags::READABLE);
+            self.flags().insert(Flags::READABLE);
         }
         self.go_on();
         let flags = self.entry.control.flags;
-        if flags.has(Flags::RENEWED) || !is_expendable(flags, self.beside()) {
+        if flags.intersects(Flags::RENEWED) || !is_expendable(flags, self.slot()) {
             return; // It has spoken, or goes anyway. `settle` takes its mark away.
         }
-        if flags.has(Flags::READABLE.or(Flags::UNPARSED)) && !flags.has(Flags::HELD) {
+        if flags.intersects(Flags::READABLE.union(Flags::UNPARSED)) && !flags.intersects(Flags::HELD) {
             // A budget was spent, and its socket holds more: nobody who sends faster than a visit reads is waited for. It is asked again when
             // the handler says that another wait has begun. A look in each turn would promise its place to newcomers for as long as it sends,
             // and they would be neither served nor refused.
-            return self.flags().clear(Flags::EXPENDABLE.or(Flags::RENEWED));
+            return self.flags().remove(Flags::EXPENDABLE.union(Flags::RENEWED));
         }
         self.press(Pressure::NearlyFull);
         self.flush();
@@ -260,8 +262,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// It has spoken, or is being answered, or has ended: it need not make room.
     #[inline]
     pub(crate) fn stay(&mut self) {
-        if self.entry.control.flags.has(Flags::LEAVING) {
-            self.entry.control.flags.clear(Flags::LEAVING);
+        if self.entry.control.flags.intersects(Flags::LEAVING) {
+            self.entry.control.flags.remove(Flags::LEAVING);
             self.shared.leaving -= 1;
         }
     }
@@ -271,19 +273,19 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn settle_age(&mut self) {
         let slot = self.token.slot;
         let flags = self.entry.control.flags;
-        let is_expendable = is_expendable(flags, self.beside());
-        if is_expendable && !flags.has(Flags::RENEWED) {
+        let is_expendable = is_expendable(flags, self.slot());
+        if is_expendable && !flags.intersects(Flags::RENEWED) {
             return; // Where it was, or it has its mark.
         }
         self.stay();
         if is_expendable {
-            self.entry.control.flags.clear(Flags::RENEWED);
+            self.entry.control.flags.remove(Flags::RENEWED);
             self.shared.slots.renew_expendable(slot);
         } else {
             self.shared.slots.unlink_expendable(slot);
-            if flags.has(Flags::EXPENDABLE) {
+            if flags.intersects(Flags::EXPENDABLE) {
                 // Until its output is sent. It counts from then, and must not be forgotten.
-                self.entry.control.flags.set(Flags::RENEWED);
+                self.entry.control.flags.insert(Flags::RENEWED);
             }
         }
     }
@@ -298,9 +300,9 @@ mod tests {
     use slab::Slab;
 
     use super::*;
+    use crate::limits::{Config, Limits};
     use crate::slot::Entry;
     use crate::slot::Flags;
-    use crate::limits::{Config, Limits};
     use crate::stats::Stats;
 
     const SLOTS: u32 = 24;

@@ -1,7 +1,7 @@
 //! What a protocol implements, and what the loop gives it: bytes, room, mail and time; never a socket.
 //!
 //! One [`Handler`] value serves all connections of one loop, on that loop's thread. No callback may block, and none is called from
-//! inside another. Read next: `context.rs`, then `event_loop.rs`.
+//! inside another.
 
 use std::io;
 use std::net::SocketAddr;

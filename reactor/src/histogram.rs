@@ -1,7 +1,7 @@
 //! A histogram of durations with one writer and any number of readers, and no lock.
 //!
 //! The bounds are powers of two of a microsecond, so that the bucket is found by counting leading zeros: a few nanoseconds for a
-//! record, and at most a factor of two between what a reader is told and what was. Read next: `stats.rs`.
+//! record, and at most a factor of two between what a reader is told and what was.
 
 use std::time::Duration;
 

@@ -1,15 +1,13 @@
 //! What must hold at the end of every turn. Checked in debug builds, and in every turn of a simulation.
-//!
-//! Read next: `ready_list.rs` for the rule that matters most.
 
 use crate::buffers::BufferOwner;
-use crate::slot::Flags;
-use crate::visit::can_progress;
-use crate::slot::Evicted;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::os::Os;
 use crate::policy::{ReadyRule, ResumePolicy};
+use crate::slot::Evicted;
+use crate::slot::Flags;
+use crate::visit::can_progress;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Looks at every connection and panics at the first that breaks a rule.
@@ -22,28 +20,28 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let mut leased_bytes = 0;
         let mut held_bytes = [0; BufferOwner::COUNT];
         for (slot, entry) in &self.entries {
-            let beside = self.shared.slots.get(slot as u32);
+            let state = self.shared.slots.get(slot as u32);
             let flags = entry.control.flags;
-            assert!(beside.open, "slot {slot} is taken and not open");
+            assert!(state.open, "slot {slot} is taken and not open");
             if correct {
                 // Not the other way round: a second visit in one turn, for mail or a deadline, can end what put it on the list, and
                 // the next turn takes it off. Nobody stays there without progress (the simulator counts).
                 assert!(
-                    !can_progress(flags, beside, policy.output) || beside.is_queued(),
+                    !can_progress(flags, state, policy.output) || state.is_queued(),
                     "slot {slot} can go on, and is not on the ready list ({flags:?})"
                 );
             }
             // What `may_say_more` rests on.
             assert!(
-                flags.has(Flags::WRITABLE.or(Flags::DEAD)) || beside.output.is_some() || beside.evicted == Evicted::Output,
+                flags.intersects(Flags::WRITABLE.union(Flags::DEAD)) || state.output.is_some() || state.evicted == Evicted::Output,
                 "slot {slot} waits for room in the kernel, and has nothing to put there ({flags:?})"
             );
             assert!(
-                !flags.has(Flags::DEAD) || (beside.input.is_none() && beside.output.is_none()),
+                !flags.intersects(Flags::DEAD) || (state.input.is_none() && state.output.is_none()),
                 "slot {slot} is dead and holds a lease"
             );
-            assert!(beside.input.is_none() || !flags.has(Flags::LINGERING), "slot {slot} lingers and keeps input");
-            for (lease, owner) in [&beside.input, &beside.output].into_iter().zip(BufferOwner::ALL) {
+            assert!(state.input.is_none() || !flags.intersects(Flags::LINGERING), "slot {slot} lingers and keeps input");
+            for (lease, owner) in [&state.input, &state.output].into_iter().zip(BufferOwner::ALL) {
                 let Some(lease) = lease else { continue };
                 leased_bytes += lease.capacity();
                 held_bytes[owner as usize] += lease.capacity();

@@ -1,8 +1,6 @@
 //! Reads what the socket has, within a budget, and says why it stopped.
-//!
-//! Read next: `drain_write.rs`, the same for the other direction.
 
-use std::io::{ErrorKind, Read, Write, self};
+use std::io::{self, ErrorKind, Read, Write};
 
 use crate::policy::{DrainPolicy, RestPolicy};
 

@@ -1,6 +1,6 @@
 //! Everything that bounds one loop. Nothing in it grows past one of these numbers.
 //!
-//! Each number has its cost, its reason and its source beside it. Read next: `policy.rs`.
+//! Each number has its cost, its reason and its source beside it.
 
 use std::time::Duration;
 

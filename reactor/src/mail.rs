@@ -1,6 +1,4 @@
 //! Mail for connections from other threads: room first, then the letter; and the loop's remote control.
-//!
-//! Read next: `mailbox.rs`, the queue behind it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

@@ -11,7 +11,7 @@
 //!
 //! This code, with loom's atomics and a model of the channel, is checked under every interleaving (of up to three preemptions):
 //! `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`. The models are in `mailbox/loom_tests.rs`, and one of them shows
-//! that the mistake is found. Read next: `event_loop.rs`.
+//! that the mistake is found.
 
 mod channel;
 #[cfg(all(test, loom))]

@@ -17,7 +17,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         match cause {
             Cause::Opened(origin) => self.open(origin),
             // A connection that is closing has said its last word; the handler learns that the mail came too late.
-            Cause::Mail(mail) if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) => {
+            Cause::Mail(mail) if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) => {
                 self.shared.stats.mail_undelivered.add(1);
                 self.shared.stats.enter(Callback::Mail, self.token.slot);
                 self.handler.undelivered(mail);
@@ -44,14 +44,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// the clock. It costs one read(2) for each deadline that passes. Test: `input_comes_before_deadlines`.
     #[cold]
     pub(crate) fn look_before_the_deadline(&mut self, now: Instant) {
-        if !self.entry.control.flags.has(Flags::INPUT_ENDED.or(Flags::HELD)) {
+        if !self.entry.control.flags.intersects(Flags::INPUT_ENDED.union(Flags::HELD)) {
             // It stands while the handler is offered input: if that moves it to later it is not over. Set anew to a time that has passed it is over
             // now; else who never stops sending would be looked at again and again in this turn.
             self.entry.control.deadline = Some(now);
-            self.flags().set(Flags::READABLE);
+            self.flags().insert(Flags::READABLE);
             self.go_on();
             let is_due = self.entry.control.deadline.is_some_and(|at| at <= now);
-            if !is_due || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+            if !is_due || self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
                 return;
             }
             self.entry.control.deadline = None;
@@ -79,15 +79,15 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.stats.panics.add(1);
         self.output.truncate(self.output_before);
         let flags = self.flags();
-        flags.clear(Flags::WANTS_ROOM.or(Flags::UNPARSED));
+        flags.remove(Flags::WANTS_ROOM.union(Flags::UNPARSED));
         let told = catch_unwind(AssertUnwindSafe(|| {
             self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
         }));
         self.entry.reason = CloseReason::Panicked;
         self.flush();
-        self.flags().set(Flags::CLOSE);
+        self.flags().insert(Flags::CLOSE);
         if told.is_err() || self.entry.conn.is_none() {
-            self.flags().set(Flags::ABORT);
+            self.flags().insert(Flags::ABORT);
         }
         if let Some(lease) = self.scratch.in_hand.take() {
             self.shared.buffers.give_back(BufferOwner::Input, lease);
@@ -96,14 +96,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     }
 
     pub(crate) fn press(&mut self, pressure: Pressure) {
-        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+        if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
             return; // It goes already. A word after our FIN would be an error of ours and end in a reset.
         }
         if pressure == Pressure::Draining {
-            if self.entry.control.flags.has(Flags::DRAIN_NOTIFIED) {
+            if self.entry.control.flags.intersects(Flags::DRAIN_NOTIFIED) {
                 return;
             }
-            self.flags().set(Flags::DRAIN_NOTIFIED);
+            self.flags().insert(Flags::DRAIN_NOTIFIED);
         }
         self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
         let reason = match pressure {
@@ -113,18 +113,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             Pressure::Draining => return,
         };
         self.entry.reason = reason;
-        self.flags().set(Flags::CLOSE);
+        self.flags().insert(Flags::CLOSE);
     }
 
     /// `pressed` for memory taken back, `room` for a wake-up.
     #[cold]
     pub(crate) fn owed_calls(&mut self) {
-        let beside = self.shared.slots.get_mut(self.token.slot);
-        let (evicted, woken) = (beside.evicted, beside.woken);
-        (beside.evicted, beside.woken) = (Evicted::Nothing, false);
+        let state = self.shared.slots.get_mut(self.token.slot);
+        let (evicted, woken) = (state.evicted, state.woken);
+        (state.evicted, state.woken) = (Evicted::Nothing, false);
         if evicted == Evicted::Input {
             self.press(Pressure::BufferMemory);
-        } else if woken && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+        } else if woken && !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
             self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         }
     }

@@ -1,7 +1,7 @@
 //! Every choice of the loop that has more than one reasonable, or one tempting and wrong, answer.
 //!
 //! The `#[default]` is the correct one. A variant whose arm ends in `MISTAKE(slug)` is wrong on purpose: it is what the page
-//! `docs/failures/<slug>.md` is about. Read next: `limits.rs`.
+//! `docs/failures/<slug>.md` is about.
 
 /// How much of one readiness event to use before asking the poller again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,19 +1,19 @@
 //! The part of the loop that knows neither the protocol nor the system: lists, leases, time, counters.
 //!
-//! It has no type parameter, so that a [`crate::Context`] can borrow it whole. Read next: `event_loop.rs`.
+//! It has no type parameter, so that a [`crate::Context`] can borrow it whole.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::buffers::{BufferOwner, BufferPool, Lease};
-use crate::eviction::Holders;
-use crate::slot::{Evicted, Slots};
 use crate::context::Connect;
+use crate::eviction::Holders;
 use crate::limits::{Config, Limits};
 use crate::log_limit::LogLimits;
 use crate::policy::Policy;
 use crate::ready_list::{Queued, ReadyLists};
+use crate::slot::{Evicted, Slots};
 use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
@@ -77,9 +77,9 @@ impl Shared {
     #[inline]
     pub(crate) fn queue_new(&mut self, slot: u32) {
         let token = self.slots.token(slot);
-        let beside = self.slots.get_mut(slot);
-        if !beside.is_queued() {
-            beside.queued = Queued::New;
+        let state = self.slots.get_mut(slot);
+        if !state.is_queued() {
+            state.queued = Queued::New;
             self.ready.push_new(token);
         }
     }
@@ -88,9 +88,9 @@ impl Shared {
     #[inline]
     pub(crate) fn queue_old(&mut self, slot: u32) {
         let token = self.slots.token(slot);
-        let beside = self.slots.get_mut(slot);
-        if !beside.is_queued() {
-            beside.queued = Queued::Old;
+        let state = self.slots.get_mut(slot);
+        if !state.is_queued() {
+            state.queued = Queued::Old;
             self.ready.push_old(token);
         }
     }

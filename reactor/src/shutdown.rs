@@ -1,8 +1,7 @@
 //! The orderly end of a loop: accept what the kernel has queued, stop listening, tell everyone, wait for the last, within a grace time.
 //!
 //! Closing a listener resets whoever is still in its queue (failure mode H3), so it is emptied first (`listen/accept.rs`). One that another
-//! process holds too is not reset; there the queue is the next server's, but for those who were in it before. Read next: `mail.rs`, which
-//! carries the order.
+//! process holds too is not reset; there the queue is the next server's, but for those who were in it before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -2,10 +2,11 @@
 //!
 //! Generations, the bits "queued" and "woken" and the leases lie beside the entries: a callback that runs with one entry borrowed can
 //! then wake any connection, and memory can be taken back from any. A slot's generation changes when its connection closes, so that
-//! everything still under way for it is recognised as late. Read next: `visit.rs`.
+//! everything still under way for it is recognised as late.
 
 use std::time::Instant;
 
+use bitflags::bitflags;
 use slab::Slab;
 
 use crate::buffers::{BufferOwner, Lease};
@@ -16,7 +17,7 @@ use crate::token::Token;
 
 /// What lies beside one slot.
 #[derive(Debug, Default)]
-pub(crate) struct Beside {
+pub(crate) struct Slot {
     /// Counts the slot's tenants. 32 bits: a slot reused 10,000 times a second repeats after five days, and nothing carries a token so long.
     pub(crate) generation: u32,
     /// A connection lives here.
@@ -78,7 +79,7 @@ struct Ends {
     length: u32,
 }
 
-impl Beside {
+impl Slot {
     #[inline]
     pub(crate) fn is_queued(&self) -> bool {
         self.queued != Queued::No
@@ -88,7 +89,7 @@ impl Beside {
 /// The part beside the slab: no type parameter, so a [`crate::Context`] can hold it.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    beside: Vec<Beside>,
+    state: Vec<Slot>,
     /// The connections that wait for their peer, by the time since when: the oldest is evicted when the connection limit nears.
     expendable: Ends,
     check: TokenCheck,
@@ -97,35 +98,35 @@ pub(crate) struct Slots {
 impl Slots {
     /// Reserves address space for `slots_max`; a page becomes resident when its slots are first used, and nothing is ever moved.
     pub(crate) fn new(slots_max: usize, check: TokenCheck) -> Slots {
-        Slots { beside: Vec::with_capacity(slots_max), expendable: Ends::default(), check }
+        Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check }
     }
 
     /// Puts an entry into a free slot.
     pub(crate) fn insert<C, S>(&mut self, entries: &mut Slab<Entry<C, S>>, entry: Entry<C, S>) -> Token {
         let slot = entries.insert(entry);
-        if slot == self.beside.len() {
-            self.beside.push(Beside::default());
+        if slot == self.state.len() {
+            self.state.push(Slot::default());
         }
-        let beside = &mut self.beside[slot];
-        debug_assert!(!beside.open && !beside.is_queued() && beside.input.is_none() && beside.output.is_none());
-        beside.open = true;
-        Token { slot: slot as u32, generation: beside.generation }
+        let state = &mut self.state[slot];
+        debug_assert!(!state.open && !state.is_queued() && state.input.is_none() && state.output.is_none());
+        state.open = true;
+        Token { slot: slot as u32, generation: state.generation }
     }
 
     /// Ends the slot's tenancy. The leases must have been given back.
     pub(crate) fn vacate(&mut self, slot: u32) {
         self.unlink_expendable(slot);
-        let beside = &mut self.beside[slot as usize];
-        debug_assert!(beside.input.is_none() && beside.output.is_none(), "a lease would be lost");
-        *beside = Beside { generation: beside.generation.wrapping_add(1), ..Beside::default() };
+        let state = &mut self.state[slot as usize];
+        debug_assert!(state.input.is_none() && state.output.is_none(), "a lease would be lost");
+        *state = Slot { generation: state.generation.wrapping_add(1), ..Slot::default() };
     }
 
     /// Whether the token's connection is the one that lives in its slot now.
     #[inline]
     pub(crate) fn is_live(&self, token: Token) -> bool {
-        match self.beside.get(token.slot as usize) {
-            Some(beside) if beside.open => match self.check {
-                TokenCheck::SlotAndGeneration => beside.generation == token.generation,
+        match self.state.get(token.slot as usize) {
+            Some(state) if state.open => match self.check {
+                TokenCheck::SlotAndGeneration => state.generation == token.generation,
                 TokenCheck::SlotOnly => true, // MISTAKE(stale-completion): what was meant for the last tenant reaches the next one.
             },
             _ => false,
@@ -133,28 +134,28 @@ impl Slots {
     }
 
     #[inline]
-    pub(crate) fn get(&self, slot: u32) -> &Beside {
-        &self.beside[slot as usize]
+    pub(crate) fn get(&self, slot: u32) -> &Slot {
+        &self.state[slot as usize]
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Beside {
-        &mut self.beside[slot as usize]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot {
+        &mut self.state[slot as usize]
     }
 
     /// The token of the slot's present tenant.
     #[inline]
     pub(crate) fn token(&self, slot: u32) -> Token {
-        Token { slot, generation: self.beside[slot as usize].generation }
+        Token { slot, generation: self.state[slot as usize].generation }
     }
 
     /// A slot's lease of either kind.
     #[inline]
     pub(crate) fn lease_mut(&mut self, owner: BufferOwner, slot: u32) -> &mut Option<Lease> {
-        let beside = &mut self.beside[slot as usize];
+        let state = &mut self.state[slot as usize];
         match owner {
-            BufferOwner::Input => &mut beside.input,
-            BufferOwner::Output => &mut beside.output,
+            BufferOwner::Input => &mut state.input,
+            BufferOwner::Output => &mut state.output,
         }
     }
 
@@ -164,9 +165,9 @@ impl Slots {
         let newest = std::mem::replace(&mut ends.newest, slot + 1);
         match newest {
             0 => ends.oldest = slot + 1,
-            _ => self.beside[newest as usize - 1].neighbours.newer = slot + 1,
+            _ => self.state[newest as usize - 1].neighbours.newer = slot + 1,
         }
-        self.beside[slot as usize].neighbours = Neighbours { older: newest, newer: 0 };
+        self.state[slot as usize].neighbours = Neighbours { older: newest, newer: 0 };
     }
 
     /// Puts the slot at the young end of the list of expendable connections, wherever it is now.
@@ -183,23 +184,23 @@ impl Slots {
         if !self.is_expendable(slot) {
             return;
         }
-        let Neighbours { older, newer } = std::mem::take(&mut self.beside[slot as usize].neighbours);
+        let Neighbours { older, newer } = std::mem::take(&mut self.state[slot as usize].neighbours);
         let ends = &mut self.expendable;
         ends.length -= 1;
         match older {
             0 => ends.oldest = newer,
-            _ => self.beside[older as usize - 1].neighbours.newer = newer,
+            _ => self.state[older as usize - 1].neighbours.newer = newer,
         }
         match newer {
             0 => ends.newest = older,
-            _ => self.beside[newer as usize - 1].neighbours.older = older,
+            _ => self.state[newer as usize - 1].neighbours.older = older,
         }
     }
 
     /// Whether the slot is on the list of expendable connections.
     #[inline]
     pub(crate) fn is_expendable(&self, slot: u32) -> bool {
-        let Neighbours { older, newer } = self.beside[slot as usize].neighbours;
+        let Neighbours { older, newer } = self.state[slot as usize].neighbours;
         older != 0 || newer != 0 || self.expendable.oldest == slot + 1
     }
 
@@ -216,92 +217,73 @@ impl Slots {
 
 // What is known about one connection, a bit each. Readiness is state here, not a message.
 //
-// Each sticky bit is written in few, named places: `READABLE` is set by events (and for a last look, `pressure.rs`) and cleared by
+// Each sticky bit is written in few, named places: `READABLE` is set by events (and for a last look, `eviction.rs`) and cleared by
 // `drain_read`'s exit, `WRITABLE` by events and `drain_write`'s.
 
-/// The bits of one connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u32);
+bitflags! {
+    /// The bits of one connection.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Flags: u32 {
+        /// The kernel may have input for us. Cleared only by a read that shows there is none.
+        const READABLE = 1;
+        /// The kernel may take output. Cleared only by `WouldBlock`.
+        const WRITABLE = 1 << 1;
+        /// A close bit or urgent data was reported: a short read proves nothing any more (netty PR 6199, tcp(7) on urgent data).
+        const READ_TO_THE_END = 1 << 2;
+        /// `read` returned 0: the peer has sent its last byte, and we have read it.
+        const INPUT_ENDED = 1 << 3;
+        /// The handler was told so.
+        const END_TOLD = 1 << 4;
+        /// The handler wants no input for now.
+        const PAUSED = 1 << 5;
+        /// The handler wants `room` when there is some.
+        const WANTS_ROOM = 1 << 6;
+        /// Unsent output reached the high water and has not fallen to the low one.
+        const OUTPUT_FULL = 1 << 7;
+        /// The kept input has not been offered to the handler to its end: it may hold a complete message.
+        const UNPARSED = 1 << 8;
+        /// To be closed in order when the output is sent.
+        const CLOSE = 1 << 9;
+        /// To be closed now.
+        const ABORT = 1 << 10;
+        /// FIN is sent; input is discarded until the peer's FIN or a limit.
+        const LINGERING = 1 << 11;
+        /// On the list of closes; nothing else happens to it.
+        const DEAD = 1 << 12;
+        /// connect(2) is under way; no handler state yet.
+        const CONNECTING = 1 << 13;
+        /// The handler took nothing of its input and asked for room: nothing is read or offered before there is some.
+        const INPUT_WAITS = 1 << 14;
+        /// Its close(2) is to send a reset: something was cut short, and FIN would say that it was whole.
+        const RESET = 1 << 15;
+        /// It waits for its peer, and may be closed to make room for others.
+        const EXPENDABLE = 1 << 16;
+        /// It was refused: it lingers for no longer than those over `connections_max`.
+        const REFUSED = 1 << 17;
+        /// It has begun to wait since its place among the expendable was last seen to.
+        const RENEWED = 1 << 18;
+        /// It is to make room for newcomers, unless a last look at its socket finds that it has spoken.
+        const LEAVING = 1 << 19;
+        /// We connected to the peer: what it sent before the connection failed is delivered (`close.rs`).
+        const OUTBOUND = 1 << 20;
+        /// An outbound connection's socket has failed: output is discarded, and input is read until nothing more has arrived.
+        const FAILED = 1 << 21;
+        /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
+        const FIN_BEFORE_FAILURE = 1 << 22;
+        /// The handler was notified that the loop drains.
+        const DRAIN_NOTIFIED = 1 << 23;
+        /// No more input is wanted, for good: closing or gone.
+        const NO_MORE_MESSAGES = Self::CLOSE.bits() | Self::ABORT.bits() | Self::LINGERING.bits() | Self::DEAD.bits() | Self::CONNECTING.bits();
+        /// No more messages for now.
+        const HELD = Self::NO_MORE_MESSAGES.bits() | Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
+    }
+}
 
 impl Flags {
-    /// The kernel may have input for us. Cleared only by a read that shows there is none.
-    pub(crate) const READABLE: Flags = Flags(1);
-    /// The kernel may take output. Cleared only by `WouldBlock`.
-    pub(crate) const WRITABLE: Flags = Flags(1 << 1);
-    /// A close bit or urgent data was reported: a short read proves nothing any more (netty PR 6199, tcp(7) on urgent data).
-    pub(crate) const READ_TO_THE_END: Flags = Flags(1 << 2);
-    /// `read` returned 0: the peer has sent its last byte, and we have read it.
-    pub(crate) const INPUT_ENDED: Flags = Flags(1 << 3);
-    /// The handler was told so.
-    pub(crate) const END_TOLD: Flags = Flags(1 << 4);
-    /// The handler wants no input for now.
-    pub(crate) const PAUSED: Flags = Flags(1 << 5);
-    /// The handler wants `room` when there is some.
-    pub(crate) const WANTS_ROOM: Flags = Flags(1 << 6);
-    /// Unsent output reached the high water and has not fallen to the low one.
-    pub(crate) const OUTPUT_FULL: Flags = Flags(1 << 7);
-    /// The kept input has not been offered to the handler to its end: it may hold a complete message.
-    pub(crate) const UNPARSED: Flags = Flags(1 << 8);
-    /// To be closed in order when the output is sent.
-    pub(crate) const CLOSE: Flags = Flags(1 << 9);
-    /// To be closed now.
-    pub(crate) const ABORT: Flags = Flags(1 << 10);
-    /// FIN is sent; input is discarded until the peer's FIN or a limit.
-    pub(crate) const LINGERING: Flags = Flags(1 << 11);
-    /// On the list of closes; nothing else happens to it.
-    pub(crate) const DEAD: Flags = Flags(1 << 12);
-    /// connect(2) is under way; no handler state yet.
-    pub(crate) const CONNECTING: Flags = Flags(1 << 13);
-    /// The handler took nothing of its input and asked for room: nothing is read or offered before there is some.
-    pub(crate) const INPUT_WAITS: Flags = Flags(1 << 14);
-    /// Its close(2) is to send a reset: something was cut short, and FIN would say that it was whole.
-    pub(crate) const RESET: Flags = Flags(1 << 15);
-    /// It waits for its peer, and may be closed to make room for others.
-    pub(crate) const EXPENDABLE: Flags = Flags(1 << 16);
-    /// It was refused: it lingers for no longer than those over `connections_max`.
-    pub(crate) const REFUSED: Flags = Flags(1 << 17);
-    /// It has begun to wait since its place among the expendable was last seen to.
-    pub(crate) const RENEWED: Flags = Flags(1 << 18);
-    /// It is to make room for newcomers, unless a last look at its socket finds that it has spoken.
-    pub(crate) const LEAVING: Flags = Flags(1 << 19);
-    /// We connected to the peer: what it sent before the connection failed is delivered (`failed.rs`).
-    pub(crate) const OUTBOUND: Flags = Flags(1 << 20);
-    /// An outbound connection's socket has failed: output is discarded, and input is read until nothing more has arrived.
-    pub(crate) const FAILED: Flags = Flags(1 << 21);
-    /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
-    pub(crate) const FIN_BEFORE_FAILURE: Flags = Flags(1 << 22);
-    /// The handler was notified that the loop drains.
-    pub(crate) const DRAIN_NOTIFIED: Flags = Flags(1 << 23);
-
-    /// No more input is wanted, for good: closing or gone.
-    pub(crate) const NO_MORE_MESSAGES: Flags = Flags(Self::CLOSE.0 | Self::ABORT.0 | Self::LINGERING.0 | Self::DEAD.0 | Self::CONNECTING.0);
-    /// No more messages for now.
-    pub(crate) const HELD: Flags = Flags(Self::NO_MORE_MESSAGES.0 | Self::PAUSED.0 | Self::OUTPUT_FULL.0);
-
-    pub(crate) const fn or(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
-    }
-
-    /// Whether any bit of `other` is set.
-    #[inline]
-    pub(crate) const fn has(self, other: Flags) -> bool {
-        self.0 & other.0 != 0
-    }
-
     /// Whether of the bits of `mask` exactly those of `wanted` are set.
     #[inline]
     pub(crate) const fn only(self, mask: Flags, wanted: Flags) -> bool {
-        self.0 & mask.0 == wanted.0
-    }
-
-    #[inline]
-    pub(crate) fn set(&mut self, other: Flags) {
-        self.0 |= other.0;
-    }
-
-    #[inline]
-    pub(crate) fn clear(&mut self, other: Flags) {
-        self.0 &= !other.0;
+        self.bits() & mask.bits() == wanted.bits()
     }
 }
 
@@ -309,10 +291,6 @@ impl Flags {
 //
 // Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`,
 // `pressure`, `water_marks`, `settle`, `failed`, `closing`.
-
-
-
-
 
 /// What the loop keeps for one connection in the slab. `C` is the handler's part.
 #[derive(Debug)]
@@ -371,5 +349,5 @@ pub const fn state_bytes<C>() -> usize {
         #[expect(dead_code, reason = "only its size matters")]
         Occupied(T),
     }
-    size_of::<SlabEntry<Entry<C, crate::os::LinuxStream>>>() + size_of::<Beside>() + crate::timers::LINK_BYTES
+    size_of::<SlabEntry<Entry<C, crate::os::LinuxStream>>>() + size_of::<Slot>() + crate::timers::LINK_BYTES
 }

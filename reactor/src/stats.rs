@@ -1,7 +1,7 @@
 //! What one loop counts, and what it is doing now: written by the loop, read by any thread, without a lock.
 //!
 //! Each number has one writer, the loop's thread. So adding is a load and a store, not a locked instruction, and costs as much as
-//! adding to a local number. Readers see each number whole, but not all of the same instant. Read next: `histogram.rs`.
+//! adding to a local number. Readers see each number whole, but not all of the same instant.
 
 mod running;
 
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::running::RunningCall;
-use crate::listen::accept::AcceptError;
-use crate::callback::Callback;
 use crate::buffers::BufferOwner;
+use crate::callback::Callback;
 use crate::handler::CloseReason;
 use crate::histogram::Histogram;
+use crate::listen::accept::AcceptError;
 
 /// A number that grows, with one writer.
 #[derive(Debug)]

@@ -10,8 +10,6 @@
 //!
 //! *Why lazy.* A connection that gets a request each millisecond moves its deadline each millisecond. A later deadline is only
 //! written down; the slot stays in its bucket, and is hung where it belongs when that bucket's time has come.
-//!
-//! Read next: `event_loop.rs`, where expired deadlines run, after the input and within a budget.
 
 #[cfg(test)]
 mod tests;

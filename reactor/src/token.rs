@@ -2,7 +2,7 @@
 //!
 //! Events, mail and deadlines all carry one, and the loop compares the generation before it acts, so that nothing meant for a
 //! connection that has gone can reach the one that took its slot (failure mode R6; HAProxy keeps the same pair in `data.u64`,
-//! `src/ev_epoll.c`). Read next: `connection/slots.rs`.
+//! `src/ev_epoll.c`).
 
 /// A slot and its generation. Two tokens are equal only if they mean the same connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,8 +1,7 @@
 //! One visit to one connection: send what is kept, read, hand out messages, send the answers, and decide what comes next.
 //!
-//! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `settle.rs` leaves the connection in exactly one
-//! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close. Read next:
-//! `input.rs`, `sending.rs`, `pressure.rs`, `water_marks.rs`, `settle.rs`, `closing.rs`; then `turn.rs`.
+//! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `visit.rs` leaves the connection in exactly one
+//! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -16,7 +15,7 @@ use crate::io::{Drained, Flushed, OutputScratch, drain_read, drain_write};
 use crate::os::Os;
 use crate::policy::{Framing, HalfClose, OutputBound, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
 use crate::shared::Shared;
-use crate::slot::{Beside, Entry, Evicted, Flags};
+use crate::slot::{Entry, Evicted, Flags, Slot};
 use crate::token::Token;
 use crate::water_marks::{hold_or_let_go, may_say_more, room_bytes};
 
@@ -118,7 +117,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// What an event or a place on the ready list is for.
     #[inline]
     pub(crate) fn see_to_socket(&mut self) {
-        if self.entry.control.flags.has(Flags::LEAVING) {
+        if self.entry.control.flags.intersects(Flags::LEAVING) {
             self.look_for_the_last_time();
         } else {
             self.go_on();
@@ -129,7 +128,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         &mut self.entry.control.flags
     }
 
-    pub(crate) fn beside(&self) -> &Beside {
+    pub(crate) fn slot(&self) -> &Slot {
         self.shared.slots.get(self.token.slot)
     }
 
@@ -149,21 +148,21 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// Reads, hands out messages and sends the answers.
     #[inline]
     pub(crate) fn go_on(&mut self) {
-        if self.entry.control.flags.has(Flags::LINGERING) {
+        if self.entry.control.flags.intersects(Flags::LINGERING) {
             // Nothing is owed to a connection that has said its last word; a debt kept would keep it on the ready list (failure mode R4).
-            let beside = self.shared.slots.get_mut(self.token.slot);
-            (beside.evicted, beside.woken) = (Evicted::Nothing, false);
+            let state = self.shared.slots.get_mut(self.token.slot);
+            (state.evicted, state.woken) = (Evicted::Nothing, false);
             self.discard();
             return;
         }
-        if self.beside().evicted != Evicted::Nothing || self.beside().woken {
+        if self.slot().evicted != Evicted::Nothing || self.slot().woken {
             self.owed_calls();
         }
         loop {
             // Whole messages that were left come first, from where they are. Nothing is read behind them.
             let is_in_hand = self.may_parse() && self.take_in_hand();
             if !is_in_hand && !self.may_read() {
-                self.end_input(self.beside().input.as_ref().map_or(0, Lease::len));
+                self.end_input(self.slot().input.as_ref().map_or(0, Lease::len));
                 self.flush();
                 if !self.give_room() {
                     return;
@@ -195,14 +194,17 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     #[inline]
     fn may_offer_more(&self, taken: usize, filled: usize) -> bool {
         let flags = self.entry.control.flags;
-        taken < filled && self.messages_left > 0 && flags.has(Flags::UNPARSED) && !flags.has(Flags::HELD.or(Flags::INPUT_WAITS))
+        taken < filled
+            && self.messages_left > 0
+            && flags.intersects(Flags::UNPARSED)
+            && !flags.intersects(Flags::HELD.union(Flags::INPUT_WAITS))
     }
 
     /// Calls `room` if it is wanted and everything said so far is in the kernel's hands. False when there is nothing to do.
     #[inline]
     pub(crate) fn give_room(&mut self) -> bool {
         let flags = self.entry.control.flags;
-        if !flags.has(Flags::WANTS_ROOM) || !self.has_room() {
+        if !flags.intersects(Flags::WANTS_ROOM) || !self.has_room() {
             return false;
         }
         // By calls too: who has little to say each time would make the visit's bytes a write(2) each.
@@ -211,25 +213,26 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             return false;
         }
         self.rooms_left -= 1;
-        let input_waits = flags.has(Flags::INPUT_WAITS);
-        self.flags().clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
+        let input_waits = flags.intersects(Flags::INPUT_WAITS);
+        self.flags().remove(Flags::WANTS_ROOM.union(Flags::INPUT_WAITS));
         self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         if self.output.len() == 0 {
             // All the room there is was not enough: asking again would spin. The handler has to wait for something else.
-            self.flags().clear(Flags::WANTS_ROOM);
+            self.flags().remove(Flags::WANTS_ROOM);
         }
         self.room_was_in_vain = input_waits && self.output.len() == 0;
         true
     }
 
     fn has_room(&self) -> bool {
-        !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES.or(Flags::FAILED)) && may_say_more(self.beside(), self.shared.policy.output)
+        !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::FAILED))
+            && may_say_more(self.slot(), self.shared.policy.output)
     }
 
     #[inline]
     pub(crate) fn output_end_max(&self) -> usize {
         let space_bytes = self.shared.buffers.output_space_bytes();
-        room_bytes(self.beside(), &self.shared.limits, self.shared.policy.output, space_bytes)
+        room_bytes(self.slot(), &self.shared.limits, self.shared.policy.output, space_bytes)
     }
 }
 
@@ -256,14 +259,15 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether this visit may read: the socket may have input, the handler wants it, and no whole message is left of what was read before.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
-        const ALL: Flags = Flags::READABLE.or(Flags::HELD).or(Flags::INPUT_ENDED).or(Flags::INPUT_WAITS).or(Flags::UNPARSED);
+        const ALL: Flags = Flags::READABLE.union(Flags::HELD).union(Flags::INPUT_ENDED).union(Flags::INPUT_WAITS).union(Flags::UNPARSED);
         self.entry.control.flags.only(ALL, Flags::READABLE)
     }
 
     /// Whether the partial input may hold whole messages, and the handler wants them.
     #[inline]
     pub(crate) fn may_parse(&self) -> bool {
-        self.messages_left > 0 && self.entry.control.flags.only(Flags::UNPARSED.or(Flags::HELD).or(Flags::INPUT_WAITS), Flags::UNPARSED)
+        self.messages_left > 0
+            && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD).union(Flags::INPUT_WAITS), Flags::UNPARSED)
     }
 
     /// Takes the partial input in hand, so that it is offered to the handler where it is: nothing is copied. What a connection has left when its
@@ -285,7 +289,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken > 0 {
             self.shared.progress = true; // Also where nothing was read or written.
         }
-        if taken == filled || self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) {
+        if taken == filled || self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
             return self.shared.buffers.give_back(BufferOwner::Input, lease);
         }
         lease.consume(taken);
@@ -310,7 +314,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(crate) fn read(&mut self, kept_bytes: usize) -> usize {
         let flags = &mut self.entry.control.flags;
-        let short_read_is_empty = !flags.has(Flags::READ_TO_THE_END);
+        let short_read_is_empty = !flags.intersects(Flags::READ_TO_THE_END);
         let shared = &mut *self.shared;
         // What is read and not taken needs a buffer, so less is read where they are short.
         let end = self.scratch.bytes.len().min(kept_bytes.saturating_add(shared.buffers.input_space_bytes()));
@@ -319,11 +323,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         match drain_read(&mut self.entry.stream, into, reads_max, shared.policy.drain, short_read_is_empty) {
             Ok(outcome) => {
                 match outcome.drained {
-                    Drained::Empty => flags.clear(Flags::READABLE),
+                    Drained::Empty => flags.remove(Flags::READABLE),
                     Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),
                     Drained::PeerClosed => {
-                        flags.clear(Flags::READABLE);
-                        flags.set(Flags::INPUT_ENDED);
+                        flags.remove(Flags::READABLE);
+                        flags.insert(Flags::INPUT_ENDED);
                     }
                     Drained::Failed(_) => {}
                 }
@@ -331,11 +335,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 shared.stats.bytes_read.add(outcome.bytes as u64);
                 if outcome.bytes > 0 {
                     shared.progress = true;
-                    flags.set(Flags::UNPARSED);
+                    flags.insert(Flags::UNPARSED);
                 }
                 if let Drained::Failed(kind) = outcome.drained {
                     self.read_failed(&kind.into());
-                } else if flags.has(Flags::FAILED) {
+                } else if flags.intersects(Flags::FAILED) {
                     self.read_after_failure(outcome.drained);
                 }
                 kept_bytes + outcome.bytes
@@ -352,7 +356,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
         let output_end_max = self.output_end_max();
         if let Some(conn) = self.entry.conn.as_mut() {
-            while taken < filled && self.entry.control.flags.only(Flags::UNPARSED.or(Flags::HELD), Flags::UNPARSED) {
+            while taken < filled && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD), Flags::UNPARSED) {
                 if self.messages_left == 0 {
                     self.shared.stats.budget_exits.add(1);
                     return taken;
@@ -360,8 +364,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 self.messages_left -= 1;
                 let flags = &mut self.entry.control.flags;
                 // Who asks for room in this very call waits with its input; who asked before waits with its output only.
-                let wanted_room = flags.has(Flags::WANTS_ROOM);
-                flags.clear(Flags::WANTS_ROOM.or(Flags::INPUT_WAITS));
+                let wanted_room = flags.intersects(Flags::WANTS_ROOM);
+                flags.remove(Flags::WANTS_ROOM.union(Flags::INPUT_WAITS));
                 self.output_before = self.output.len();
                 self.shared.stats.enter(Callback::Input, self.token.slot);
                 let mut cx = Context {
@@ -383,13 +387,13 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     Framing::ByRead => filled, // MISTAKE(partial-read): half a message is forgotten before its other half comes, and so is whatever came behind a whole one.
                 };
                 let flags = &mut self.entry.control.flags;
-                let asked_for_room = flags.has(Flags::WANTS_ROOM);
+                let asked_for_room = flags.intersects(Flags::WANTS_ROOM);
                 if wanted_room {
-                    flags.set(Flags::WANTS_ROOM);
+                    flags.insert(Flags::WANTS_ROOM);
                 }
                 if used == 0 {
                     if asked_for_room {
-                        if flags.has(Flags::FAILED) {
+                        if flags.intersects(Flags::FAILED) {
                             // Output space never comes again.
                             self.die(CloseReason::Reset);
                             return taken;
@@ -399,13 +403,13 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                             self.die(CloseReason::OutputSpaceTooSmall);
                             return taken;
                         }
-                        flags.set(Flags::INPUT_WAITS);
+                        flags.insert(Flags::INPUT_WAITS);
                         return taken;
                     }
-                    if flags.has(Flags::PAUSED.or(Flags::NO_MORE_MESSAGES)) {
+                    if flags.intersects(Flags::PAUSED.union(Flags::NO_MORE_MESSAGES)) {
                         return taken;
                     }
-                    flags.clear(Flags::UNPARSED);
+                    flags.remove(Flags::UNPARSED);
                     if filled == self.scratch.bytes.len() && taken == 0 {
                         self.die(CloseReason::MessageTooLong);
                     }
@@ -414,7 +418,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             }
         }
         if taken == filled {
-            self.entry.control.flags.clear(Flags::UNPARSED);
+            self.entry.control.flags.remove(Flags::UNPARSED);
         }
         self.end_input(filled - taken);
         taken
@@ -424,8 +428,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(crate) fn end_input(&mut self, rest_bytes: usize) {
         let flags = self.entry.control.flags;
-        if flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD.or(Flags::UNPARSED).or(Flags::HELD)) {
-            self.flags().set(Flags::END_TOLD);
+        if flags.intersects(Flags::INPUT_ENDED) && !flags.intersects(Flags::END_TOLD.union(Flags::UNPARSED).union(Flags::HELD)) {
+            self.flags().insert(Flags::END_TOLD);
             self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, rest_bytes, cx));
         }
     }
@@ -437,7 +441,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken > 0 {
             self.shared.progress = true; // Also where nothing was read or written.
         }
-        if self.entry.control.flags.has(Flags::NO_MORE_MESSAGES) || taken == filled {
+        if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) || taken == filled {
             if kept_bytes > 0 {
                 self.shared.drop_input(slot);
             }
@@ -446,7 +450,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken == 0 && kept_bytes == filled {
             return;
         }
-        if self.beside().evicted != Evicted::Nothing {
+        if self.slot().evicted != Evicted::Nothing {
             return; // It was evicted in this very visit.
         }
         let kept_bytes = if taken > 0 {
@@ -468,10 +472,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Sends what earlier visits left.
     #[inline]
     pub(crate) fn flush_kept(&mut self) {
-        let beside = self.beside();
-        if beside.output.is_some() && self.entry.control.flags.has(Flags::WRITABLE) {
+        let state = self.slot();
+        if state.output.is_some() && self.entry.control.flags.intersects(Flags::WRITABLE) {
             self.write_kept();
-        } else if beside.evicted == Evicted::Output {
+        } else if state.evicted == Evicted::Output {
             // Nothing may be written behind the hole.
             self.break_off(CloseReason::OutputEvicted);
         }
@@ -493,7 +497,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if outcome.flushed == Flushed::All {
             self.shared.drop_output(slot);
             self.entry.stall_at = None;
-            self.entry.control.flags.clear(Flags::OUTPUT_FULL);
+            self.entry.control.flags.remove(Flags::OUTPUT_FULL);
         } else if outcome.bytes > 0 {
             self.shared.output_progressed(slot, outcome.bytes);
             self.entry.stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
@@ -506,7 +510,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.output.len() == 0 {
             return;
         }
-        if self.entry.control.flags.has(Flags::DEAD.or(Flags::FAILED)) {
+        if self.entry.control.flags.intersects(Flags::DEAD.union(Flags::FAILED)) {
             // Nobody can read it.
             self.output.truncate(0);
             self.output_before = 0;
@@ -530,7 +534,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 Err(_) => self.break_off(CloseReason::Reset),
             }
         }
-        if sent < self.output.len() && !self.entry.control.flags.has(Flags::DEAD) {
+        if sent < self.output.len() && !self.entry.control.flags.intersects(Flags::DEAD) {
             self.keep_unsent(sent);
         }
         self.output.truncate(0);
@@ -541,7 +545,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     fn takes_output(&self) -> bool {
         let flags = self.entry.control.flags;
-        flags.has(Flags::WRITABLE) && !flags.has(Flags::DEAD) && self.beside().output.is_none()
+        flags.intersects(Flags::WRITABLE) && !flags.intersects(Flags::DEAD) && self.slot().output.is_none()
     }
 
     #[inline]
@@ -555,7 +559,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
         if flushed == Flushed::Full {
             self.shared.stats.short_writes.add(1);
-            self.entry.control.flags.clear(Flags::WRITABLE);
+            self.entry.control.flags.remove(Flags::WRITABLE);
         }
     }
 
@@ -576,35 +580,39 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 //
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-
     /// The end of every visit: where the connection waits, and for what.
     #[inline]
     pub(crate) fn settle(&mut self) {
         let slot = self.token.slot;
-        if self.entry.control.flags.has(Flags::DEAD.or(Flags::ABORT).or(Flags::CLOSE).or(Flags::LINGERING).or(Flags::FAILED)) {
-            if self.entry.control.flags.has(Flags::FAILED) {
+        if self
+            .entry
+            .control
+            .flags
+            .intersects(Flags::DEAD.union(Flags::ABORT).union(Flags::CLOSE).union(Flags::LINGERING).union(Flags::FAILED))
+        {
+            if self.entry.control.flags.intersects(Flags::FAILED) {
                 self.settle_failed();
             }
             self.settle_closing();
-            if self.entry.control.flags.has(Flags::DEAD) {
+            if self.entry.control.flags.intersects(Flags::DEAD) {
                 return;
             }
         }
         // The FIN came with what it has asked for.
-        if self.entry.control.flags.has(Flags::INPUT_ENDED)
-            && self.entry.control.flags.has(Flags::PAUSED)
+        if self.entry.control.flags.intersects(Flags::INPUT_ENDED)
+            && self.entry.control.flags.intersects(Flags::PAUSED)
             && self.shared.policy.half_close == HalfClose::HasLeft
-            && !self.entry.control.flags.has(Flags::NO_MORE_MESSAGES.or(Flags::OUTBOUND))
+            && !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::OUTBOUND))
         {
             return self.die(CloseReason::PeerClosed);
         }
         self.settle_age();
-        let beside = self.shared.slots.get(slot);
+        let state = self.shared.slots.get(slot);
         let bound = self.shared.policy.output;
-        hold_or_let_go(&mut self.entry.control.flags, beside, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
+        hold_or_let_go(&mut self.entry.control.flags, state, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
         let on_the_list = match self.shared.policy.ready_rule {
-            ReadyRule::CanProgress => can_progress(self.entry.control.flags, beside, bound),
-            ReadyRule::HasWork => can_progress(self.entry.control.flags, beside, bound) || beside.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
+            ReadyRule::CanProgress => can_progress(self.entry.control.flags, state, bound),
+            ReadyRule::HasWork => can_progress(self.entry.control.flags, state, bound) || state.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
         };
         if on_the_list {
             match self.shared.policy.resume {
@@ -624,32 +632,32 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
 /// The one rule of the ready list: whether a visit now would get anywhere without anything new from the peer.
 #[inline]
-pub(crate) fn can_progress(flags: Flags, beside: &Beside, bound: OutputBound) -> bool {
-    if flags.has(Flags::DEAD.or(Flags::CONNECTING)) {
+pub(crate) fn can_progress(flags: Flags, state: &Slot, bound: OutputBound) -> bool {
+    if flags.intersects(Flags::DEAD.union(Flags::CONNECTING)) {
         return false;
     }
-    if beside.woken || beside.evicted != Evicted::Nothing || flags.has(Flags::LEAVING) {
+    if state.woken || state.evicted != Evicted::Nothing || flags.intersects(Flags::LEAVING) {
         return true;
     }
-    if flags.has(Flags::LINGERING) {
-        return flags.has(Flags::READABLE);
+    if flags.intersects(Flags::LINGERING) {
+        return flags.intersects(Flags::READABLE);
     }
-    if beside.output.is_some() && flags.has(Flags::WRITABLE) {
+    if state.output.is_some() && flags.intersects(Flags::WRITABLE) {
         return true;
     }
-    if flags.has(Flags::CLOSE) {
+    if flags.intersects(Flags::CLOSE) {
         return false;
     }
-    if flags.has(Flags::WANTS_ROOM) && !flags.has(Flags::FAILED) && may_say_more(beside, bound) {
+    if flags.intersects(Flags::WANTS_ROOM) && !flags.intersects(Flags::FAILED) && may_say_more(state, bound) {
         return true;
     }
-    if flags.has(Flags::HELD) {
+    if flags.intersects(Flags::HELD) {
         return false;
     }
     // Input that waits for room is offered again after `room`.
-    let waits = flags.has(Flags::INPUT_WAITS);
-    let unread = flags.has(Flags::READABLE) && !flags.has(Flags::INPUT_ENDED) && !waits;
-    let end_untold = flags.has(Flags::INPUT_ENDED) && !flags.has(Flags::END_TOLD);
-    let unparsed = flags.has(Flags::UNPARSED) && !waits;
-    unread || unparsed || (end_untold && !flags.has(Flags::UNPARSED))
+    let waits = flags.intersects(Flags::INPUT_WAITS);
+    let unread = flags.intersects(Flags::READABLE) && !flags.intersects(Flags::INPUT_ENDED) && !waits;
+    let end_untold = flags.intersects(Flags::INPUT_ENDED) && !flags.intersects(Flags::END_TOLD);
+    let unparsed = flags.intersects(Flags::UNPARSED) && !waits;
+    unread || unparsed || (end_untold && !flags.intersects(Flags::UNPARSED))
 }

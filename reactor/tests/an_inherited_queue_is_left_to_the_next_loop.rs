@@ -7,8 +7,8 @@ mod support;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use reactor::listen::socket::adopt;
 use reactor::listen::socket::LISTEN_BACKLOG;
+use reactor::listen::socket::adopt;
 use reactor::{Config, Context, EventLoop, Handler, LinuxListener, ListenerWakes, Origin, Pressure};
 use support::lines::Lines;
 use support::{PATIENCE, Prepared, ask, connect, listener, prepare, read_all};

@@ -76,7 +76,7 @@ fn step_of_the_loop<O: Os>(os: &mut O, stream: &mut O::Stream, step: Step) -> Se
 }
 
 fn bits_of(events: &[Event]) -> Ready {
-    events.iter().filter(|event| event.token == STREAM).fold(Ready::default(), |all, event| all.and(event.ready))
+    events.iter().filter(|event| event.token == STREAM).fold(Ready::default(), |all, event| all.union(event.ready))
 }
 
 struct Simulated {
@@ -184,7 +184,7 @@ impl Real {
         loop {
             let wait = if *expected == Seen::Events(Ready::default()) { Duration::ZERO } else { Duration::from_millis(50) };
             self.os.poll(Some(wait), &mut events).unwrap();
-            all = all.and(bits_of(&events));
+            all = all.union(bits_of(&events));
             if wait.is_zero() || Seen::Events(all) == *expected || Instant::now() > give_up {
                 return Seen::Events(all);
             }
@@ -211,13 +211,13 @@ const OUT: Ready = Ready::WRITABLE;
 #[test]
 fn registration_reports_what_is_true_at_once_and_once() {
     let seen = play(&[PeerSends(5), Register, Poll, Poll]);
-    assert_eq!(seen[2..], [Seen::Events(IN.and(OUT)), Seen::Events(Ready::default())]);
+    assert_eq!(seen[2..], [Seen::Events(IN.union(OUT)), Seen::Events(Ready::default())]);
 }
 
 #[test]
 fn each_arrival_is_an_edge_and_reports_all_that_is_true() {
     let seen = play(&[Register, Poll, PeerSends(5), Poll, Poll, PeerSends(1), Poll, Read(3), Poll]);
-    assert_eq!(seen[6], Seen::Events(IN.and(OUT)));
+    assert_eq!(seen[6], Seen::Events(IN.union(OUT)));
     assert_eq!(seen[8], Seen::Events(Ready::default()), "what is left unread makes no event");
 }
 
@@ -231,7 +231,7 @@ fn arrivals_before_a_poll_are_one_event_and_those_consumed_are_asked_anew() {
 #[test]
 fn a_fin_stays_reported_and_comes_after_the_bytes() {
     let seen = play(&[Register, Poll, PeerSends(5), PeerEnds, Poll, Read(64), Poll, Read(64), Read(64), Write, Poll]);
-    assert_eq!(seen[4], Seen::Events(IN.and(OUT).and(Ready::READ_CLOSED)));
+    assert_eq!(seen[4], Seen::Events(IN.union(OUT).union(Ready::READ_CLOSED)));
     assert_eq!(seen[6], Seen::Events(Ready::default()), "a short read before the end: no further event comes for the end");
     assert_eq!(seen[7], Seen::Bytes(Vec::new()));
 }
@@ -239,7 +239,7 @@ fn a_fin_stays_reported_and_comes_after_the_bytes() {
 #[test]
 fn both_ends_make_a_hangup() {
     let seen = play(&[Register, Poll, PeerEnds, Poll, End, Poll, Read(1)]);
-    assert_eq!(seen[5], Seen::Events(IN.and(OUT).and(Ready::READ_CLOSED).and(Ready::WRITE_CLOSED)));
+    assert_eq!(seen[5], Seen::Events(IN.union(OUT).union(Ready::READ_CLOSED).union(Ready::WRITE_CLOSED)));
     play(&[Register, Poll, End, Poll, PeerEnds, Poll, Read(1), Write]);
 }
 
@@ -263,7 +263,7 @@ fn freed_room_is_an_edge_only_for_a_write_that_lacked_it() {
 #[test]
 fn a_read_stops_at_the_urgent_mark() {
     let seen = play(&[Register, Poll, PeerSends(2), PeerSendsUrgent, PeerSends(3), Poll, Read(64), Read(64), Read(64), Poll]);
-    assert_eq!(seen[5], Seen::Events(IN.and(OUT).and(Ready::PRIORITY)));
+    assert_eq!(seen[5], Seen::Events(IN.union(OUT).union(Ready::PRIORITY)));
     assert_eq!(seen[6], Seen::Bytes(b"ab".to_vec()));
     assert_eq!(seen[7], Seen::Bytes(b"cde".to_vec()));
 }

@@ -80,17 +80,17 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "edge-starvation",
-        file: "reactor/src/connection/drain_read.rs",
+        file: "reactor/src/io.rs",
         sentence: "a socket is read once for each edge-triggered event, and what is left in it makes no further event",
     },
     Description {
         slug: "firehose",
-        file: "reactor/src/connection/visit.rs",
+        file: "reactor/src/visit.rs",
         sentence: "a connection is read until it is empty, and one that sends faster than it is served keeps the loop for itself",
     },
     Description {
         slug: "herd",
-        file: "reactor/src/listen/sharing.rs",
+        file: "reactor/src/listen/socket.rs",
         sentence: "all loops wait on one listening socket, and each new connection wakes them all",
     },
     Description {
@@ -110,7 +110,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "slow-consumer",
-        file: "reactor/src/connection/water_marks.rs",
+        file: "reactor/src/water_marks.rs",
         sentence: "output that a client does not take is kept without a bound, and more is made and kept behind it",
     },
     Description {
@@ -120,12 +120,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "partial-read",
-        file: "reactor/src/connection/input.rs",
+        file: "reactor/src/visit.rs",
         sentence: "each read is taken for one message: half a request is forgotten, and so is what came behind a whole one",
     },
     Description {
         slug: "partial-write",
-        file: "reactor/src/connection/drain_write.rs",
+        file: "reactor/src/io.rs",
         sentence: "what a short write did not take is dropped, and large answers to slow clients have holes",
     },
     Description {
@@ -135,7 +135,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "early-close",
-        file: "reactor/src/connection/closing.rs",
+        file: "reactor/src/close.rs",
         sentence: "a socket is closed with input unread, and the client gets a reset instead of the answer",
     },
     Description {
@@ -145,7 +145,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "split-write",
-        file: "reactor/src/connection/sending.rs",
+        file: "reactor/src/visit.rs",
         sentence: "head and body of an answer are two writes without TCP_NODELAY, and each answer waits 40 ms for a delayed acknowledgement",
     },
     Description {

@@ -47,7 +47,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "nstat -az TcpExtTCPAbortOnClose TcpExtTCPAbortOnData    # one more of either for each",
         "strace -f -e trace=sendto,shutdown,close -p PID    # sendto and close; without the mistake shutdown(SHUT_WR) between them",
     ],
-    code: Code { file: "reactor/src/connection/closing.rs", source: include_str!("../../../reactor/src/connection/closing.rs") },
+    code: Code { file: "reactor/src/close.rs", source: include_str!("../../../reactor/src/close.rs") },
 };
 
 /// What became of a client.

@@ -44,7 +44,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "ss -tn 'sport = :8080'                        # meanwhile: bytes in Recv-Q that nobody reads",
         "strace -f -e trace=recvfrom,epoll_wait -p PID    # one recvfrom of 4096, and back to sleep",
     ],
-    code: Code { file: "reactor/src/connection/drain_read.rs", source: include_str!("../../../reactor/src/connection/drain_read.rs") },
+    code: Code { file: "reactor/src/io.rs", source: include_str!("../../../reactor/src/io.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

@@ -70,7 +70,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "curl -s -w '%{time_total}\\n' http://127.0.0.1:8080/    # a third: seconds instead of a millisecond",
         "strace -p TID 2>&1 | head -1000 | grep -o '^[a-z0-9_]*([0-9]*' | uniq -c    # TID of loop-0: one descriptor again and again",
     ],
-    code: Code { file: "reactor/src/connection/visit.rs", source: include_str!("../../../reactor/src/connection/visit.rs") },
+    code: Code { file: "reactor/src/visit.rs", source: include_str!("../../../reactor/src/visit.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

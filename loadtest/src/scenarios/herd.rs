@@ -41,7 +41,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "grep -H ^voluntary /proc/PID/task/*/status      # before and after: each of the loops has gone to sleep 100 times more",
         "strace -f -e trace=epoll_wait,accept4 -e inject=accept4:delay_enter=200 -p PID    # accepts that are slow: now EAGAIN shows",
     ],
-    code: Code { file: "reactor/src/listen/sharing.rs", source: include_str!("../../../reactor/src/listen/sharing.rs") },
+    code: Code { file: "reactor/src/listen/socket.rs", source: include_str!("../../../reactor/src/listen/socket.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

@@ -47,7 +47,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HT' >&3; sleep 0.1; printf 'TP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3; timeout 1 cat <&3   # 400",
         "strace -s 40 -e trace=recvfrom,sendto -p TID          # TID of loop-0: recvfrom returns 8 bytes, then 19, then 400 is sent",
     ],
-    code: Code { file: "reactor/src/connection/input.rs", source: include_str!("../../../reactor/src/connection/input.rs") },
+    code: Code { file: "reactor/src/visit.rs", source: include_str!("../../../reactor/src/visit.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

@@ -45,7 +45,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
          c.sendall(b\"GET /bytes?n=1048576 HTTP/1.0\\r\\n\\r\\n\"); print(sum(map(len, iter(lambda: c.recv(65536), b\"\"))))'    # fewer than 1048576",
         "strace -f -e trace=sendto -p PID              # sendto(..., 65536, ...) = 12345, and what follows begins behind the 65536",
     ],
-    code: Code { file: "reactor/src/connection/drain_write.rs", source: include_str!("../../../reactor/src/connection/drain_write.rs") },
+    code: Code { file: "reactor/src/io.rs", source: include_str!("../../../reactor/src/io.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

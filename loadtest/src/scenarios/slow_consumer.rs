@@ -50,7 +50,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "curl -s http://127.0.0.1:9090/metrics | grep -E 'buffers_leased|short_writes'    # where they are",
         "ss -tnm 'sport = :8080'                       # skmem w: the kernel's part is small on both sides",
     ],
-    code: Code { file: "reactor/src/connection/water_marks.rs", source: include_str!("../../../reactor/src/connection/water_marks.rs") },
+    code: Code { file: "reactor/src/water_marks.rs", source: include_str!("../../../reactor/src/water_marks.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

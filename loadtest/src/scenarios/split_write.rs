@@ -46,7 +46,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "strace -r -e trace=recvfrom,sendto -p TID    # TID of loop-0 (ps -T -p PID): two sendto for an answer, 0.04 s until the next recvfrom",
         "ss -tni 'sport = :8080'                      # notsent:13, the body that Nagle keeps back",
     ],
-    code: Code { file: "reactor/src/connection/sending.rs", source: include_str!("../../../reactor/src/connection/sending.rs") },
+    code: Code { file: "reactor/src/visit.rs", source: include_str!("../../../reactor/src/visit.rs") },
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {

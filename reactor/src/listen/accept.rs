@@ -1,6 +1,6 @@
 //! Takes connections from the kernel's queue: within a budget, refusing or waiting at the limit, pausing when descriptors run out.
 //!
-//! Every reason to stop has its way to go on: an event, the ready bit with budget left, a close, or a time. Read next: `sharing.rs`.
+//! Every reason to stop has its way to go on: an event, the ready bit with budget left, a close, or a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.add_listener(socket, wakes, false)
     }
 
-    /// The same for a socket that another process holds too (`inherited.rs`). A drain takes what is in its queue at that time, and leaves
+    /// The same for a socket that another process holds too (`socket.rs`). A drain takes what is in its queue at that time, and leaves
     /// whoever comes later to the process that listens next.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Descriptors: raise the limit, and fit the connections under it with a reserve.
 //!
 //! A server that takes as many connections as it has descriptors fails in accept(2), in open(2) and in its log all at once (failure
-//! mode L1). So the limit is raised first, and `connections_max` fitted below it. Read next: `accept.rs`, for when it fails all the same.
+//! mode L1). So the limit is raised first, and `connections_max` fitted below it.
 
 use std::io;
 use std::os::fd::BorrowedFd;

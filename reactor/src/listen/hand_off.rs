@@ -2,7 +2,7 @@
 //!
 //! The kernel balances by a hash (`SO_REUSEPORT`) or wakes whoever waits (`EPOLLEXCLUSIVE`); neither knows how many connections a loop
 //! already has (failure mode H2; Envoy `connection_balance_config` exists for the same reason). It costs a message and a wake-up per
-//! connection. Read next: `sharing.rs`, the other ways.
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,6 +1,4 @@
 //! Where connections come from: how the socket is made, shared between loops, and emptied.
-//!
-//! Read in this order: `accept.rs`, `sharing.rs`, `inherited.rs`, `descriptors.rs`.
 
 pub mod accept;
 pub mod descriptors;

@@ -1,6 +1,4 @@
 //! Makes listening sockets, and says how several loops share one port.
-//!
-//! Read next: `accept.rs`, which empties them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

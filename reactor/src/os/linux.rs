@@ -1,21 +1,19 @@
 //! The real system: mio over epoll(7), sockets by socket2, the rest by libc in `sys.rs`.
-//!
-//! Read next: `sys.rs`.
 
-use std::io::{Read, Write, self};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use mio::{Interest, Waker};
 use mio::event::Source;
 use mio::unix::SourceFd;
+use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
 use crate::listen::descriptors::{TableShare, grow_table};
 use crate::token::Token;
-use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
 
 /// epoll and the sockets of one loop.
 #[derive(Debug)]
@@ -100,7 +98,7 @@ impl Os for Linux {
             let mut ready = Ready::default();
             let mut put = |on: bool, bit: Ready| {
                 if on {
-                    ready = ready.and(bit);
+                    ready = ready.union(bit);
                 }
             };
             put(event.is_readable(), Ready::READABLE);

@@ -2,7 +2,7 @@
 //!
 //! Static dispatch, two implementations: [`Linux`] (mio, socket2, libc) and [`crate::sim`], where the same loop runs against a
 //! seeded, hostile system in virtual time. What is not behind this door cannot be tested by a seed, so nothing else in the loop
-//! may ask the kernel for anything. Read next: `os/linux.rs`, then `sim/`.
+//! may ask the kernel for anything.
 
 mod linux;
 pub(crate) mod sys;
@@ -13,6 +13,8 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use bitflags::bitflags;
 
 use crate::token::Token;
 
@@ -25,34 +27,22 @@ pub struct Event {
     pub ready: Ready,
 }
 
-/// A set of readiness bits, as `epoll_wait(2)` reports them: a hint, never a promise (failure mode R5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ready(pub u8);
-
-impl Ready {
-    /// `EPOLLIN`: data, a new connection, or the end of input.
-    pub const READABLE: Ready = Ready(1);
-    /// `EPOLLOUT`: at least a third of the send buffer is free (`sk_stream_is_writeable`, include/net/sock.h).
-    pub const WRITABLE: Ready = Ready(2);
-    /// `EPOLLRDHUP` or `EPOLLHUP`: the peer has sent its last byte. Data may still be waiting before it.
-    pub const READ_CLOSED: Ready = Ready(4);
-    /// `EPOLLHUP`, or `EPOLLERR` together with `EPOLLOUT`: nothing more can be sent.
-    pub const WRITE_CLOSED: Ready = Ready(8);
-    /// `EPOLLERR`: an error is pending on the socket.
-    pub const ERROR: Ready = Ready(16);
-    /// `EPOLLPRI`: urgent data. A read stops at the urgent mark, so a short read then says nothing (tcp(7)).
-    pub const PRIORITY: Ready = Ready(32);
-
-    /// The union of both sets.
-    #[must_use]
-    pub const fn and(self, other: Ready) -> Ready {
-        Ready(self.0 | other.0)
-    }
-
-    /// Whether any bit of `other` is in this set.
-    #[must_use]
-    pub const fn has(self, other: Ready) -> bool {
-        self.0 & other.0 != 0
+bitflags! {
+    /// A set of readiness bits, as `epoll_wait(2)` reports them: a hint, never a promise (failure mode R5).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Ready: u8 {
+        /// `EPOLLIN`: data, a new connection, or the end of input.
+        const READABLE = 1;
+        /// `EPOLLOUT`: at least a third of the send buffer is free (`sk_stream_is_writeable`, include/net/sock.h).
+        const WRITABLE = 2;
+        /// `EPOLLRDHUP` or `EPOLLHUP`: the peer has sent its last byte. Data may still be waiting before it.
+        const READ_CLOSED = 4;
+        /// `EPOLLHUP`, or `EPOLLERR` together with `EPOLLOUT`: nothing more can be sent.
+        const WRITE_CLOSED = 8;
+        /// `EPOLLERR`: an error is pending on the socket.
+        const ERROR = 16;
+        /// `EPOLLPRI`: urgent data. A read stops at the urgent mark, so a short read then says nothing (tcp(7)).
+        const PRIORITY = 32;
     }
 }
 

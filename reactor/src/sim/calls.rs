@@ -1,6 +1,4 @@
 //! The system calls of the simulated process: what each costs, what the kernel answers, what is injected, and what is written down.
-//!
-//! Read next: `os.rs`, which gives them the shape of the door.
 
 use std::fmt::Write as _;
 use std::io;
@@ -82,7 +80,7 @@ impl World {
             let at = self.kernel.at;
             let live = |socket: &&mut Socket| socket.registered == Some(event.token) && socket.of_loop == at;
             if let Some(socket) = self.kernel.sockets.iter_mut().find(live) {
-                let reported = event.ready.has(Ready::READABLE) && socket.is_readable();
+                let reported = event.ready.intersects(Ready::READABLE) && socket.is_readable();
                 (socket.log.turn, socket.log.reported) = (self.kernel.turn, reported);
             }
         }
@@ -116,7 +114,7 @@ impl World {
             && !events.iter().any(|event| event.token == token)
             && (self.kernel.hostility.events_max == 0 || events.len() < self.kernel.hostility.events_max)
         {
-            let ready = self.kernel.rng.pick(&[Ready::READABLE, Ready::WRITABLE, Ready::READABLE.and(Ready::WRITABLE)]);
+            let ready = self.kernel.rng.pick(&[Ready::READABLE, Ready::WRITABLE, Ready::READABLE.union(Ready::WRITABLE)]);
             events.push(Event { token, ready });
         }
     }

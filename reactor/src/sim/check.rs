@@ -1,7 +1,7 @@
 //! What must hold after every turn, and when all is over. Each rule is one paragraph here; a new one goes beside them.
 //!
 //! The rules about the loop's own state are asked from inside; those about what it did, from the kernel's and the service's notes; and
-//! those about the peers, in `peer.rs`, where they read. Read next: `run.rs`.
+//! those about the peers, in `peer.rs`, where they read.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ const FRUITLESS_TURNS_MAX: u32 = 4;
 pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     for (slot, entry) in &event_loop.entries {
         let flags = entry.control.flags;
-        if !flags.has(Flags::DEAD) {
+        if !flags.intersects(Flags::DEAD) {
             let id = entry.stream.id;
             check_connection(event_loop, world, slot as u32, flags, id);
         }
@@ -45,12 +45,12 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
 }
 
 fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, slot: u32, flags: Flags, id: u32) {
-    let beside = event_loop.shared.slots.get(slot);
+    let state = event_loop.shared.slots.get(slot);
     let token = event_loop.shared.slots.token(slot);
     let name = |world: &World| format!("slot {} = {}", Slot(token), world.name(id));
 
     // What a peer does not take is bounded, and whoever makes it stops there.
-    let kept_bytes = beside.output.as_ref().map_or(0, Lease::len);
+    let kept_bytes = state.output.as_ref().map_or(0, Lease::len);
     let high_water = event_loop.shared.limits.output_high_water_bytes as usize;
     if kept_bytes > high_water {
         let text = format!("{kept_bytes} bytes of output are kept for {}, and {high_water} are allowed", name(world));
@@ -77,8 +77,8 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
 
     // What can be read will be: the loop knows of it, or an edge is on its way.
     let socket: &Socket = &world.kernel.sockets[id as usize];
-    let connecting = flags.has(Flags::CONNECTING);
-    if !connecting && !flags.has(Flags::READABLE.or(Flags::INPUT_ENDED)) && socket.is_readable() && !socket.edge_is_coming() {
+    let connecting = flags.intersects(Flags::CONNECTING);
+    if !connecting && !flags.intersects(Flags::READABLE.union(Flags::INPUT_ENDED)) && socket.is_readable() && !socket.edge_is_coming() {
         let bytes = socket.received.len();
         let text =
             format!("{bytes} bytes (or the end) of {} wait in the kernel, the loop does not know, and no edge will come", name(world));
@@ -87,14 +87,14 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
 
     // What can be written will be.
     let socket: &Socket = &world.kernel.sockets[id as usize];
-    let wants_to_write = beside.output.is_some() || flags.has(Flags::WANTS_ROOM);
-    if !connecting && wants_to_write && !flags.has(Flags::WRITABLE) && !socket.wants_space && !socket.edge_is_coming() {
+    let wants_to_write = state.output.is_some() || flags.intersects(Flags::WANTS_ROOM);
+    if !connecting && wants_to_write && !flags.intersects(Flags::WRITABLE) && !socket.wants_space && !socket.edge_is_coming() {
         let text = format!("{} has output and waits for an edge that will not come", name(world));
         world.violated(text);
     }
 
     // Who can go on is on the ready list, whatever the policy says.
-    if can_progress(flags, beside, event_loop.shared.policy.output) && !beside.is_queued() {
+    if can_progress(flags, state, event_loop.shared.policy.output) && !state.is_queued() {
         let text = format!("{} can go on and is not on the ready list ({flags:?})", name(world));
         world.violated(text);
     }
@@ -104,7 +104,7 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
     let turn = world.kernel.turn;
     let called = world.conns.iter().any(|conn| conn.socket == id && conn.called_in_turn == turn);
     let log = &mut world.kernel.socket(id).log;
-    if beside.is_queued() && !called && !(log.turn == turn && log.moved) {
+    if state.is_queued() && !called && !(log.turn == turn && log.moved) {
         log.fruitless_turns += 1;
     } else {
         log.fruitless_turns = 0;
@@ -215,9 +215,9 @@ pub(crate) fn trace_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
                 LastRead::WouldBlock => "Empty",
                 LastRead::End => "PeerClosed",
                 LastRead::Failed => "an error, or an interrupted call",
-                LastRead::Short if !flags.has(Flags::READABLE) => "Empty (a short read)",
+                LastRead::Short if !flags.intersects(Flags::READABLE) => "Empty (a short read)",
                 LastRead::Short => "BudgetSpent",
-                LastRead::Full if !flags.has(Flags::READABLE) => "Empty, as the loop believes",
+                LastRead::Full if !flags.intersects(Flags::READABLE) => "Empty, as the loop believes",
                 LastRead::Full => "BufferFull or BudgetSpent",
             };
             world.note(|line, world| {

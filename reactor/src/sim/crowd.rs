@@ -1,13 +1,13 @@
 //! What must hold when connections make room for newcomers: who is asked to, in which order, and that it is done at all.
 //!
-//! The service notes when a wait began; the loop keeps its own order, and is held against that. Read next: `check.rs`.
+//! The service notes when a wait began; the loop keeps its own order, and is held against that.
 
 use super::kernel::Nanos;
 use super::os::SimOs;
 use super::service::{Conn, Service, State};
 use super::world::World;
-use crate::slot::Flags;
 use crate::policy::WhenNearlyFull;
+use crate::slot::Flags;
 use crate::{Context, EventLoop};
 
 /// Turns for which more connections may stay than is good although somebody could make room: those who leave get a last look, and closes
@@ -133,9 +133,9 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     for (slot, entry) in &event_loop.entries {
         let Some(conn) = entry.conn.as_ref() else { continue };
         let flags = entry.control.flags;
-        let beside = shared.slots.get(slot as u32);
-        let known = flags.has(Flags::LEAVING) || shared.slots.is_expendable(slot as u32);
-        if crate::eviction::is_expendable(flags, beside) != known {
+        let state = shared.slots.get(slot as u32);
+        let known = flags.intersects(Flags::LEAVING) || shared.slots.is_expendable(slot as u32);
+        if crate::eviction::is_expendable(flags, state) != known {
             let name = world.name(world.conns[conn.id as usize].socket);
             world.violated(format!("{name} is {}among those that may make room ({flags:?})", if known { "" } else { "not " }));
         }

@@ -1,6 +1,4 @@
 //! The N-th call of a kind fails with a chosen errno. (SQLite tests so, each N in turn; here the seed chooses.)
-//!
-//! Read next: `os.rs`.
 
 use std::io;
 

@@ -1,6 +1,4 @@
 //! What a simulated client gets is checked byte by byte, and at its end it says whether it got what it was owed.
-//!
-//! Read next: `upstream.rs`, `workers.rs`.
 
 use std::fmt::Write as _;
 

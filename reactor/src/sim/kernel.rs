@@ -10,7 +10,7 @@
 //! - Registration reports what is true at once (`ep_insert`).
 //! - A connection arrives at a listener: an edge. accept(2) makes none.
 //!
-//! Peers act by the methods that begin with `peer_`. Read next: `os.rs`, the system calls.
+//! Peers act by the methods that begin with `peer_`.
 
 use std::collections::VecDeque;
 use std::io;

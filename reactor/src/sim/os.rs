@@ -1,6 +1,4 @@
 //! The simulated side of the door: system calls that cost time, take or give a part, fail, and are written down.
-//!
-//! Read next: `service.rs`, the program that runs on it; `check.rs`, what must hold.
 
 use std::cell::{RefCell, RefMut};
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! Simulated clients: how each sends, reads and leaves, and what each may expect.
 //!
 //! A peer that behaves (reads, does not break off, ends in order) must get every answer. One that does not must only never harm
-//! others. Read next: `judge.rs`.
+//! others.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
 //! From a seed to everything that a run meets: limits, times, peers, upstreams, faults, unkindness, and how it ends.
 //!
-//! The limits are tiny on purpose: whatever happens at a limit then happens early and often. Read next: `run.rs`.
+//! The limits are tiny on purpose: whatever happens at a limit then happens early and often.
 
 use std::time::Duration;
 

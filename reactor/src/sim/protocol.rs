@@ -1,7 +1,7 @@
 //! The protocol that the simulated service and its peers speak: made to show whose bytes are whose, and in which order.
 //!
 //! A frame is a head of 8 bytes (kind, status, length, nonce) and a payload. The nonce names peer and request, and the payload follows
-//! from the nonce: so one wrong, lost, doubled or foreign byte is seen where it appears. Read next: `service.rs`, `peer.rs`.
+//! from the nonce: so one wrong, lost, doubled or foreign byte is seen where it appears.
 
 use std::sync::LazyLock;
 

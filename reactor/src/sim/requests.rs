@@ -1,6 +1,4 @@
 //! What the simulated service does with requests, and with the answers of upstreams.
-//!
-//! Read next: `plan.rs`.
 
 use super::kernel::Nanos;
 use super::peer::{nonce, whose};

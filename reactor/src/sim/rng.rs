@@ -1,7 +1,5 @@
 //! Random numbers that a seed repeats: xoshiro256++ (Blackman and Vigna, "Scrambled linear pseudorandom number generators", ACM TOMS
 //! 2021), its state filled by splitmix64 as its authors advise. No dependency, so a seed means the same in every build.
-//!
-//! Read next: `kernel.rs`.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]

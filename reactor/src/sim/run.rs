@@ -1,6 +1,4 @@
 //! One run: a seed, the real loop, and the first promise that is broken, if one is.
-//!
-//! Read next: `search.rs`, many of them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,6 +1,4 @@
 //! Many seeds, on several threads, until one fails.
-//!
-//! Read next: `examples/simulate.rs`, the program.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

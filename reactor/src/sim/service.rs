@@ -1,6 +1,4 @@
 //! The simulated service: a handler that uses everything a handler may, and notices when something comes that must not.
-//!
-//! Read next: `requests.rs`, what it does with each.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;

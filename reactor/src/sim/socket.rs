@@ -1,6 +1,6 @@
 //! One simulated TCP socket of the loop's process: two byte queues, what the peer has ended, and what tcp_poll would say.
 //!
-//! Each rule names its source in Linux. Read next: `kernel.rs`, which turns changes into edges.
+//! Each rule names its source in Linux.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) fn ready_of(mask: u32) -> Ready {
     let mut ready = Ready::default();
     let mut put = |on: bool, bit: Ready| {
         if on {
-            ready = ready.and(bit);
+            ready = ready.union(bit);
         }
     };
     put(has(bits::IN) || has(bits::PRI), Ready::READABLE);

@@ -1,6 +1,4 @@
 //! The trace, in words: one line for each turn, and below it what happened in it.
-//!
-//! Read next: `check.rs`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -55,7 +53,7 @@ fn bits(ready: Ready) -> String {
         (Ready::ERROR, "error"),
         (Ready::PRIORITY, "priority"),
     ];
-    names.iter().filter(|(bit, _)| ready.has(*bit)).map(|(_, name)| *name).collect::<Vec<_>>().join("+")
+    names.iter().filter(|(bit, _)| ready.intersects(*bit)).map(|(_, name)| *name).collect::<Vec<_>>().join("+")
 }
 
 pub(crate) fn outcome(result: &io::Result<usize>) -> String {

@@ -1,6 +1,4 @@
 //! Simulated servers that the loop connects to: they accept, refuse, keep silent or break off, and echo one request.
-//!
-//! Read next: `workers.rs`.
 
 use std::fmt::Write as _;
 

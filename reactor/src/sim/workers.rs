@@ -1,6 +1,4 @@
 //! Simulated workers: each job is an actor that ends at its time, early or late, and then sends mail or drops the room it had.
-//!
-//! Read next: `check.rs`.
 
 use std::fmt::Write as _;
 

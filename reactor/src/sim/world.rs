@@ -1,7 +1,7 @@
 //! Everything outside the loop, in one value: the kernel, the peers, the workers, the time, and what is known to be promised.
 //!
 //! Time moves only here. It moves while the loop waits in poll, and by the cost of each system call and callback while it works; what
-//! is due then happens then, so peers and workers act in the middle of a turn as real ones do. Read next: `os.rs`, `peer.rs`.
+//! is due then happens then, so peers and workers act in the middle of a turn as real ones do.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,6 +1,6 @@
 //! Which call runs now: two stores for the loop that makes the calls, and a look that never mixes two of them for any other thread.
 //!
-//! Model-checked together with the mailbox: `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`. Read next: `stats.rs`.
+//! Model-checked together with the mailbox: `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
