@@ -56,7 +56,6 @@ impl World {
             self.kernel.collect(events);
             // One of several loops that finds nothing goes on, as after a signal, and then the others run.
             let is_alone = self.loops.len() == 1;
-            self.here().is_asleep = events.is_empty() && !is_alone;
             while is_alone && events.is_empty() && until.is_none_or(|until| self.kernel.now < until) {
                 if self.kernel.rng.one_in(256) {
                     break; // A signal: Interrupted, which is reported as no events.
@@ -76,6 +75,7 @@ impl World {
             }
         }
         self.lie(events);
+        self.here().is_asleep = events.is_empty() && timeout != Some(Duration::ZERO) && self.loops.len() > 1;
         for event in events.iter() {
             let at = self.kernel.at;
             let live = |socket: &&mut Socket| socket.registered == Some(event.token) && socket.of_loop == at;

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::plan::{ADOPTIONS_FAIL, FAILING_LOOPS};
 use super::rng::Rng;
 
 /// A kind of system call that can fail on command.
@@ -73,13 +72,13 @@ impl Faults {
                 Call::Connect,
                 Call::Shutdown,
                 Call::ReleaseSpare,
-                if ADOPTIONS_FAIL { Call::Adopt } else { Call::Accept },
+                Call::Adopt,
             ]);
             let errno = rng.pick(errors(call));
             faults.planned.push(Fault { call, nth: rng.between(1, calls_max) as u32, errno });
         }
         // Seldom: each of them ends the run.
-        for call in [Call::Poll, Call::SetTimer].into_iter().filter(|_| FAILING_LOOPS) {
+        for call in [Call::Poll, Call::SetTimer] {
             if rng.one_in(20) {
                 faults.planned.push(Fault { call, nth: rng.between(1, 60) as u32, errno: rng.pick(errors(call)) });
             }

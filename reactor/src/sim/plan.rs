@@ -13,13 +13,6 @@ use super::upstream::{Decision, Upstream};
 use crate::limits::{Config, Limits};
 use crate::policy::{AtConnectionsMax, DrainPolicy, Policy, WhenNearlyFull};
 
-/// Whether epoll_wait(2) and timerfd_settime(2) fail, and the loop has to finish then: close what is open, give mail back.
-pub(crate) const FAILING_LOOPS: bool = false;
-/// Whether a connection that is handed over can fail to be adopted, and the load of the loop that it was for has to forget it.
-pub(crate) const ADOPTIONS_FAIL: bool = false;
-/// Whether the timer can fire before its time.
-pub(crate) const EARLY_TIMERS: bool = false;
-
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
 
@@ -243,7 +236,7 @@ fn hostility(rng: &mut Rng, config: &Config) -> Hostility {
         preempted_one_in: rng.pick(&[0, 4, 12, 50]),
         // From a time slice to longer than every deadline of a plan.
         preempted_nanos_max: rng.pick(&[MILLI, 20 * MILLI, 200 * MILLI]),
-        early_timer_one_in: if EARLY_TIMERS { rng.pick(&[0, 0, 3, 20]) } else { 0 },
+        early_timer_one_in: rng.pick(&[0, 0, 3, 20]),
         failing_wake: if rng.one_in(4) { rng.between(1, 8) as u32 } else { 0 },
         call_nanos: rng.pick(&[100, 1000, 10 * MICRO]),
     }

@@ -235,13 +235,13 @@ impl Run {
         let goes_on = caught(|| event_loop.turn());
         let checked = caught(|| event_loop.check_invariants());
         let world = &mut *self.world.borrow_mut();
-        if world.trace.is_some() {
-            check::trace_turn(event_loop, world);
-        }
         let goes_on = match goes_on {
             Ok(Ok(goes_on)) => goes_on,
-            // timerfd_settime(2): the caller of `turn` finishes the loop.
-            Ok(Err(_)) if world.faults.has_failed(Call::SetTimer) => false,
+            // The caller of `turn` finishes the loop.
+            Ok(Err(_)) if world.faults.has_failed(Call::Poll) || world.faults.has_failed(Call::SetTimer) => {
+                world.loops[of_loop].is_stopped = true;
+                return false; // No turn: nothing has been polled.
+            }
             Ok(Err(e)) => {
                 world.violated(format!("the turn failed: {e}"));
                 false
@@ -254,7 +254,13 @@ impl Run {
         if let Err(panic) = checked {
             world.violated(panic);
         }
+        if world.trace.is_some() {
+            check::trace_turn(event_loop, world);
+        }
         check::after_turn(event_loop, world);
+        // What the turn did may have left work for the next one, or a time for which no timer is set yet.
+        let carries = world.turn_log.progress || !event_loop.shared.ready.is_empty() || event_loop.mail_waits;
+        world.here().is_asleep &= !carries && !event_loop.drain_can_progress();
         if self.loops.len() > 1 {
             check::hand_off(&self.loops, world);
         }
