@@ -43,7 +43,7 @@ impl World {
         let start = self.kernel.now;
         if timeout == Some(Duration::ZERO) {
             self.kernel.run_due();
-            self.kernel.collect(events);
+            self.kernel.collect(events, false);
             self.turn_log.idle_poll = events.is_empty();
         } else {
             let LoopNotes { mail_sent, mail_taken, .. } = *self.here();
@@ -53,7 +53,7 @@ impl World {
             // epoll_wait(2) takes whole milliseconds, and mio rounds up (`src/sys/unix/selector/epoll.rs`).
             let until = timeout.map(|timeout| start + (timeout.as_nanos() as Nanos).div_ceil(1_000_000) * 1_000_000);
             self.kernel.run_due();
-            self.kernel.collect(events);
+            self.kernel.collect(events, true);
             // One of several loops that finds nothing goes on, as after a signal, and then the others run.
             let is_alone = self.loops.len() == 1;
             while is_alone && events.is_empty() && until.is_none_or(|until| self.kernel.now < until) {
@@ -68,7 +68,7 @@ impl World {
                     let late = self.kernel.rng.below(self.wake_latency_nanos_max);
                     self.spend(late);
                 }
-                self.kernel.collect(events);
+                self.kernel.collect(events, true);
             }
             if self.kernel.now > start {
                 self.check_sleep(self.kernel.at, self.kernel.now);
@@ -306,16 +306,14 @@ impl World {
         socket.lingered_out = socket.log.ended_at.is_some_and(|at| now >= at + linger);
         let was_in_transit = std::mem::take(&mut socket.in_transit);
         let faulted = socket.faulted;
-        let found_no_slot = socket.may_find_no_slot && !socket.is_opened;
+        let is_opened = socket.is_opened;
         self.kernel.descriptors -= 1;
         self.turn_log.progress = true;
         if was_in_transit {
             self.kernel.in_transit -= 1;
             self.lost_in_transit(id, faulted);
-        } else if found_no_slot {
-            if let Some(Who::Peer(peer)) = self.owner(id) {
-                self.peers[peer as usize].excuse.get_or_insert("there was no slot for it in any loop");
-            }
+        } else if let (Some(Who::Peer(peer)), false, false) = (self.owner(id), is_opened, faulted) {
+            self.dropped_at_once(id, peer);
         } else {
             self.turn_log.closes += 1;
         }
@@ -336,6 +334,20 @@ impl World {
             self.peers[peer as usize].excuse.get_or_insert("the loop that it was handed to has ended");
         } else if !faulted {
             self.violated(format!("peer {peer} was handed over, and lost on the way"));
+        }
+    }
+
+    /// A connection was closed before its service had heard of it: it was adopted, and every slot was taken, those for refusals too. That happens
+    /// where the loop has begun outbound connections meanwhile, and where the loop that accepted it has to take it back.
+    fn dropped_at_once(&mut self, id: SocketId, peer: u32) {
+        let at = self.kernel.at;
+        let others = self.kernel.sockets.iter().enumerate().filter(|(other, _)| *other != id as usize);
+        let slots = others.filter(|(_, socket)| socket.open && !socket.in_transit && (socket.of_loop == at || socket.faulted)).count();
+        let is_adopted = self.kernel.socket(id).is_adopted;
+        if is_adopted && slots >= (self.limits.connections_max + self.limits.refusals_max) as usize {
+            self.peers[peer as usize].excuse.get_or_insert("there was no slot for it in any loop");
+        } else {
+            self.violated(format!("peer {peer} was dropped, and {slots} slots were taken"));
         }
     }
 
@@ -361,8 +373,8 @@ impl World {
         }
         self.kernel.in_transit -= 1;
         let at = self.kernel.at;
+        self.kernel.socket(id).is_adopted = true;
         let is_taken_back = self.kernel.socket(id).of_loop == at;
-        self.kernel.socket(id).may_find_no_slot = is_taken_back || self.upstreams.iter().any(|upstream| upstream.of_loop == at);
         if !is_taken_back {
             self.turn_log.adopted += 1;
             self.turn_log.admitted += 1;

@@ -53,6 +53,9 @@ pub struct Hostility {
     pub preempted_one_in: u64,
     /// For how long at most.
     pub preempted_nanos_max: Nanos,
+    /// Every how many polls that have something else to report, or do not wait, return before the write to the eventfd: the mail is in the mailbox
+    /// for the whole turn, and the next poll reports it.
+    pub late_mail_one_in: u64,
     /// Every how many times the timer is set it fires before its time.
     pub early_timer_one_in: u64,
     /// Which write to the eventfd fails, counted from 1; 0: none.
@@ -360,9 +363,12 @@ impl Kernel {
     }
 
     /// ep_send_events: what is on the list and still true.
-    pub(crate) fn collect(&mut self, events: &mut Vec<Event>) {
+    pub(crate) fn collect(&mut self, events: &mut Vec<Event>, waits: bool) {
         let events_max = if self.hostility.events_max == 0 { usize::MAX } else { self.hostility.events_max };
-        if self.epoll().waker.is_woken.swap(false, Ordering::Relaxed) {
+        let returns_anyway = !waits || !self.epoll().ready.is_empty();
+        let one_in = self.hostility.late_mail_one_in;
+        let is_late = self.is_woken() && returns_anyway && one_in > 0 && self.rng.one_in(one_in);
+        if !is_late && self.epoll().waker.is_woken.swap(false, Ordering::Relaxed) {
             events.push(Event { token: Token::WAKER, ready: Ready::READABLE });
         }
         while events.len() < events_max {

@@ -236,6 +236,7 @@ fn hostility(rng: &mut Rng, config: &Config) -> Hostility {
         preempted_one_in: rng.pick(&[0, 4, 12, 50]),
         // From a time slice to longer than every deadline of a plan.
         preempted_nanos_max: rng.pick(&[MILLI, 20 * MILLI, 200 * MILLI]),
+        late_mail_one_in: rng.pick(&[0, 3, 10]),
         early_timer_one_in: rng.pick(&[0, 0, 3, 20]),
         failing_wake: if rng.one_in(4) { rng.between(1, 8) as u32 } else { 0 },
         call_nanos: rng.pick(&[100, 1000, 10 * MICRO]),

@@ -77,9 +77,8 @@ pub(crate) struct Socket {
     pub(crate) of_loop: usize,
     /// Between two loops: released and not adopted.
     pub(crate) in_transit: bool,
-    /// It was handed over to a loop that may be full when it comes: that loop has begun outbound connections meanwhile; or that loop had ended, and
-    /// the one that accepted it took it back.
-    pub(crate) may_find_no_slot: bool,
+    /// A loop has adopted it.
+    pub(crate) is_adopted: bool,
     /// A service's `opened` was called for it.
     pub(crate) is_opened: bool,
     /// On epoll's ready list (`rdllist`).
@@ -156,7 +155,7 @@ impl Socket {
             registered: None,
             of_loop: 0,
             in_transit: false,
-            may_find_no_slot: false,
+            is_adopted: false,
             is_opened: false,
             on_ready_list: false,
             late_edges: 0,
