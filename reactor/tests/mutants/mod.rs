@@ -68,32 +68,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "backlog-left-at-the-end-of-the-budget",
         file: "listen/accept.rs",
-        from: "                budget -= 1;\n                self.accept_one(index);\n",
-        to: "                budget -= 1;\n                self.accept_one(index);\n                if budget == 0 {\n                    self.listeners[index].ready = false;\n                }\n",
+        from: "                self.accepts_left -= 1;\n                self.accept_one(index);\n",
+        to: "                self.accepts_left -= 1;\n                self.accept_one(index);\n                if self.accepts_left == 0 {\n                    self.listeners[index].ready = false;\n                }\n",
     },
     Mutant {
         slug: "accept-budget-for-each-listener",
         file: "listen/accept.rs",
-        from: "while budget > 0 && self.may_accept(index) {",
-        to: "while self.may_accept(index) {\n                budget = budget.max(1);",
+        from: "            while !is_up && self.may_accept(index) {\n",
+        to: "            is_up = false;\n            self.accepts_left = self.shared.limits.accepts_per_turn_max;\n            while !is_up && self.may_accept(index) {\n",
     },
     Mutant {
         slug: "deadlines-before-input",
         file: "event_loop.rs",
-        from: "        self.dispatch_events();\n        self.accept_waiting();\n        self.visit_ready(ready_len);\n        self.deliver_mail();\n        self.run_deadlines();\n",
-        to: "        self.run_deadlines();\n        self.dispatch_events();\n        self.accept_waiting();\n        self.visit_ready(ready_len);\n        self.deliver_mail();\n",
+        from: "        self.serve_runnable();\n        self.accept_waiting();\n        self.deliver_mail();\n        self.run_deadlines();\n",
+        to: "        self.run_deadlines();\n        self.serve_runnable();\n        self.accept_waiting();\n        self.deliver_mail();\n",
     },
     Mutant {
         slug: "two-visits-in-a-turn",
         file: "event_loop.rs",
-        from: "        if !self.shared.list_comes(slot) {\n            self.visit(slot);\n        }\n",
-        to: "        self.visit(slot);\n",
+        from: "        !self.shared.slots.get(slot).is_queued()\n",
+        to: "        true\n",
     },
     Mutant {
         slug: "ready-list-served-to-its-end",
         file: "event_loop.rs",
-        from: "for _ in 0..ready_len {",
-        to: "for _ in 0..ready_len.max(self.shared.ready.len()) {",
+        from: "        for _ in 0..old_len {\n",
+        to: "        for _ in 0..usize::MAX {\n",
     },
     Mutant {
         slug: "rest-of-the-mail-forgotten",
@@ -115,7 +115,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "a-broken-answer-ended-in-order",
-        file: "event_loop.rs",
+        file: "close.rs",
         from: "        if entry.control.flags.intersects(Flags::RESET) {\n",
         to: "        if entry.control.flags.intersects(Flags::RESET) && self.shared.stop {\n",
     },
@@ -140,7 +140,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant { slug: "stall-not-cleared-at-the-end", file: "visit.rs", from: "            self.entry.stall_at = None;\n", to: "" },
     Mutant {
         slug: "closed-while-registered",
-        file: "event_loop.rs",
+        file: "close.rs",
         from: "if let Err(e) = self.os.deregister(&mut entry.stream) {",
         to: "if let Err(e) = self.os.hold_spare().then_some(()).ok_or(\"none\") {",
     },
@@ -177,7 +177,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "wake-without-the-ready-list",
         file: "shared.rs",
-        from: "            self.slots.get_mut(token.slot).woken = true;\n            self.queue(token.slot);\n",
+        from: "            self.slots.get_mut(token.slot).woken = true;\n            self.queue_new(token.slot);\n",
         to: "            self.slots.get_mut(token.slot).woken = true;\n",
     },
     Mutant {
@@ -218,19 +218,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "deadline-looks-at-its-socket-after-a-full-batch-only",
-        file: "event_loop.rs",
+        file: "deadlines.rs",
         from: "        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {\n            visit.run(|visit| visit.look_before",
         to: "        } else if self.events.len() < self.shared.limits.events_per_poll_max {\n            self.visit_because(slot, Cause::Deadline);\n        } else if let Some(mut visit) = self.visit_to(slot, 1) {\n            visit.run(|visit| visit.look_before",
     },
     Mutant {
         slug: "write-stall-without-a-try",
-        file: "event_loop.rs",
+        file: "deadlines.rs",
         from: "        entry.control.flags.insert(Flags::WRITABLE);\n        let due = entry.due();\n",
         to: "        let due = entry.due();\n",
     },
     Mutant {
         slug: "connect-times-out-without-a-look",
-        file: "event_loop.rs",
+        file: "deadlines.rs",
         from: "            self.connect_event(slot, Ready::default());\n",
         to: "",
     },
@@ -242,7 +242,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "timer-that-fired-early-taken-for-armed",
-        file: "turn.rs",
+        file: "event_loop.rs",
         from: "                self.timer_at = None;\n            } else if let Some(index)",
         to: "            } else if let Some(index)",
     },
@@ -260,13 +260,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "adoptions-without-a-budget",
-        file: "turn.rs",
+        file: "event_loop.rs",
         from: "Some(socket @ Envelope::Socket { .. }) if self.accepts_left == 0 => {",
         to: "Some(socket @ Envelope::Socket { .. }) if self.accepts_left == u32::MAX / 2 => {",
     },
     Mutant {
         slug: "drain-ends-with-connections-on-their-way",
-        file: "drain.rs",
+        file: "shutdown.rs",
         from: "!listening && self.givers == 0 && self.entries",
         to: "!listening && self.entries",
     },
@@ -285,8 +285,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "unfinished-input-dropped",
         file: "visit.rs",
-        from: "        self.shared.keep_input(slot, &self.scratch[taken..filled]);\n",
-        to: "        self.shared.keep_input(slot, &self.scratch[taken + usize::from(filled - taken > 7)..filled]);\n",
+        from: "        self.shared.keep_input(slot, &self.scratch.bytes[taken + kept_bytes..filled]);\n",
+        to: "        self.shared.keep_input(slot, &self.scratch.bytes[taken + kept_bytes + usize::from(filled - taken - kept_bytes > 7)..filled]);\n",
     },
     Mutant {
         slug: "kept-output-written-from-the-front-again",
@@ -302,7 +302,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "drain-cuts-answers-off",
-        file: "eviction.rs",
+        file: "notify.rs",
         from: "            Pressure::Draining => return,\n",
         to: "            Pressure::Draining => CloseReason::Finished,\n",
     },
@@ -333,8 +333,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "wait-not-renewed",
         file: "slot.rs",
-        from: "            self.unlink(list, slot);\n            self.link(list, slot);\n",
-        to: "            self.link(list, slot);\n",
+        from: "            self.unlink_expendable(slot);\n            self.link_expendable(slot);\n",
+        to: "            if !self.is_expendable(slot) {\n                self.link_expendable(slot);\n            }\n",
     },
     Mutant {
         slug: "no-last-look-at-who-makes-room",
