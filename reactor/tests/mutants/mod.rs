@@ -68,14 +68,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "backlog-left-at-the-end-of-the-budget",
         file: "listen/accept.rs",
-        from: "                self.accepts_left -= 1;\n                self.accept_one(index);\n",
-        to: "                self.accepts_left -= 1;\n                self.accept_one(index);\n                if self.accepts_left == 0 {\n                    self.listeners[index].ready = false;\n                }\n",
+        from: "                is_up = self.time_is_up(&mut stage, ACCEPT_COST) || self.accepts_left == 0;\n",
+        to: "                is_up = self.time_is_up(&mut stage, ACCEPT_COST) || self.accepts_left == 0;\n                if is_up {\n                    self.listeners[index].ready = false;\n                }\n",
     },
     Mutant {
         slug: "accept-budget-for-each-listener",
         file: "listen/accept.rs",
-        from: "            while !is_up && self.may_accept(index) {\n",
-        to: "            is_up = false;\n            self.accepts_left = self.shared.limits.accepts_per_turn_max;\n            while !is_up && self.may_accept(index) {\n",
+        from: "while !is_up && self.may_accept(index) {\n                self.accepts_left -= 1;\n",
+        to: "while self.may_accept(index) {\n                self.accepts_left = self.accepts_left.max(2) - 1;\n",
     },
     Mutant {
         slug: "deadlines-before-input",
@@ -92,8 +92,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "ready-list-served-to-its-end",
         file: "event_loop.rs",
-        from: "        for _ in 0..old_len {\n",
-        to: "        for _ in 0..usize::MAX {\n",
+        from: "for _ in 0..old_len {",
+        to: "while self.shared.ready.old_len() > 0 {",
     },
     Mutant {
         slug: "rest-of-the-mail-forgotten",
@@ -220,7 +220,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         slug: "deadline-looks-at-its-socket-after-a-full-batch-only",
         file: "deadlines.rs",
         from: "        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {\n            visit.run(|visit| visit.look_before",
-        to: "        } else if self.events.len() < self.shared.limits.events_per_poll_max {\n            self.visit_because(slot, Cause::Deadline);\n        } else if let Some(mut visit) = self.visit_to(slot, 1) {\n            visit.run(|visit| visit.look_before",
+        to: "        } else if self.events.len() < self.shared.limits.events_per_poll_max {\n            self.visit_because(slot, crate::visit::Cause::Deadline);\n        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {\n            visit.run(|visit| visit.look_before",
     },
     Mutant {
         slug: "write-stall-without-a-try",
@@ -286,7 +286,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         slug: "unfinished-input-dropped",
         file: "visit.rs",
         from: "        self.shared.keep_input(slot, &self.scratch.bytes[taken + kept_bytes..filled]);\n",
-        to: "        self.shared.keep_input(slot, &self.scratch.bytes[taken + kept_bytes + usize::from(filled - taken - kept_bytes > 7)..filled]);\n",
+        to: "        let lost = usize::from(filled - taken - kept_bytes > 7);\n        self.shared.keep_input(slot, &self.scratch.bytes[taken + kept_bytes + lost..filled]);\n",
     },
     Mutant {
         slug: "kept-output-written-from-the-front-again",
