@@ -85,7 +85,7 @@ impl Default for Config {
             connections_max: None,
             buffer_memory_bytes_max: 64 << 20,
             reactor: reactor::Config::default(),
-            pool: worker_pool::Config { threads: default_workers(), ..worker_pool::Config::default() },
+            pool: worker_pool::Config::with(|pool| pool.threads = default_workers()),
             http: HttpSettings::default(),
             shutdown: ShutdownPolicy::default(),
             shutdown_delay: Duration::ZERO,

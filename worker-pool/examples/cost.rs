@@ -1,4 +1,4 @@
-//! What the pool itself costs: a refusal, and an empty job from submit to answer.
+//! What the pool itself costs: a rejection, and an empty job from submit to answer.
 //!
 //! `cargo run --release -p worker-pool --example cost`
 
@@ -6,9 +6,9 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use worker_pool::{Checkpoint, Config, Job, Limits, Outcome, Pool, Terms};
+use worker_pool::{Checkpoint, Config, Job, Outcome, Pool, Terms};
 
-/// Does nothing, or holds its thread until told otherwise.
+/// Does nothing, or holds its thread until the sender is dropped.
 struct Nothing {
     hold: Option<Receiver<()>>,
     done: Sender<()>,
@@ -18,7 +18,6 @@ impl Job for Nothing {
     type Output = ();
     fn run(&mut self, _: &Checkpoint<'_>) {
         if let Some(hold) = &self.hold {
-            // Ends when the sender is dropped.
             let _ = hold.recv();
         }
     }
@@ -30,8 +29,11 @@ impl Job for Nothing {
 const ROUNDS: u32 = 200_000;
 
 fn main() -> io::Result<()> {
-    let limits = Limits { queue_jobs_max: 1024, wait_max: Duration::MAX, ..Limits::default() };
-    let pool = Pool::start(Config { threads: 2, limits, ..Config::default() })?;
+    let pool = Pool::start(Config::with(|config| {
+        config.threads = 2;
+        config.limits.queue_jobs_max = 1024;
+        config.limits.wait_max = Duration::MAX;
+    }))?;
     let submitter = pool.submitter();
     let (done, dones) = channel();
     let now = Instant::now();
@@ -64,7 +66,7 @@ fn main() -> io::Result<()> {
         let job = Nothing { hold: None, done: done.clone() };
         assert!(submitter.try_submit(job, Terms::default(), now).is_err());
     });
-    println!("a refusal by a full pool: {refused:?}");
+    println!("a rejection by a full pool: {refused:?}");
     drop(release);
     pool.shutdown(Duration::from_secs(10));
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use worker_pool::{Admission, Concurrency, Config, Discipline, Gradient, Limits, Policy};
+use worker_pool::{Admission, Concurrency, Config, Discipline, Gradient};
 
 mod model;
 use model::{Figures, Load, simulate};
@@ -37,7 +37,7 @@ fn main() {
         ("wait 100 ms", Admission::NumberAndWait, ms(100), ms(100)),
         ("wait 50 ms", Admission::NumberAndWait, ms(50), ms(50)),
         ("wait 20 ms", Admission::NumberAndWait, ms(20), ms(20)),
-        // A burst may wait longer than a queue that stands.
+        // A burst may wait longer than a standing queue.
         ("200, then 100", Admission::NumberAndWait, ms(200), ms(100)),
         ("200, then 50", Admission::NumberAndWait, ms(200), ms(50)),
         ("200, then 20", Admission::NumberAndWait, ms(200), ms(20)),
@@ -50,19 +50,24 @@ fn main() {
         println!("  {:<20} {:<13} goodput wasted   p50 ms  p99 ms refused  depth burst", "order", "admission");
         for (order, discipline) in disciplines {
             for (asked, admission, wait_max, standing_wait_max) in admissions {
-                let policy = Policy { discipline, admission, ..Policy::default() };
-                print_row(order, asked, &config(policy, wait_max, standing_wait_max), load);
+                let mut config = config(admission, wait_max, standing_wait_max);
+                config.policy.discipline = discipline;
+                print_row(order, asked, &config, load);
             }
         }
-        let concurrency = Concurrency::Gradient(Gradient::default());
-        let policy = Policy { concurrency, admission: Admission::Number, ..Policy::default() };
-        print_row("fifo", "gradient", &config(policy, Duration::MAX, Duration::MAX), load);
+        let mut config = config(Admission::Number, Duration::MAX, Duration::MAX);
+        config.policy.concurrency = Concurrency::Gradient(Gradient::default());
+        print_row("fifo", "gradient", &config, load);
     }
 }
 
-fn config(policy: Policy, wait_max: Duration, standing_wait_max: Duration) -> Config {
-    let limits = Limits { wait_max, standing_wait_max, ..Limits::default() };
-    Config { threads: 2, limits, policy, ..Config::default() }
+fn config(admission: Admission, wait_max: Duration, standing_wait_max: Duration) -> Config {
+    Config::with(|config| {
+        config.threads = 2;
+        config.limits.wait_max = wait_max;
+        config.limits.standing_wait_max = standing_wait_max;
+        config.policy.admission = admission;
+    })
 }
 
 fn print_row(order: &str, asked: &str, config: &Config, load: &Load) {

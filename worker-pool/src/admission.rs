@@ -1,9 +1,8 @@
-//! How long a new job would wait: queue depth times measured run time over the threads that serve it.
+//! Whether a job is admitted: its expected wait is the queue depth times the measured run time, divided by the threads that serve it.
 //!
-//! Pure arithmetic on numbers that any thread can read without a lock. An estimate: the mean forgets
-//! slowly (one eighth per job) and knows nothing of how far along the running jobs are. It errs, but it
-//! cannot get stuck: it only ever refuses while other jobs are in flight, and each of those, when it
-//! ends, corrects the mean and shortens the queue.
+//! Pure arithmetic on numbers that any thread can read without a lock. The wait is an estimate: the mean forgets slowly (one eighth per
+//! job) and does not know how much of the running jobs is done. A wrong estimate corrects itself: the pool rejects jobs only while other
+//! jobs are in flight, and each of those corrects the mean and shortens the queue when it ends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,20 +10,20 @@ use std::time::{Duration, Instant};
 use crate::job::{Class, Terms};
 use crate::permits::InFlight;
 use crate::policy::{Discipline, WhenFull};
+use crate::rejection::Reason;
 use crate::rules::Rules;
-use crate::submit::Reason;
 
 /// The measured run time of one class: an exponentially weighted mean.
 #[derive(Debug, Default)]
 pub struct RunMean(AtomicU64);
 
 impl RunMean {
-    /// Each new run counts one eighth, as in TCP's smoothed round-trip time (RFC 6298, section 2).
+    /// Each new run has the weight of one eighth, as in TCP's smoothed round-trip time (RFC 6298, section 2).
     const WEIGHT: u64 = 8;
 
-    /// Takes one run into the mean. The first one is the mean.
+    /// Adds one run to the mean. The first run is the mean.
     pub fn record(&self, run: Duration) {
-        // At least 1 ns: zero means that nothing was measured yet.
+        // At least 1 ns: zero means that no run was measured yet.
         let sample = u64::try_from(run.as_nanos()).unwrap_or(u64::MAX / 2).clamp(1, u64::MAX / 2);
         let blend = |mean: u64| {
             Some(match mean {
@@ -32,19 +31,19 @@ impl RunMean {
                 _ => (mean - mean / Self::WEIGHT + sample / Self::WEIGHT).max(1),
             })
         };
-        // Cannot fail: `blend` always gives a value.
+        // Cannot fail: `blend` always returns a value.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, blend);
     }
 
-    /// The mean; zero before the first run ended.
+    /// The mean; zero before the first run has ended.
     pub fn load(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }
 
-/// When a thread was last free for the jobs of one class: tells a burst from a queue that stands.
+/// When a thread was last free for the jobs of one class. Distinguishes a burst from a standing queue.
 ///
-/// A burst fills the queue and is gone; a queue that stands is an overload, and its length is nothing but latency (Nichols and Jacobson,
+/// A burst fills the queue and passes. A standing queue is an overload, and its length is nothing but latency (Nichols and Jacobson,
 /// "Controlling Queue Delay", ACM Queue 2012; for requests Maurer, "Fail at Scale", ACM Queue 2015, `queue.lastEmptyTime()`).
 #[derive(Debug)]
 pub struct LastFree {
@@ -53,35 +52,35 @@ pub struct LastFree {
 }
 
 impl LastFree {
-    /// Free now.
+    /// A thread is free now.
     pub fn new(now: Instant) -> Self {
         Self { epoch: now, after_ns: AtomicU64::new(0) }
     }
 
-    /// A job that came now would not wait.
+    /// A job that is offered now would not wait.
     fn note(&self, now: Instant) {
         let after_ns = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
-        // Relaxed: it publishes nothing but itself. A loop whose clock is a little behind may move it back by that much.
+        // Relaxed: it publishes nothing but itself. A loop with an older clock reading moves it back by the difference.
         self.after_ns.store(after_ns, Ordering::Relaxed);
     }
 
-    /// For how long no job that came found a thread free.
+    /// For how long no job that was offered has found a thread free.
     fn ago(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.epoch + Duration::from_nanos(self.after_ns.load(Ordering::Relaxed)))
     }
 }
 
-/// What is known about the work of one class, beside the jobs in flight.
+/// What the pool has measured of the jobs of one class.
 #[derive(Debug)]
-pub struct Known {
-    /// How long its jobs run.
+pub struct ClassEstimate {
+    /// How long they run.
     pub run_mean: RunMean,
     /// When a thread was last free for them.
     pub last_free: LastFree,
 }
 
-impl Known {
-    /// Nothing yet.
+impl ClassEstimate {
+    /// No job was measured yet.
     pub fn new(now: Instant) -> Self {
         Self { run_mean: RunMean::default(), last_free: LastFree::new(now) }
     }
@@ -91,7 +90,7 @@ impl Known {
 pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run: Duration) -> Duration {
     let (ahead, servers) = match class {
         Class::Slow => (in_flight.slow, rules.slow_threads_max),
-        // Slow jobs hold their threads for long: what they hold does not serve fast ones.
+        // Slow jobs hold their threads for long: those threads do not serve fast jobs.
         Class::Fast => {
             let held = in_flight.slow.min(rules.slow_threads_max);
             (in_flight.fast, rules.threads.saturating_sub(held).max(1))
@@ -100,37 +99,36 @@ pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run:
     if ahead < servers {
         return Duration::ZERO; // A thread is free for it.
     }
-    // It starts when as many jobs have ended as wait before it, and one more; `servers` of them end in
-    // each mean run time.
+    // It starts when all jobs that wait before it have started, and one more job has ended. `servers` jobs end in each mean run time.
     let in_line = mean_run.saturating_mul(ahead - servers + 1) / servers;
     match rules.discipline {
         Discipline::Fifo | Discipline::CoDel { .. } => in_line,
-        // Past the pressure the newest is next.
+        // When the oldest has waited that long, the newest is next.
         Discipline::NewestFirst { pressure } => in_line.min(pressure.saturating_add(mean_run / servers)),
     }
 }
 
-/// Whether a job would wait too long, or for nothing.
+/// Rejects a job that would wait too long or expire first.
 ///
 /// # Errors
 /// `WaitTooLong` or `WouldExpire`.
-pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, known: &Known, now: Instant) -> Result<(), Reason> {
+pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, estimate: &ClassEstimate, now: Instant) -> Result<(), Reason> {
     match rules.when_full {
         WhenFull::RefuseNewest | WhenFull::Sample { .. } => {}
-        // The newest is welcome; the worker that looks next makes room (`waiting.rs`).
+        // The newest is admitted. The worker that next looks for work sheds the oldest (`waiting.rs`).
         WhenFull::DropOldest => return Ok(()),
     }
-    let mean_run = known.run_mean.load();
+    let mean_run = estimate.run_mean.load();
     let wait = expected_wait(rules, terms.class, in_flight, mean_run);
     if wait.is_zero() {
-        known.last_free.note(now);
+        estimate.last_free.note(now);
     }
-    // A burst that fits `wait_max` is over after that time. What has stood for longer is no burst.
-    let stands = rules.wait_max.is_some_and(|wait_max| known.last_free.ago(now) > wait_max);
+    // A burst that fits `wait_max` has passed after that time. A queue that is still there is not a burst.
+    let stands = rules.wait_max.is_some_and(|wait_max| estimate.last_free.ago(now) > wait_max);
     let wait_max = if stands { rules.standing_wait_max } else { rules.wait_max };
-    // One mean run is always granted, or threads that end a job find none. Measured in virtual time at 1.5
-    // times the capacity of 2 threads: 0.90 of it is used with one run; without this line, 0.69 where the
-    // bound is a fifth of a run.
+    // One mean run is always allowed, or threads that end a job find no other. Measured in virtual time at 1.5 times the capacity of 2
+    // threads with a limit of a fifth of a run: 0.90 of the capacity is used with this allowance, 0.69 without it (test:
+    // `jobs_longer_than_the_limit_on_the_wait_still_keep_the_threads_busy`).
     if wait_max.is_some_and(|wait_max| wait > wait_max.max(mean_run)) {
         return Err(Reason::WaitTooLong);
     }
@@ -138,8 +136,8 @@ pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, known: &Known, n
         && let Some(deadline) = terms.deadline
     {
         let left = deadline.saturating_duration_since(now);
-        // The run counts as well, but only behind a queue: an idle pool must try, or one long run would
-        // lock out all that follow, and no other run could ever correct the mean.
+        // The run is added only behind a queue. An idle pool admits the job whatever the mean: after one long run it would otherwise reject
+        // all jobs, and no run could correct the mean.
         let run = if wait.is_zero() { wait } else { mean_run };
         if left.is_zero() || wait.saturating_add(run) > left {
             return Err(Reason::WouldExpire);
@@ -148,16 +146,16 @@ pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, known: &Known, n
     Ok(())
 }
 
-/// Whether the queue is half full, by number or by wait: where sampling begins.
+/// Whether the queue is half full, by number or by expected wait. There sampling begins.
 pub fn under_pressure(rules: &Rules, class: Class, in_flight: InFlight, mean_run: Duration) -> bool {
     let wait = expected_wait(rules, class, in_flight, mean_run);
     let waiting = in_flight.total().saturating_sub(rules.threads);
     rules.wait_max.is_some_and(|wait_max| wait > wait_max / 2) || waiting >= rules.queue_jobs_max.div_ceil(2)
 }
 
-/// Whether the `n`-th job offered under pressure is in the sample: evenly spaced, no luck involved.
+/// Whether the `n`-th job offered under pressure is in the sample. The sample is evenly spaced, not random.
 pub fn sample_keeps(n: u64, keep_percent: u8) -> bool {
-    // The kept ones are those at which the whole part of n × percent / 100 moves on.
+    // A job is kept when the whole part of n × percent / 100 changes at it.
     let share = u64::from(keep_percent);
     (n % 100 + 1) * share / 100 != (n % 100) * share / 100
 }
@@ -170,32 +168,32 @@ mod tests {
     const MEAN: Duration = Duration::from_millis(20);
 
     fn wait(class: Class, fast: u32, slow: u32) -> Duration {
-        let rules = Rules::resolve(&Config { threads: 4, ..Config::default() });
+        let rules = Rules::resolve(&Config::with(|config| config.threads = 4));
         expected_wait(&rules, class, InFlight { fast, slow }, MEAN)
     }
 
     #[test]
-    fn a_free_thread_means_no_wait() {
+    fn the_expected_wait_is_zero_while_a_thread_is_free() {
         assert_eq!(wait(Class::Fast, 3, 0), Duration::ZERO);
         assert_eq!(wait(Class::Slow, 0, 1), Duration::ZERO);
     }
 
     #[test]
-    fn the_wait_is_depth_times_run_time_over_threads() {
+    fn the_expected_wait_is_depth_times_run_time_over_threads() {
         assert_eq!(wait(Class::Fast, 4, 0), MEAN / 4);
         assert_eq!(wait(Class::Fast, 4 + 100, 0), MEAN * 101 / 4);
-        // Two threads are held by slow work, so two serve the fast.
+        // Slow jobs hold two threads, so two serve fast jobs.
         assert_eq!(wait(Class::Fast, 2 + 9, 50), MEAN * 10 / 2);
         assert_eq!(wait(Class::Slow, 1000, 2 + 9), MEAN * 10 / 2);
     }
 
     #[test]
-    fn nothing_measured_means_nothing_refused() {
+    fn the_mean_is_zero_before_the_first_run() {
         assert_eq!(RunMean::default().load(), Duration::ZERO);
     }
 
     #[test]
-    fn the_mean_follows_a_change_of_the_work() {
+    fn the_mean_follows_a_change_of_the_run_time() {
         let mean = RunMean::default();
         mean.record(MEAN);
         assert_eq!(mean.load(), MEAN);
@@ -217,33 +215,33 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_cannot_make_its_deadline_is_refused_and_an_idle_pool_always_tries() {
-        let rules = Rules::resolve(&Config { threads: 2, ..Config::default() });
+    fn a_job_that_cannot_make_its_deadline_is_rejected_and_an_idle_pool_admits_it() {
+        let rules = Rules::resolve(&Config::with(|config| config.threads = 2));
         let now = Instant::now();
         let terms = Terms { deadline: Some(now + Duration::from_millis(50)), ..Terms::default() };
-        let known = |mean| {
-            let known = Known::new(now);
-            known.run_mean.record(mean);
-            known
+        let estimate = |mean| {
+            let estimate = ClassEstimate::new(now);
+            estimate.run_mean.record(mean);
+            estimate
         };
-        let check = |fast, mean| check(&rules, &terms, InFlight { fast, slow: 0 }, &known(mean), now);
+        let check = |fast, mean| check(&rules, &terms, InFlight { fast, slow: 0 }, &estimate(mean), now);
         assert_eq!(check(2, MEAN), Ok(())); // 10 ms of waiting, 20 ms of running
         assert_eq!(check(5, MEAN), Err(Reason::WouldExpire)); // 40 ms and 20 ms
         assert_eq!(check(1, Duration::from_secs(10)), Ok(()));
         let past = now + Duration::from_millis(50);
         let none = InFlight { fast: 0, slow: 0 };
-        assert_eq!(super::check(&rules, &terms, none, &known(MEAN), past), Err(Reason::WouldExpire));
+        assert_eq!(super::check(&rules, &terms, none, &estimate(MEAN), past), Err(Reason::WouldExpire));
     }
 
     #[test]
-    fn a_burst_may_wait_longer_than_a_queue_that_stands() {
-        let rules = Rules::resolve(&Config { threads: 1, ..Config::default() });
+    fn a_burst_may_wait_longer_than_a_standing_queue() {
+        let rules = Rules::resolve(&Config::with(|config| config.threads = 1));
         let (burst, standing) = (rules.wait_max.expect("by default"), rules.standing_wait_max.expect("by default"));
         let begin = Instant::now();
-        let known = Known::new(begin);
-        known.run_mean.record(MEAN);
+        let estimate = ClassEstimate::new(begin);
+        estimate.run_mean.record(MEAN);
         let waits = |in_flight: u32| expected_wait(&rules, Class::Fast, InFlight { fast: in_flight, slow: 0 }, MEAN);
-        let check = |fast, now| check(&rules, &Terms::default(), InFlight { fast, slow: 0 }, &known, now);
+        let check = |fast, now| check(&rules, &Terms::default(), InFlight { fast, slow: 0 }, &estimate, now);
         let most = |bound| (1..).take_while(|jobs| waits(*jobs) <= bound).last().expect("one at least");
         let (in_burst, in_standing) = (most(burst), most(standing));
         assert!(in_standing < in_burst);
@@ -252,11 +250,11 @@ mod tests {
         assert_eq!(check(0, begin), Ok(()));
         assert_eq!(check(in_burst, begin + burst), Ok(()));
         assert_eq!(check(in_burst + 1, begin + burst), Err(Reason::WaitTooLong));
-        // It should be over, and it is not.
+        // After that time it is a standing queue.
         let later = begin + burst + Duration::from_millis(1);
         assert_eq!(check(in_standing + 1, later), Err(Reason::WaitTooLong));
         assert_eq!(check(in_standing, later), Ok(()));
-        // A thread was free: whatever comes next is a burst again.
+        // A thread was free: the next jobs are a burst again.
         assert_eq!(check(0, later), Ok(()));
         assert_eq!(check(in_burst, later), Ok(()));
     }

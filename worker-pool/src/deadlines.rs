@@ -1,15 +1,15 @@
 //! When the next waiting job expires, and the thread that sleeps until then.
 //!
 //! Without that thread a job whose class is blocked, or any job while every worker is busy, would get its response only when a worker
-//! next looks for work. The thread looks once per deadline at most, not once per job: it is armed for the earliest deadline that it
-//! has heard of, and a job with a later one costs its submitter one atomic operation. At the look most jobs have run already; then the
-//! earliest deadline of those that still wait is the next one. The reactor's timers are armed lazily in the same way.
+//! next looks for work. The thread does not wake up once per job: it sleeps until the earliest deadline that was announced, and a job with
+//! a later deadline costs its submitter one atomic operation. When the thread looks, most jobs have run already, and it then sleeps until
+//! the earliest deadline of the jobs that still wait. The reactor's timers are armed lazily in the same way.
 
 use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicU64, Ordering, Parker};
 
-/// The time of the next look. Shared by submitters, which make it earlier, and the thread that sleeps until then.
+/// The time of the next look for expired jobs. Submitters move it earlier; one thread sleeps until then.
 #[derive(Debug)]
 pub(crate) struct DeadlineAlarm {
     epoch: Instant,

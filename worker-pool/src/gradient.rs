@@ -1,4 +1,4 @@
-//! A bound on jobs in flight that follows the gradient of latency.
+//! A limit on jobs in flight that follows the gradient of latency.
 //!
 //! After Netflix/concurrency-limits `Gradient2Limit.java`, in its newest published form: with `rttTolerance` 1.5 and a decay of 0.95 (earlier
 //! ones: no tolerance, 0.9). Latency that rises above 1.5 times its own long mean says that a queue grows, and the limit shrinks until it
@@ -22,10 +22,10 @@ pub struct GradientLimit {
     window: Window,
 }
 
-/// Its long mean starts as the plain mean of this many windows (`ExpAvgMeasurement(longWindow, 10)`).
+/// The long mean starts as the plain mean of this many windows (the source's `ExpAvgMeasurement(longWindow, 10)`).
 const WARM_UP_WINDOWS: u32 = 10;
 
-/// What is left of the long mean after a window whose latency was below half of it (`current * 0.95` there).
+/// What is left of the long mean after a window whose latency was below half of it (the source's `current * 0.95`).
 const LONG_MEAN_DECAY: f64 = 0.95;
 
 #[derive(Debug, Default)]
@@ -37,13 +37,13 @@ struct Window {
 }
 
 impl GradientLimit {
-    /// `None` when the rules say that the bound does not move.
+    /// `None` when the limit does not move.
     pub fn from_rules(rules: &Rules) -> Option<Self> {
         let Concurrency::Gradient(settings) = rules.concurrency else {
             return None;
         };
         let limit_min = f64::from(rules.threads);
-        // Starts small and grows while latency stays flat (20 there, for unknown servers).
+        // Starts small and grows while latency stays flat (the source starts at 20).
         let start = limit_min + f64::from(settings.queue_jobs);
         let limit_max = f64::from(rules.in_flight_max);
         Some(Self { settings, limit: start.min(limit_max), limit_min, limit_max, long_s: None, warm: 0, window: Window::default() })
@@ -54,8 +54,7 @@ impl GradientLimit {
         self.limit as u32 // Within limit_min..=limit_max, both u32.
     }
 
-    /// Takes note of one job's latency, and of how many were in flight; gives a new limit at the end of
-    /// a window.
+    /// Records one job's latency and the number of jobs in flight. Returns the new limit at the end of a window.
     pub fn record(&mut self, latency: Duration, in_flight: u32, now: Instant) -> Option<u32> {
         let began = *self.window.began.get_or_insert(now);
         self.window.sum = self.window.sum.saturating_add(latency);
@@ -68,11 +67,11 @@ impl GradientLimit {
         let window = std::mem::take(&mut self.window);
         let short_s = window.sum.as_secs_f64() / f64::from(window.samples);
         let long_s = self.blend_long(short_s);
-        // A limit that is not reached says nothing about what a higher one would do.
+        // A limit that is not reached shows nothing about a higher one.
         if f64::from(window.in_flight_max) < self.limit / 2.0 {
             return None;
         }
-        // At least one half, so that one outlier does not shed half of the load and more. Above 1 is no queue.
+        // At least one half, so that one outlier does not shed more than half of the load. 1 means that there is no queue.
         let gradient = if short_s > 0.0 { (self.settings.rtt_tolerance * long_s / short_s).clamp(0.5, 1.0) } else { 1.0 };
         let wanted = self.limit * gradient + f64::from(self.settings.queue_jobs);
         let moved = self.limit * (1.0 - self.settings.smoothing) + wanted * self.settings.smoothing;
@@ -80,7 +79,7 @@ impl GradientLimit {
         Some(self.limit())
     }
 
-    /// The long mean, with this window in it.
+    /// Adds this window to the long mean, and returns it.
     fn blend_long(&mut self, short_s: f64) -> f64 {
         let long_s = match self.long_s {
             None => short_s,
@@ -91,8 +90,8 @@ impl GradientLimit {
             }
         };
         self.warm = (self.warm + 1).min(WARM_UP_WINDOWS);
-        // Latency has fallen to normal after a long overload: the next windows do not wait for the slow mean to follow. This window is
-        // judged by the mean as it is, as there.
+        // Latency has fallen to normal after a long overload: the long mean falls faster than by its own smoothing. As in the source, this
+        // window is judged by the mean before that.
         let decay = if long_s > short_s * 2.0 { LONG_MEAN_DECAY } else { 1.0 };
         self.long_s = Some(long_s * decay);
         long_s
@@ -103,12 +102,13 @@ impl GradientLimit {
 mod tests {
     use super::*;
     use crate::limits::Config;
-    use crate::policy::Policy;
 
     fn limit() -> GradientLimit {
         let concurrency = Concurrency::Gradient(Gradient::default());
-        let policy = Policy { concurrency, ..Policy::default() };
-        let config = Config { threads: 2, policy, ..Config::default() };
+        let config = Config::with(|config| {
+            config.threads = 2;
+            config.policy.concurrency = concurrency;
+        });
         GradientLimit::from_rules(&Rules::resolve(&config)).unwrap()
     }
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_while_latency_is_flat_and_shrinks_when_it_rises_and_never_below_the_threads() {
+    fn the_limit_grows_while_latency_is_flat_and_shrinks_when_it_rises_but_not_below_the_threads() {
         let (mut limit, mut now) = (limit(), Instant::now());
         let start = limit.limit();
         let grown = windows(&mut limit, &mut now, 30, 20);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn latency_within_the_tolerance_is_no_queue_and_above_it_is_one() {
+    fn the_limit_grows_more_slowly_only_when_latency_is_above_the_tolerance() {
         for (times, is_queue) in [(1.4, false), (1.6, true)] {
             let (mut limit, mut now) = (limit(), Instant::now());
             windows(&mut limit, &mut now, 30, 1_000);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_when_it_is_not_reached() {
+    fn the_limit_does_not_grow_when_it_is_not_reached() {
         let (mut limit, mut now) = (limit(), Instant::now());
         let start = limit.limit();
         for _ in 0..1_000 {
@@ -176,10 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn latency_that_falls_does_not_make_it_leap() {
+    fn latency_that_falls_makes_the_limit_grow_by_one_step_a_window() {
         let (mut limit, mut now) = (limit(), Instant::now());
         let before = windows(&mut limit, &mut now, 30, 20);
-        // Smoothing times queue_jobs a window is all it may grow: 0.2 × 4.
+        // It may grow by smoothing × queue_jobs = 0.2 × 4 in a window.
         let after = windows(&mut limit, &mut now, 5, 2);
         assert!(after > before && after <= before + 5, "{before} -> {after}");
     }

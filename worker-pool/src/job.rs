@@ -1,6 +1,4 @@
-//! What a user of the pool implements and says: the job, its terms, and how it can end.
-//!
-//! Next: `submit.rs`, where a job enters; `completion.rs`, which promises that it ends exactly once.
+//! What a user of the pool implements: the job, its terms, and the outcomes that it can have.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,40 +7,40 @@ use std::time::Instant;
 
 use crate::sync::{AtomicBool, AtomicU8, Ordering};
 
-/// One piece of work: run on a worker thread, then told how it ended.
+/// One piece of work: it runs on a worker thread and then receives its outcome.
 ///
-/// A job must not wait for another job of the same pool: with every thread waiting, none is left to run
-/// the one they wait for (libuv/libuv#2618). Submit the second part from `complete` instead.
+/// A job must not wait for another job of the same pool: when every thread waits, none is left to run the other job (libuv/libuv#2618).
+/// Submit the second part from `complete` instead.
 pub trait Job: Send + 'static {
-    /// What a run that reaches its end produces.
+    /// What a run that is not stopped produces.
     type Output;
 
-    /// Does the work. May block, may burn CPU, may panic: it is on a worker thread.
+    /// Does the work. It may block, burn CPU and panic, since it is on a worker thread.
     ///
-    /// A job that can take long asks [`Checkpoint::stop_requested`] every millisecond or so and returns
-    /// early when told to; what it returns then is dropped, and it ends as cancelled, expired or dropped.
+    /// A job that can take long asks [`Checkpoint::stop_requested`] about once a millisecond and returns early when that is true. Its
+    /// output is then dropped, and it ends as cancelled, expired or dropped.
     fn run(&mut self, checkpoint: &Checkpoint<'_>) -> Self::Output;
 
-    /// Takes the outcome to whoever asked. Called exactly once for each admitted job.
+    /// Passes the outcome to the client. Called exactly once for each admitted job.
     ///
-    /// Usually on a worker thread; on the thread that watches the deadlines for jobs that expired while they waited, and on the thread
-    /// that shuts the pool down for jobs dropped there. It must not block: the room for what it sends is reserved before the job is submitted. A panic in it is
-    /// contained and counted, but whoever waits for this answer then gets none.
+    /// Called on a worker thread; on the thread that watches the deadlines for jobs that expired while they waited; on the thread that
+    /// shuts the pool down for jobs dropped there. It must not block: reserve the capacity for what it sends before the job is submitted.
+    /// A panic in it is contained and counted, but the client of this job then gets no response.
     fn complete(self, outcome: Outcome<Self::Output>);
 }
 
-/// How an admitted job ended. Each asks for a different answer, so this is not an `Option`.
+/// How an admitted job ended. Each outcome asks for a different response, so this is not an `Option`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
     /// It ran to its end.
     Done(T),
     /// `run` panicked, or the `Drop` of the output of a job that was stopped. The thread continues. (HTTP: 500)
     Panicked,
-    /// Its deadline passed while it waited, or at a checkpoint. (HTTP: 503 or 504)
+    /// Its deadline passed while it waited, or before a checkpoint. (HTTP: 503 or 504)
     Expired,
-    /// Its cancel flag was set while it waited, or at a checkpoint. (HTTP: nobody is left to answer)
+    /// Its cancel flag was set while it waited, or before a checkpoint. (HTTP: the client has disconnected)
     Cancelled,
-    /// It had waited too long under overload, or gave way to a newer one. (HTTP: 503 with Retry-After)
+    /// It had waited too long under overload, or a newer job took its place. (HTTP: 503 with Retry-After)
     Shed,
     /// The pool was shut down before it could finish. (HTTP: 503)
     Dropped,
@@ -96,7 +94,7 @@ impl<T> Outcome<T> {
     }
 }
 
-/// Why a job ends without having produced its output, although it did not panic.
+/// Why a job ended without its output, although it did not panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfinished {
     /// See [`Outcome::Expired`].
@@ -123,11 +121,11 @@ impl<T> From<Unfinished> for Outcome<T> {
 /// How long a job of this kind holds a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Class {
-    /// Burns CPU for a time we know roughly. May use every thread.
+    /// Burns CPU for a time that is roughly known. May use every thread.
     #[default]
     Fast,
-    /// Waits for something outside (a disk, DNS): one such job can hold its thread for seconds. May use
-    /// only a part of the threads, so that it cannot starve the fast ones.
+    /// Waits for something outside the process (a disk, DNS): one such job can hold its thread for seconds. May use only a part of the
+    /// threads, so that it cannot starve fast jobs.
     Slow,
 }
 
@@ -144,7 +142,7 @@ impl Class {
     }
 }
 
-/// On what terms a job is submitted. The default: fast, no deadline, cannot be cancelled.
+/// The terms on which a job is submitted. The default: fast, no deadline, cannot be cancelled.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// Which threads it may use.
@@ -152,14 +150,14 @@ pub struct Terms {
     /// After this the result is useless. Checked at admission against the expected wait, and at the job's checkpoints. A job that waits
     /// is answered when its deadline passes, even while every worker is busy.
     pub deadline: Option<Instant>,
-    /// Set by whoever asked, when they no longer want the result.
+    /// Set by the client's connection when the client no longer wants the result.
     pub cancel: CancelFlag,
 }
 
 impl Terms {
-    /// Whether nobody wants the result any more, and why.
+    /// Whether the job was cancelled or has expired.
     pub fn abandoned(&self, now: Instant) -> Option<Unfinished> {
-        // Cancelled first: it is the more exact reason, and it costs no answer.
+        // Cancelled first: such a job needs no response.
         if self.cancel.is_cancelled() {
             Some(Unfinished::Cancelled)
         } else if self.deadline.is_some_and(|deadline| deadline <= now) {
@@ -170,14 +168,14 @@ impl Terms {
     }
 }
 
-/// A flag that is set once, by any thread: nobody waits for this job any more.
+/// A flag that any thread can set: the client does not wait for this job any more.
 ///
-/// Clones share the flag. The default can never be set and allocates nothing.
+/// Clones share the flag. The default cannot be set and allocates nothing.
 #[derive(Clone, Default)]
 pub struct CancelFlag(Option<Arc<AtomicBool>>);
 
 impl CancelFlag {
-    /// The flag that can never be set: the default, for constants.
+    /// The flag that cannot be set: the default, for constants.
     pub const NEVER: Self = Self(None);
 
     /// A flag that can be set. Allocates once.
@@ -185,11 +183,10 @@ impl CancelFlag {
         Self(Some(Arc::new(AtomicBool::new(false))))
     }
 
-    /// Nobody wants the result any more. Idempotent; without effect on a default flag.
+    /// Cancels the job. Idempotent; no effect on a default flag.
     pub fn cancel(&self) {
         if let Some(flag) = &self.0 {
-            // Relaxed: the flag publishes nothing but itself, and a worker that sees it late wastes work
-            // but breaks no promise.
+            // Relaxed: the flag publishes nothing but itself. A worker that sees it late does useless work, and nothing else.
             flag.store(true, Ordering::Relaxed);
         }
     }
@@ -213,46 +210,46 @@ impl fmt::Debug for CancelFlag {
 
 /// The pool runs: jobs are admitted and run.
 pub(crate) const PHASE_RUNNING: u8 = 0;
-/// Nothing is admitted; what was admitted still runs.
+/// No job is admitted; jobs that were admitted still run.
 pub(crate) const PHASE_FINISHING: u8 = 1;
-/// Nothing is admitted; what waits is answered without running, what runs is asked to stop.
+/// No job is admitted; waiting jobs are answered without running, running jobs are asked to stop.
 pub(crate) const PHASE_DROPPING: u8 = 2;
 
-/// Where a long job asks whether to go on.
+/// Where a long job asks whether to stop.
 pub struct Checkpoint<'a> {
     terms: &'a Terms,
     /// The pool's phase; `None` outside a pool.
     phase: Option<&'a AtomicU8>,
-    /// False when the policy is not to look at deadlines and cancel flags.
-    heeds_terms: bool,
-    /// Why the job was told to stop. The outcome follows what the job was told, not what holds later.
-    told: Cell<Option<Unfinished>>,
+    /// False when the policy is to ignore deadlines and cancel flags.
+    checks_terms: bool,
+    /// Why the job was asked to stop. The outcome follows from this, not from what holds when the job returns.
+    stop_reason: Cell<Option<Unfinished>>,
 }
 
 impl<'a> Checkpoint<'a> {
     /// A checkpoint outside any pool: to test a job by itself.
     pub fn detached(terms: &'a Terms) -> Self {
-        Self { terms, phase: None, heeds_terms: true, told: Cell::new(None) }
+        Self { terms, phase: None, checks_terms: true, stop_reason: Cell::new(None) }
     }
 
-    pub(crate) fn new(terms: &'a Terms, phase: &'a AtomicU8, heeds_terms: bool) -> Self {
-        Self { terms, phase: Some(phase), heeds_terms, told: Cell::new(None) }
+    pub(crate) fn new(terms: &'a Terms, phase: &'a AtomicU8, checks_terms: bool) -> Self {
+        Self { terms, phase: Some(phase), checks_terms, stop_reason: Cell::new(None) }
     }
 
-    /// True when the job should return now: cancelled, past its deadline, or the pool drops its jobs.
-    /// Stays true. Costs a clock reading when there is a deadline (tens of nanoseconds).
+    /// True when the job should return now: it was cancelled, it has expired, or the pool drops its jobs. Stays true. Reads the clock when
+    /// there is a deadline (tens of nanoseconds).
     pub fn stop_requested(&self) -> bool {
-        if self.told.get().is_none() {
-            self.told.set(self.look());
+        if self.stop_reason.get().is_none() {
+            self.stop_reason.set(self.reason_to_stop());
         }
-        self.told.get().is_some()
+        self.stop_reason.get().is_some()
     }
 
-    fn look(&self) -> Option<Unfinished> {
+    fn reason_to_stop(&self) -> Option<Unfinished> {
         if self.phase.is_some_and(|phase| phase.load(Ordering::Relaxed) == PHASE_DROPPING) {
             return Some(Unfinished::Dropped);
         }
-        if !self.heeds_terms {
+        if !self.checks_terms {
             return None;
         }
         if self.terms.deadline.is_none() {
@@ -261,8 +258,8 @@ impl<'a> Checkpoint<'a> {
         self.terms.abandoned(Instant::now())
     }
 
-    /// Why the job was told to stop, if it was.
-    pub(crate) fn told(&self) -> Option<Unfinished> {
-        self.told.get()
+    /// Why the job was asked to stop, if it was.
+    pub(crate) fn stop_reason(&self) -> Option<Unfinished> {
+        self.stop_reason.get()
     }
 }

@@ -1,8 +1,8 @@
-//! Bounded threads for work that blocks or burns CPU, so that an event loop never has to.
+//! Bounded threads for work that blocks or burns CPU, so that an event loop does not have to.
 //!
-//! A loop offers a job with [`Submitter::try_submit`], which never blocks: the job is admitted, or comes
-//! back with the reason. Each admitted job ends in exactly one [`Job::complete`], whatever happens to it.
-//! Under any offered load the pool works at its capacity, on jobs that somebody still waits for.
+//! A loop offers a job with [`Submitter::try_submit`], which never blocks: the job is admitted, or it is given back with the reason. Each
+//! admitted job ends in exactly one call of [`Job::complete`]. Under overload the pool works at its capacity, on jobs whose clients still
+//! wait.
 //!
 //! The smallest use:
 //!
@@ -11,7 +11,7 @@
 //! use std::time::{Duration, Instant};
 //! use worker_pool::{Checkpoint, Config, Job, Outcome, Pool, Terms};
 //!
-//! struct Sum { up_to: u64, tell: Sender<Option<u64>> }
+//! struct Sum { up_to: u64, reply: Sender<Option<u64>> }
 //!
 //! impl Job for Sum {
 //!     type Output = u64;
@@ -20,37 +20,37 @@
 //!     }
 //!     fn complete(self, outcome: Outcome<u64>) {
 //!         let sum = match outcome { Outcome::Done(sum) => Some(sum), _ => None };
-//!         let _ = self.tell.send(sum); // Nobody may be left to hear it.
+//!         let _ = self.reply.send(sum); // Fails when the client has disconnected.
 //!     }
 //! }
 //!
 //! let pool = Pool::start(Config::default())?;
-//! let (tell, told) = channel();
+//! let (reply, replies) = channel();
 //! let now = Instant::now();
 //! let terms = Terms { deadline: Some(now + Duration::from_secs(10)), ..Terms::default() };
-//! if let Err(refused) = pool.submitter().try_submit(Sum { up_to: 1_000, tell }, terms, now) {
-//!     println!("try again in {:?}: {:?}", refused.retry_after, refused.reason);
+//! if let Err(rejected) = pool.submitter().try_submit(Sum { up_to: 1_000, reply }, terms, now) {
+//!     println!("try again in {:?}: {:?}", rejected.retry_after, rejected.reason);
 //! }
-//! assert_eq!(told.recv(), Ok(Some(499_500)));
+//! assert_eq!(replies.recv(), Ok(Some(499_500)));
 //! assert!(pool.shutdown(Duration::from_secs(10)).is_clean());
-//! # Ok::<(), std::io::Error>(())
+//! # Ok::<(), worker_pool::StartError>(())
 //! ```
 //!
-//! Reading order: `job.rs` (what a job is), `submit.rs` (how it enters), `permits.rs` and `admission.rs`
-//! (whether it may), `waiting.rs` (which is next), `worker.rs` (how it runs), `deadlines.rs` (how it
-//! expires), `completion.rs` (how it ends), `shutdown.rs` (how all ends). `limits.rs` and `policy.rs` hold what can be chosen, `rules.rs`
-//! what it comes to, `stats.rs` what is counted, `mistakes.rs` what can be done wrong on purpose.
+//! Reading order: `job.rs` (what a job is), `submit.rs` (how it enters the pool), `admission.rs` and `permits.rs` (whether it is admitted),
+//! `waiting.rs` (which job is next), `scheduler.rs` (what a free worker does), `worker.rs` (how a job runs), `deadlines.rs` (how it expires),
+//! `completion.rs` (how it ends), `shutdown.rs` (how the pool ends). `limits.rs` and `policy.rs` hold what can be configured, `rules.rs` what
+//! follows from it, `stats.rs` what is counted, `mistakes.rs` the deliberate mistakes.
 
 pub mod admission;
 pub mod codel;
 mod completion;
 mod contain;
 mod deadlines;
-mod front;
+mod errors;
 pub mod gradient;
 mod histogram;
 mod job;
-mod ledger;
+mod job_channel;
 mod limits;
 #[cfg(loom)]
 #[doc(hidden)]
@@ -59,8 +59,11 @@ pub mod mistakes;
 mod permits;
 mod policy;
 mod pool;
+mod rejection;
 mod rules;
+mod scheduler;
 mod shutdown;
+mod state;
 mod stats;
 mod submit;
 mod sync;
@@ -69,17 +72,19 @@ mod sys;
 pub mod waiting;
 mod worker;
 
+pub use errors::{ConfigError, StartError};
 pub use histogram::{BUCKETS, Histogram, HistogramSnapshot};
 pub use job::{CancelFlag, Checkpoint, Class, Job, Outcome, OutcomeKind, Terms, Unfinished};
 pub use limits::{Config, Limits, QUEUE_JOBS_MAX, STANDING_WAIT_MAX_DEFAULT, THREADS_MAX, WAIT_MAX_DEFAULT};
 pub use mistakes::MISTAKES;
 pub use permits::InFlight;
 pub use policy::{
-    Abandoned, Admission, Concurrency, Discipline, Gradient, Panics, Placement, Policy, Queue, Shutdown, SlowShare, WhenFull,
+    Abandoned, Admission, Capacity, Concurrency, Discipline, Gradient, Panics, Policy, Shutdown, SlowShare, ThreadModel, WhenFull,
 };
 #[cfg(not(loom))]
 pub use pool::Pool;
+pub use rejection::{Reason, Rejected};
 pub use rules::Rules;
 pub use shutdown::ShutdownReport;
 pub use stats::Stats;
-pub use submit::{Reason, Rejected, Submitter};
+pub use submit::Submitter;

@@ -1,4 +1,4 @@
-//! The pool without its threads, for model checks: the check starts its own, under loom's eyes.
+//! The pool without its threads, for model checks: the check starts loom's threads.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use crate::limits::Config;
 use crate::pool::Parts;
 use crate::stats::Stats;
 use crate::submit::Submitter;
+use crate::worker;
 
 /// What `Pool` is made of. Clones of the workers' part share one pool.
 pub struct LoomPool<J: Job>(Parts<J>);
@@ -24,28 +25,28 @@ impl<J: Job> LoomPool<J> {
 
     /// A worker thread's whole life.
     pub fn worker(&self) -> impl FnOnce() + Send + 'static {
-        let workshop = Arc::clone(&self.0.workshop);
-        move || workshop.work()
+        let scheduler = Arc::clone(&self.0.scheduler);
+        move || worker::work(&scheduler)
     }
 
     /// The whole life of the thread that answers jobs when they expire.
     pub fn deadline_watcher(&self) -> impl FnOnce() + Send + 'static {
-        let workshop = Arc::clone(&self.0.workshop);
-        move || workshop.watch_deadlines()
+        let scheduler = Arc::clone(&self.0.scheduler);
+        move || scheduler.watch_deadlines()
     }
 
-    /// As the beginning of `Pool::shutdown`.
+    /// The first step of `Pool::shutdown`.
     pub fn begin_shutdown(&self) {
         self.0.begin_shutdown();
     }
 
-    /// As its end, after the grace time.
+    /// The step of `Pool::shutdown` after the grace time.
     pub fn drop_waiting(&self) {
         self.0.drop_waiting();
     }
 
     /// As `Pool::stats`.
     pub fn stats(&self) -> Arc<Stats> {
-        Arc::clone(&self.0.ledger.stats)
+        Arc::clone(&self.0.state.stats)
     }
 }

@@ -1,7 +1,8 @@
-//! How many jobs are in flight, of which class, and whether more may enter: one atomic word.
+//! How many jobs of each class are in flight, and whether the pool is open: one atomic word.
 //!
-//! One word, because the three must be decided together: a job that enters after the pool was closed
-//! would never be answered, and two words would leave a moment between the look and the count.
+//! One word, because the three are decided together. A job that is admitted after the pool was closed would never be answered, and two
+//! words would leave a moment between the check and the count (loom test:
+//! `loom_a_submit_that_races_with_shutdown_is_either_answered_or_rejected`).
 
 use crate::job::Class;
 use crate::sync::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ pub(crate) struct Permits {
 
 const CLOSED: u64 = 1 << 63;
 const SLOW_SHIFT: u32 = 32;
-/// No bound at all. Below what 31 bits hold, so that the counts cannot run into each other.
+/// No limit. The largest count that 31 bits hold, so that the counts do not overlap.
 pub(crate) const UNLIMITED: u32 = (1 << 31) - 1;
 
 /// Jobs in flight, by class.
@@ -39,9 +40,9 @@ impl InFlight {
 pub(crate) enum NoPermit {
     /// All are taken.
     AllTaken,
-    /// Those that slow jobs may have are taken.
+    /// The permits that slow jobs may have are taken.
     SlowTaken,
-    /// The pool admits nothing any more.
+    /// The pool is closed.
     Closed,
 }
 
@@ -54,7 +55,7 @@ impl Permits {
         unpack(self.word.load(Ordering::Acquire))
     }
 
-    /// Takes a permit. Never blocks; retries only when another thread took or gave one meanwhile.
+    /// Takes a permit. Never blocks; retries only when another thread took or gave back a permit meanwhile.
     pub(crate) fn try_acquire(&self, class: Class, total_max: u32, slow_max: u32) -> Result<(), NoPermit> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -89,7 +90,7 @@ impl Permits {
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// From here on nothing is admitted. Every job whose permit was taken before is still answered.
+    /// From now on no permit is given. Jobs that have a permit are still answered.
     pub(crate) fn close(&self) {
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }

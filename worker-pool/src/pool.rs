@@ -1,47 +1,45 @@
-//! The pool as a whole: its parts put together, its threads started.
-//!
-//! Next: `submit.rs`, `worker.rs`, `shutdown.rs`.
+//! The pool: its parts put together, its threads started.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::completion::Admitted;
-use crate::front::{self, Message, Sender};
+use crate::completion::AdmittedJob;
 use crate::job::Job;
-use crate::ledger::Ledger;
+use crate::job_channel::{self, Message, Sender};
 use crate::limits::Config;
 use crate::rules::Rules;
+use crate::scheduler::Scheduler;
+use crate::state::PoolState;
 use crate::submit::Submitter;
-use crate::worker::Workshop;
 
-/// Both ends of a pool that has no threads yet.
+/// A pool without its threads.
 pub(crate) struct Parts<J: Job> {
-    pub(crate) front: Sender<Message<Admitted<J>>>,
-    pub(crate) workshop: Arc<Workshop<J>>,
-    pub(crate) ledger: Arc<Ledger>,
+    sender: Sender<Message<AdmittedJob<J>>>,
+    pub(crate) scheduler: Arc<Scheduler<J>>,
+    pub(crate) state: Arc<PoolState>,
 }
 
 impl<J: Job> Parts<J> {
     pub(crate) fn new(config: &Config) -> Self {
         let rules = Rules::resolve(config);
-        let (front, receiver) = match rules.unbounded() {
-            true => front::unbounded(),
-            // A place for each permit, for one `More`, and for a `Stop` to each thread.
-            false => front::bounded(rules.in_flight_max as usize + 1 + rules.threads as usize),
+        let (sender, receiver) = match rules.unbounded() {
+            true => job_channel::unbounded(),
+            // A slot for each permit, for one `Wake`, and for a `Stop` to each thread.
+            false => job_channel::bounded(rules.in_flight_max as usize + 1 + rules.threads as usize),
         };
-        let ledger = Arc::new(Ledger::new(rules));
-        let workshop = Arc::new(Workshop::new(receiver, front.clone(), Arc::clone(&ledger)));
-        Self { front, workshop, ledger }
+        let state = Arc::new(PoolState::new(rules));
+        let scheduler = Arc::new(Scheduler::new(receiver, sender.clone(), Arc::clone(&state)));
+        Self { sender, scheduler, state }
     }
 
     pub(crate) fn submitter(&self) -> Submitter<J> {
-        Submitter::new(self.front.clone(), Arc::clone(&self.ledger))
+        Submitter::new(self.sender.clone(), Arc::clone(&self.state))
     }
 }
 
 impl<J: Job> fmt::Debug for Parts<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("stats", &self.ledger.stats).finish_non_exhaustive()
+        f.debug_struct("Pool").field("stats", &self.state.stats).finish_non_exhaustive()
     }
 }
 
@@ -50,7 +48,6 @@ pub use threads::Pool;
 
 #[cfg(not(loom))]
 mod threads {
-    use std::io;
     use std::sync::Arc;
     use std::thread::{Builder, JoinHandle};
 
@@ -58,14 +55,15 @@ mod threads {
 
     use super::Parts;
     use crate::contain::contain;
+    use crate::errors::StartError;
     use crate::job::Job;
-    use crate::ledger::Ledger;
     use crate::limits::Config;
     use crate::rules::Rules;
+    use crate::scheduler::Scheduler;
+    use crate::state::PoolState;
     use crate::stats::Stats;
     use crate::submit::Submitter;
-    use crate::sys;
-    use crate::worker::Workshop;
+    use crate::{sys, worker};
 
     /// A running pool. Dropping it stops it as `Shutdown::Drop` does, without waiting.
     #[derive(Debug)]
@@ -73,46 +71,45 @@ mod threads {
         pub(crate) parts: Parts<J>,
         pub(crate) threads: Vec<JoinHandle<()>>,
         /// Disconnected when the last worker has ended.
-        pub(crate) all_ended: Receiver<()>,
+        pub(crate) workers_ended: Receiver<()>,
         /// Disconnected when the thread that watches the deadlines has ended.
         pub(crate) watcher_ended: Receiver<()>,
     }
 
     impl<J: Job> Pool<J> {
-        /// Starts the threads.
+        /// Starts the threads: `worker-0` and so on, and `pool-deadlines`.
         ///
         /// # Errors
-        /// `InvalidInput` when the configuration makes no sense; what the system says when a thread
-        /// cannot be started (those that were are ended again).
-        pub fn start(config: Config) -> io::Result<Self> {
+        /// When the configuration cannot work, or the system does not start a thread. Threads that were started end again.
+        pub fn start(config: Config) -> Result<Self, StartError> {
             config.check()?;
             let parts = Parts::new(&config);
-            let (alive, all_ended) = bounded(0);
-            let (watching, watcher_ended) = bounded(0);
-            let mut pool = Self { parts, threads: Vec::new(), all_ended, watcher_ended };
-            // When a thread cannot be started, dropping `pool` ends those that were.
+            let (worker_alive, workers_ended) = bounded(0);
+            let (watcher_alive, watcher_ended) = bounded(0);
+            let mut pool = Self { parts, threads: Vec::new(), workers_ended, watcher_ended };
+            // When a thread cannot be started, dropping `pool` ends the others.
             for i in 0..config.threads {
-                let workshop = Arc::clone(&pool.parts.workshop);
-                let life = Life::begin(Arc::clone(&pool.parts.ledger), alive.clone());
+                let scheduler = Arc::clone(&pool.parts.scheduler);
+                let guard = WorkerGuard::new(Arc::clone(&pool.parts.state), worker_alive.clone());
                 let nice = config.nice_increment;
                 pool.start_thread(format!("worker-{i}"), move || {
-                    let _life = life;
-                    // What a panic carries ends here: std aborts the process when the `Drop` of a thread's result panics.
-                    let _ = contain(|| work(&workshop, nice));
+                    let _guard = guard;
+                    // What a panic carries is dropped here: std aborts the process when the `Drop` of a thread's result panics.
+                    let _ = contain(|| work(&scheduler, nice));
                 })?;
             }
-            let workshop = Arc::clone(&pool.parts.workshop);
+            let scheduler = Arc::clone(&pool.parts.scheduler);
             pool.start_thread("pool-deadlines".to_owned(), move || {
-                let _watching = watching;
-                // With the priority of the loops: a response that is due must not wait for jobs that compute.
-                workshop.watch_deadlines();
+                let _alive = watcher_alive;
+                // It keeps the priority of the loops, so that a response that is due does not wait for jobs that compute.
+                scheduler.watch_deadlines();
             })?;
             Ok(pool)
         }
 
-        fn start_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        fn start_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
             let thread = Builder::new().name(name.clone()).spawn(body);
-            self.threads.push(thread.map_err(|error| io::Error::new(error.kind(), format!("starting thread {name}: {error}")))?);
+            self.threads.push(thread.map_err(|source| StartError::Thread { name, source })?);
             Ok(())
         }
 
@@ -123,43 +120,43 @@ mod threads {
 
         /// The counters, for any thread to read.
         pub fn stats(&self) -> Arc<Stats> {
-            Arc::clone(&self.parts.ledger.stats)
+            Arc::clone(&self.parts.state.stats)
         }
 
-        /// What the configuration came to: threads, bounds, shares.
+        /// The numbers and flags that follow from the configuration.
         pub fn rules(&self) -> &Rules {
-            &self.parts.ledger.rules
+            &self.parts.state.rules
         }
     }
 
-    fn work<J: Job>(workshop: &Arc<Workshop<J>>, nice: i32) {
+    fn work<J: Job>(scheduler: &Arc<Scheduler<J>>, nice: i32) {
         if nice > 0
             && let Err(error) = sys::add_nice_to_this_thread(nice)
         {
-            // Slower for the loops, but no reason to refuse service.
+            // The loops are slower for it, but that is no reason to refuse service.
             let _ = contain(|| log::warn!("a worker thread keeps the priority of the loops: {error}"));
         }
-        workshop.work();
+        worker::work(scheduler);
     }
 
-    /// Counts a worker while it lives, however it ends.
-    struct Life {
-        ledger: Arc<Ledger>,
+    /// Counts a worker thread while it lives. Its `Drop` runs when the thread returns and when it panics.
+    struct WorkerGuard {
+        state: Arc<PoolState>,
         _alive: Sender<()>,
     }
 
-    impl Life {
-        fn begin(ledger: Arc<Ledger>, alive: Sender<()>) -> Self {
-            ledger.stats.thread_started();
-            Self { ledger, _alive: alive }
+    impl WorkerGuard {
+        fn new(state: Arc<PoolState>, alive: Sender<()>) -> Self {
+            state.stats.thread_started();
+            Self { state, _alive: alive }
         }
     }
 
-    impl Drop for Life {
+    impl Drop for WorkerGuard {
         fn drop(&mut self) {
-            self.ledger.stats.thread_ended();
-            // At shutdown the watcher ends after the last worker.
-            self.ledger.alarm.look_now();
+            self.state.stats.thread_ended();
+            // At shutdown the thread that watches the deadlines ends after the last worker.
+            self.state.alarm.look_now();
         }
     }
 }

@@ -1,49 +1,49 @@
-//! What a [`Config`] means, decided once at start: the numbers and flags that the code asks.
+//! What a [`Config`] means: the numbers and flags that the code reads, computed once at start.
 
 use std::time::Duration;
 
 use crate::limits::Config;
 use crate::permits::UNLIMITED;
-use crate::policy::{Abandoned, Admission, Discipline, Queue, SlowShare, WhenFull};
-use crate::policy::{Concurrency, Panics, Placement, Shutdown};
+use crate::policy::{Abandoned, Admission, Capacity, Discipline, SlowShare, WhenFull};
+use crate::policy::{Concurrency, Panics, Shutdown, ThreadModel};
 
-/// The resolved configuration. Never changes while the pool runs.
+/// The resolved configuration. It does not change while the pool runs.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Worker threads.
     pub threads: u32,
     /// Threads that slow jobs may hold at once.
     pub slow_threads_max: u32,
-    /// Jobs that may wait while every thread works, before something gives way.
+    /// Jobs that may wait while every thread works, before a job is rejected or shed.
     pub queue_jobs_max: u32,
-    /// Jobs that may be in flight, waiting and running, in any case.
+    /// Jobs that may be in flight, waiting and running together, under any policy.
     pub in_flight_max: u32,
     /// How many of them may be slow.
     pub slow_in_flight_max: u32,
-    /// The longest expected wait to admit; `None`: not asked.
+    /// The longest expected wait with which a job is admitted. `None`: no limit.
     pub wait_max: Option<Duration>,
-    /// The same while the queue stands.
+    /// The same while the queue has been backed up for longer than `wait_max`.
     pub standing_wait_max: Option<Duration>,
-    /// Whether a job's own deadline is held against the expected wait.
+    /// Whether a job's deadline is compared with the expected wait at admission.
     pub deadline_at_admission: bool,
     /// The order of the queue.
     pub discipline: Discipline,
-    /// What gives way.
+    /// Which job is rejected or shed when the pool is full.
     pub when_full: WhenFull,
-    /// What to do with jobs nobody waits for.
+    /// What to do with cancelled and expired jobs.
     pub abandoned: Abandoned,
-    /// The bound that moves, if any.
+    /// Whether the limit on jobs in flight moves.
     pub concurrency: Concurrency,
-    /// Who runs a job.
-    pub placement: Placement,
-    /// How far a panic reaches.
+    /// Which thread runs a job.
+    pub thread_model: ThreadModel,
+    /// How far a panic in a job unwinds.
     pub panics: Panics,
-    /// What becomes of waiting jobs at shutdown.
+    /// What happens to waiting jobs at shutdown.
     pub shutdown: Shutdown,
 }
 
 impl Rules {
-    /// Decides what the configuration means. It was checked before.
+    /// Resolves a configuration that [`Config::check`] accepts.
     pub fn resolve(config: &Config) -> Self {
         let policy = &config.policy;
         let threads = config.threads;
@@ -52,8 +52,8 @@ impl Rules {
             SlowShare::Everything => threads, // MISTAKE(pool-starvation): a few slow look-ups hold every thread.
         };
         let queue_jobs_max = config.limits.queue_jobs_max;
-        // Dropping the oldest is left to the next worker that looks, so the newest need room until then.
-        let queue_room = match policy.when_full {
+        // The next worker that looks for work sheds the oldest job. Until then the newest needs a slot.
+        let waiting_max = match policy.when_full {
             WhenFull::DropOldest => queue_jobs_max.saturating_mul(2),
             WhenFull::RefuseNewest | WhenFull::Sample { .. } => queue_jobs_max,
         };
@@ -63,10 +63,10 @@ impl Rules {
             threads,
             slow_threads_max,
             queue_jobs_max,
-            in_flight_max: threads.saturating_add(queue_room).min(UNLIMITED),
+            in_flight_max: threads.saturating_add(waiting_max).min(UNLIMITED),
             slow_in_flight_max: match policy.slow_share {
-                // As with threads: slow jobs that fill the queue would starve fast ones as well.
-                SlowShare::Half => slow_threads_max.saturating_add((queue_room / 2).max(1)),
+                // As with threads: slow jobs that fill the queue would starve fast jobs as well.
+                SlowShare::Half => slow_threads_max.saturating_add((waiting_max / 2).max(1)),
                 SlowShare::Everything => UNLIMITED,
             },
             wait_max,
@@ -76,18 +76,18 @@ impl Rules {
             when_full: policy.when_full,
             abandoned: policy.abandoned,
             concurrency: policy.concurrency,
-            placement: policy.placement,
+            thread_model: policy.thread_model,
             panics: policy.panics,
             shutdown: policy.shutdown,
         };
-        match policy.queue {
-            Queue::Bounded => {}
-            Queue::Unbounded => rules.lift_bounds_and_terms(), // MISTAKE(unbounded-queue): delay grows without end, and all of it for nothing.
+        match policy.capacity {
+            Capacity::Bounded => {}
+            Capacity::Unbounded => rules.lift_bounds_and_terms(), // MISTAKE(unbounded-queue): delay grows without end, and all of it for nothing.
         }
-        match policy.placement {
-            Placement::PoolThread => {}
-            // Nobody waits for a thread, so there is no queue to bound (decided in `worker.rs`).
-            Placement::ThreadPerJob => rules.lift_bounds(),
+        match policy.thread_model {
+            ThreadModel::PoolThread => {}
+            // No job waits for a thread, so there is no queue to bound (`worker.rs`).
+            ThreadModel::ThreadPerJob => rules.lift_bounds(),
         }
         rules
     }
@@ -102,7 +102,7 @@ impl Rules {
         self.discipline = Discipline::Fifo;
         self.when_full = WhenFull::RefuseNewest;
         self.concurrency = Concurrency::Static;
-        if self.placement == Placement::ThreadPerJob {
+        if self.thread_model == ThreadModel::ThreadPerJob {
             self.slow_threads_max = UNLIMITED;
         }
     }
@@ -112,13 +112,13 @@ impl Rules {
         self.abandoned = Abandoned::RunAnyway;
     }
 
-    /// Whether any number of jobs may be in flight.
+    /// Whether the number of jobs in flight has no limit.
     pub fn unbounded(&self) -> bool {
         self.in_flight_max == UNLIMITED
     }
 
-    /// Whether deadlines and cancel flags are looked at.
-    pub(crate) fn heeds_terms(&self) -> bool {
+    /// Whether deadlines and cancel flags are observed.
+    pub(crate) fn checks_terms(&self) -> bool {
         self.abandoned == Abandoned::Skip
     }
 }
@@ -126,12 +126,11 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Limits;
 
     #[test]
-    fn slow_work_may_hold_half_the_threads_at_least_one_and_never_all() {
+    fn slow_jobs_may_hold_half_of_the_threads_at_least_one_and_never_all() {
         for threads in 2..100 {
-            let rules = Rules::resolve(&Config { threads, ..Config::default() });
+            let rules = Rules::resolve(&Config::with(|config| config.threads = threads));
             assert!(rules.slow_threads_max >= 1 && rules.slow_threads_max < threads);
             assert!(rules.slow_threads_max <= threads.div_ceil(2));
             assert!(rules.slow_in_flight_max < rules.in_flight_max);
@@ -139,9 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn slow_work_leaves_room_even_in_the_shortest_queue() {
-        let limits = Limits { queue_jobs_max: 1, ..Limits::default() };
-        let rules = Rules::resolve(&Config { threads: 2, limits, ..Config::default() });
+    fn slow_jobs_leave_a_slot_for_fast_ones_even_in_the_shortest_queue() {
+        let rules = Rules::resolve(&Config::with(|config| {
+            config.threads = 2;
+            config.limits.queue_jobs_max = 1;
+        }));
         assert!(rules.slow_in_flight_max < rules.in_flight_max);
     }
 }

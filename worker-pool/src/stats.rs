@@ -5,11 +5,11 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::admission::Known;
+use crate::admission::ClassEstimate;
 use crate::histogram::Histogram;
 use crate::job::{Class, OutcomeKind};
 use crate::permits::{InFlight, Permits};
-use crate::submit::Reason;
+use crate::rejection::Reason;
 
 /// Counters, gauges and histograms of one pool.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Stats {
     running: [AtomicU32; 2],
     threads_alive: AtomicU32,
     limit: AtomicU32,
-    /// Since when the oldest waits, in nanoseconds after `epoch`; `NOBODY` when none was seen waiting.
+    /// Since when the oldest job waits, in nanoseconds after `epoch`; `NONE_WAITING` when no waiting job is known.
     oldest_ns: AtomicU64,
     admitted: AtomicU64,
     outcomes: [AtomicU64; OutcomeKind::ALL.len()],
@@ -30,10 +30,10 @@ pub struct Stats {
     abandoned_run_ns: AtomicU64,
     time_in_queue: [Histogram; 2],
     run_time: [Histogram; 2],
-    known: [Known; 2],
+    estimates: [ClassEstimate; 2],
 }
 
-const NOBODY: u64 = u64::MAX;
+const NONE_WAITING: u64 = u64::MAX;
 
 impl Stats {
     pub(crate) fn new(limit: u32) -> Self {
@@ -45,7 +45,7 @@ impl Stats {
             running: Default::default(),
             threads_alive: AtomicU32::new(0),
             limit: AtomicU32::new(limit),
-            oldest_ns: AtomicU64::new(NOBODY),
+            oldest_ns: AtomicU64::new(NONE_WAITING),
             admitted: AtomicU64::new(0),
             outcomes: Default::default(),
             rejections: Default::default(),
@@ -53,7 +53,7 @@ impl Stats {
             abandoned_run_ns: AtomicU64::new(0),
             time_in_queue: Default::default(),
             run_time: Default::default(),
-            known: [Known::new(epoch), Known::new(epoch)],
+            estimates: [ClassEstimate::new(epoch), ClassEstimate::new(epoch)],
         }
     }
 
@@ -67,17 +67,17 @@ impl Stats {
         self.waiting[class as usize].load(Ordering::Relaxed)
     }
 
-    /// How long the oldest has waited; zero when none waits. Kept by the workers whenever they look for a
-    /// job, so while every thread is busy it may name a job that was taken at the last look.
+    /// How long the oldest job has waited; zero when no job waits. Workers update it when they look for a job, so while every thread is
+    /// busy it can be the age of a job that was taken at the last look.
     pub fn oldest_age(&self, now: Instant) -> Duration {
         let oldest_ns = self.oldest_ns.load(Ordering::Relaxed);
-        if oldest_ns == NOBODY || self.depth() == 0 {
+        if oldest_ns == NONE_WAITING || self.depth() == 0 {
             return Duration::ZERO;
         }
         now.saturating_duration_since(self.epoch + Duration::from_nanos(oldest_ns))
     }
 
-    /// Permits that are taken: jobs waiting or running. Zero when nothing is left behind.
+    /// Permits that are taken: jobs waiting or running. Zero when every admitted job has been answered.
     pub fn in_flight(&self) -> InFlight {
         self.permits.in_flight()
     }
@@ -92,12 +92,12 @@ impl Stats {
         self.running[class as usize].load(Ordering::Relaxed)
     }
 
-    /// Worker threads that live. Less than was configured only with a mistake on, or while shutting down.
+    /// Worker threads that live. Fewer than configured only with a mistake on, or while shutting down.
     pub fn threads_alive(&self) -> u32 {
         self.threads_alive.load(Ordering::Relaxed)
     }
 
-    /// Jobs in flight that are allowed now: constant, or moved by the adaptive limit.
+    /// Jobs that may be in flight now: constant, or moved by the adaptive limit.
     pub fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
@@ -112,18 +112,17 @@ impl Stats {
         self.outcomes[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Jobs refused for this reason.
+    /// Jobs rejected for this reason.
     pub fn rejections(&self, reason: Reason) -> u64 {
         self.rejections[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Panics in `Job::complete`: each is a client without an answer, and a bug in the service.
+    /// Panics in `Job::complete`: each is a client without a response, and a bug in the service.
     pub fn complete_panics(&self) -> u64 {
         self.complete_panics.load(Ordering::Relaxed)
     }
 
-    /// Run time spent on jobs that were cancelled or past their deadline when they ended: work for
-    /// nobody. Divide by the sum of `run_time` for the share that was wasted.
+    /// Run time of jobs that were cancelled or expired when they ended. Divide by the sum of `run_time` for the share that was wasted.
     pub fn abandoned_run_time(&self) -> Duration {
         Duration::from_nanos(self.abandoned_run_ns.load(Ordering::Relaxed))
     }
@@ -140,12 +139,12 @@ impl Stats {
 
     /// The recent mean of the run time, as admission uses it; zero before the first run.
     pub fn run_mean(&self, class: Class) -> Duration {
-        self.known(class).run_mean.load()
+        self.estimate(class).run_mean.load()
     }
 
-    /// What admission goes by.
-    pub(crate) fn known(&self, class: Class) -> &Known {
-        &self.known[class as usize]
+    /// What admission decides by.
+    pub(crate) fn estimate(&self, class: Class) -> &ClassEstimate {
+        &self.estimates[class as usize]
     }
 
     pub(crate) fn job_waits(&self, class: Class) {
@@ -153,7 +152,7 @@ impl Stats {
         self.waiting[class as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The channel would not take a job after all.
+    /// The channel refused an admitted job.
     pub(crate) fn job_taken_back(&self, class: Class) {
         self.admitted.fetch_sub(1, Ordering::Relaxed);
         self.waiting[class as usize].fetch_sub(1, Ordering::Relaxed);
@@ -167,7 +166,7 @@ impl Stats {
 
     pub(crate) fn run_ended(&self, class: Class, ran: Duration, abandoned: bool) {
         self.run_time[class as usize].record(ran);
-        self.known(class).run_mean.record(ran);
+        self.estimate(class).run_mean.record(ran);
         if abandoned {
             let ns = u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX);
             self.abandoned_run_ns.fetch_add(ns, Ordering::Relaxed);
@@ -202,29 +201,29 @@ impl Stats {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// A worker begins to look: whatever was the oldest, it will say anew.
+    /// A worker begins to look for a job. It publishes the oldest job at the end.
     pub(crate) fn forget_oldest(&self) {
-        self.oldest_ns.store(NOBODY, Ordering::Relaxed);
+        self.oldest_ns.store(NONE_WAITING, Ordering::Relaxed);
     }
 
-    /// A worker has looked.
+    /// A worker has looked and jobs still wait.
     pub(crate) fn note_oldest(&self, since: Instant) {
         self.oldest_ns.store(self.since_epoch_ns(since), Ordering::Relaxed);
     }
 
-    /// A submitter has sent a job: it is the oldest if no other is known.
-    pub(crate) fn note_oldest_if_nobody(&self, since: Instant) {
-        // Looked at first: under load somebody waits, and then a read is all it costs.
-        if self.oldest_ns.load(Ordering::Relaxed) == NOBODY {
+    /// A submitter has sent a job. It is the oldest if no other is known.
+    pub(crate) fn note_oldest_if_none(&self, since: Instant) {
+        // Read first: under load a job waits already, and then a read is the whole cost.
+        if self.oldest_ns.load(Ordering::Relaxed) == NONE_WAITING {
             let since = self.since_epoch_ns(since);
-            // When it fails, somebody older was written meanwhile.
-            let _ = self.oldest_ns.compare_exchange(NOBODY, since, Ordering::Relaxed, Ordering::Relaxed);
+            // When it fails, another thread has written the time of an older job.
+            let _ = self.oldest_ns.compare_exchange(NONE_WAITING, since, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
     fn since_epoch_ns(&self, at: Instant) -> u64 {
         let ns = at.saturating_duration_since(self.epoch).as_nanos();
-        u64::try_from(ns).unwrap_or(NOBODY - 1)
+        u64::try_from(ns).unwrap_or(NONE_WAITING - 1)
     }
 }
 
@@ -233,15 +232,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_is_the_first_to_be_noted_and_nobody_is_old_when_nobody_waits() {
+    fn the_oldest_age_is_of_the_first_job_noted_and_zero_when_no_job_waits() {
         let stats = Stats::new(1);
         let (first, second) = (stats.epoch + Duration::from_secs(1), stats.epoch + Duration::from_secs(2));
         let later = stats.epoch + Duration::from_secs(5);
-        // Noted by a submitter after a worker had taken the job: it must not grow old while it runs.
-        stats.note_oldest_if_nobody(first);
+        // Noted by a submitter after a worker had taken the job: its age must not grow while it runs.
+        stats.note_oldest_if_none(first);
         assert_eq!(stats.oldest_age(later), Duration::ZERO);
         stats.job_waits(Class::Slow);
-        stats.note_oldest_if_nobody(second);
+        stats.note_oldest_if_none(second);
         assert_eq!(stats.oldest_age(later), Duration::from_secs(4));
         stats.forget_oldest();
         assert_eq!(stats.oldest_age(later), Duration::ZERO);

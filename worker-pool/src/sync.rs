@@ -1,7 +1,6 @@
 //! The primitives that loom must see, under one name: std's in a build, loom's in a model check.
 //!
-//! Counters that decide nothing (`stats.rs`) stay on std's atomics in both: modelling them would only
-//! multiply the interleavings to explore.
+//! Counters on which no decision depends (`stats.rs`) use std's atomics in both: to model them would only multiply the interleavings.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
@@ -45,7 +44,7 @@ mod parker {
             }
         }
 
-        /// Sleeps until it is woken. May return for no reason, as std's.
+        /// Sleeps until it is woken. May return without reason, as std's.
         pub(crate) fn park(&self) {
             thread::park();
         }

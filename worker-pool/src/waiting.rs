@@ -1,7 +1,7 @@
-//! The ordered queue: which job is next, and which are answered without being run.
+//! The ordered queue of waiting jobs: which job runs next, and which jobs are answered without being run.
 //!
-//! Only workers touch it, one at a time. It knows no thread and reads no clock: `now` is an argument, so
-//! that every rule below can be tested in virtual time. Next: `worker.rs`, which calls it.
+//! The scheduler calls it under its lock. It knows no thread and reads no clock: `now` is an argument, so that its rules can be tested in
+//! virtual time (`tests/the_job_queue_keeps_its_discipline.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,57 +11,57 @@ use crate::job::{Class, Terms, Unfinished};
 use crate::policy::{Abandoned, Discipline};
 use crate::rules::Rules;
 
-/// Something that waits: a job, or a test's stand-in.
-pub trait Waits {
-    /// On what terms it waits.
+/// A job in the queue, or a stand-in for one in a test.
+pub trait WaitingJob {
+    /// Its class, deadline and cancel flag.
     fn terms(&self) -> &Terms;
-    /// Since when.
+    /// Since when it waits.
     fn admitted_at(&self) -> Instant;
 }
 
-/// What a free worker gets.
+/// What a free worker gets from the queue.
 #[derive(Debug)]
 pub enum Taken<T> {
-    /// Run this one. If it is slow, say so when it ends: [`Waiting::slow_ended`].
+    /// Run this job. When a slow job ends, call [`WaitingJobs::slow_ended`].
     Run(T),
-    /// Answer this one; it is not worth running. Then ask again.
+    /// Answer this job without running it. Then ask again.
     Answer(T, Unfinished),
-    /// Nothing waits that a free thread may run.
+    /// No waiting job may run now.
     Nothing,
 }
 
-/// The waiting jobs, in order, by class.
+/// The waiting jobs, by class, in order of admission.
 #[derive(Debug)]
-pub struct Waiting<T> {
-    fast: Line<T>,
-    slow: Line<T>,
+pub struct WaitingJobs<T> {
+    fast: ClassQueue<T>,
+    slow: ClassQueue<T>,
     discipline: Discipline,
     abandoned: Abandoned,
-    /// Slow jobs that hold a thread now, and how many may.
+    /// Slow jobs that hold a thread now.
     slow_running: u32,
     slow_threads_max: u32,
-    /// When both classes could run, they take turns: neither can starve the other.
+    /// When both classes could run, they take turns, so that neither starves the other (test: `fast_and_slow_jobs_take_turns`).
     slow_is_next: bool,
     /// The number of the next job that is pushed.
     next_number: u64,
 }
 
 #[derive(Debug)]
-struct Line<T> {
-    /// By number: the first is the oldest.
+struct ClassQueue<T> {
+    /// By number. The first is the oldest.
     jobs: BTreeMap<u64, T>,
-    /// Of those that have one: deadline and number. A job expires wherever in the line it stands.
+    /// Deadline and number of the jobs that have a deadline. A job can expire before the jobs in front of it.
     deadlines: BTreeSet<(Instant, u64)>,
-    /// One for each class: slow jobs wait for other reasons than fast ones.
+    /// One for each class: slow jobs and fast jobs wait for different reasons.
     codel: Option<CoDel>,
 }
 
-impl<T: Waits> Waiting<T> {
+impl<T: WaitingJob> WaitingJobs<T> {
     /// An empty queue.
     pub fn new(rules: &Rules) -> Self {
         Self {
-            fast: Line::new(rules.discipline),
-            slow: Line::new(rules.discipline),
+            fast: ClassQueue::new(rules.discipline),
+            slow: ClassQueue::new(rules.discipline),
             discipline: rules.discipline,
             abandoned: rules.abandoned,
             slow_running: 0,
@@ -71,44 +71,44 @@ impl<T: Waits> Waiting<T> {
         }
     }
 
-    /// Puts a job at the end of its line.
+    /// Adds a job behind the others of its class.
     pub fn push(&mut self, job: T) {
         let number = self.next_number;
         self.next_number += 1; // At 10⁹ a second it lasts for 584 years.
-        let line = match job.terms().class {
+        let queue = match job.terms().class {
             Class::Fast => &mut self.fast,
             Class::Slow => &mut self.slow,
         };
         if self.abandoned == Abandoned::Skip
             && let Some(deadline) = job.terms().deadline
         {
-            line.deadlines.insert((deadline, number));
+            queue.deadlines.insert((deadline, number));
         }
-        line.jobs.insert(number, job);
+        queue.jobs.insert(number, job);
     }
 
-    /// Waiting jobs of both classes.
+    /// The number of waiting jobs of both classes.
     pub fn len(&self) -> usize {
         self.fast.jobs.len() + self.slow.jobs.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no job waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Since when the oldest waits.
+    /// Since when the oldest job waits.
     pub fn oldest(&self) -> Option<Instant> {
-        let heads = [&self.fast, &self.slow].into_iter().filter_map(Line::front);
-        heads.map(Waits::admitted_at).min()
+        let heads = [&self.fast, &self.slow].into_iter().filter_map(ClassQueue::front);
+        heads.map(WaitingJob::admitted_at).min()
     }
 
-    /// Whether another free thread would find something to run.
+    /// Whether another free thread would find a job to run.
     pub fn has_runnable(&self) -> bool {
         !self.fast.jobs.is_empty() || self.slow_may_run()
     }
 
-    /// A slow job that [`take`](Self::take) gave out has ended.
+    /// A slow job that [`take`](Self::take) returned has ended.
     pub fn slow_ended(&mut self) {
         debug_assert!(self.slow_running > 0, "more slow jobs ended than began");
         self.slow_running = self.slow_running.saturating_sub(1);
@@ -116,18 +116,18 @@ impl<T: Waits> Waiting<T> {
 
     /// The next job for a free thread, or one to answer first.
     ///
-    /// `jobs_max` is for the policy that drops the oldest: above it, the oldest gives way.
+    /// `jobs_max` is for the policy that sheds the oldest job: it is shed while more jobs wait.
     pub fn take(&mut self, now: Instant, jobs_max: usize) -> Taken<T> {
-        // Jobs that are not worth running first: they cost no work, and their permits become free. Slow ones too, even while no slow
-        // job may run.
+        // Expired and cancelled jobs first: they cost no work, and their permits become free. Slow ones too, even while no slow job may
+        // run.
         if let Some((job, why)) = self.pop_expired(now) {
             return Taken::Answer(job, why);
         }
         if self.abandoned == Abandoned::Skip {
             for class in Class::ALL {
-                let line = self.line(class);
-                if let Some(why) = line.front().and_then(|job| job.terms().abandoned(now))
-                    && let Some(job) = line.pop_front()
+                let queue = self.class_queue(class);
+                if let Some(why) = queue.front().and_then(|job| job.terms().abandoned(now))
+                    && let Some(job) = queue.pop_front()
                 {
                     return Taken::Answer(job, why);
                 }
@@ -141,7 +141,7 @@ impl<T: Waits> Waiting<T> {
         let Some((class, job)) = self.pop_next(now) else {
             return Taken::Nothing;
         };
-        if let Some(why) = self.verdict(class, &job, now) {
+        if let Some(why) = self.reason_not_to_run(class, &job, now) {
             return Taken::Answer(job, why);
         }
         if class == Class::Slow {
@@ -150,7 +150,7 @@ impl<T: Waits> Waiting<T> {
         Taken::Run(job)
     }
 
-    /// A job whose deadline has passed, wherever in its line it stands. Nothing when the policy is to run such jobs anyway.
+    /// Removes a job whose deadline has passed. None when the policy is to run such jobs anyway.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(T, Unfinished)> {
         let job = self.fast.pop_expired(now).or_else(|| self.slow.pop_expired(now))?;
         // A client that has also cancelled needs no response.
@@ -160,26 +160,26 @@ impl<T: Waits> Waiting<T> {
 
     /// When the next waiting job expires.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let firsts = [&self.fast, &self.slow].into_iter().filter_map(|line| line.deadlines.first());
+        let firsts = [&self.fast, &self.slow].into_iter().filter_map(|queue| queue.deadlines.first());
         firsts.map(|(deadline, _)| *deadline).min()
     }
 
-    /// Everything that waits, oldest first within a class: for shutdown.
+    /// Removes any job, the oldest of a class first: for shutdown.
     pub fn pop_any(&mut self) -> Option<T> {
         self.fast.pop_front().or_else(|| self.slow.pop_front())
     }
 
-    /// Why a job that was just taken off its line should not run.
-    fn verdict(&mut self, class: Class, job: &T, now: Instant) -> Option<Unfinished> {
+    /// Why a job that was just removed from its queue should not run.
+    fn reason_not_to_run(&mut self, class: Class, job: &T, now: Instant) -> Option<Unfinished> {
         let abandoned = match self.abandoned {
             Abandoned::Skip => job.terms().abandoned(now),
-            Abandoned::RunAnyway => None, // MISTAKE(departed-clients): the work is done for clients that are gone.
+            Abandoned::RunAnyway => None, // MISTAKE(departed-clients): the work is done for clients that have disconnected.
         };
         if abandoned.is_some() {
             return abandoned;
         }
         let waited = now.saturating_duration_since(job.admitted_at());
-        let codel = self.line(class).codel.as_mut()?;
+        let codel = self.class_queue(class).codel.as_mut()?;
         codel.sheds(waited, now).then_some(Unfinished::Shed)
     }
 
@@ -195,10 +195,10 @@ impl<T: Waits> Waiting<T> {
         };
         let newest = match self.discipline {
             Discipline::Fifo | Discipline::CoDel { .. } => false,
-            Discipline::NewestFirst { pressure } => self.line(class).waited(now) > pressure,
+            Discipline::NewestFirst { pressure } => self.class_queue(class).waited(now) > pressure,
         };
-        let line = self.line(class);
-        let job = if newest { line.pop_back() } else { line.pop_front() };
+        let queue = self.class_queue(class);
+        let job = if newest { queue.pop_back() } else { queue.pop_front() };
         job.map(|job| (class, job))
     }
 
@@ -215,7 +215,7 @@ impl<T: Waits> Waiting<T> {
         !self.slow.jobs.is_empty() && self.slow_running < self.slow_threads_max
     }
 
-    fn line(&mut self, class: Class) -> &mut Line<T> {
+    fn class_queue(&mut self, class: Class) -> &mut ClassQueue<T> {
         match class {
             Class::Fast => &mut self.fast,
             Class::Slow => &mut self.slow,
@@ -223,13 +223,13 @@ impl<T: Waits> Waiting<T> {
     }
 }
 
-impl<T: Waits> Line<T> {
+impl<T: WaitingJob> ClassQueue<T> {
     fn new(discipline: Discipline) -> Self {
         let codel = match discipline {
             Discipline::CoDel { target, interval } => Some(CoDel::new(target, interval)),
             Discipline::Fifo | Discipline::NewestFirst { .. } => None,
         };
-        // Grows on demand and never past the permits; a pool at rest holds nothing here.
+        // Grows on demand, and not past the number of permits.
         Self { jobs: BTreeMap::new(), deadlines: BTreeSet::new(), codel }
     }
 
@@ -264,7 +264,7 @@ impl<T: Waits> Line<T> {
         }
     }
 
-    /// How long its oldest has waited.
+    /// How long the oldest job has waited.
     fn waited(&self, now: Instant) -> Duration {
         self.front().map_or(Duration::ZERO, |job| now.saturating_duration_since(job.admitted_at()))
     }

@@ -1,4 +1,4 @@
-//! Whatever becomes of a job, it is answered once: a walk along every path there is.
+//! An admitted job is answered exactly once, on each path that it can take through the pool.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
@@ -7,13 +7,13 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::{Bench, HOLDER, config, gate};
-use worker_pool::{CancelFlag, Class, Config, Discipline, Limits, Outcome, OutcomeKind, Policy, Shutdown, Terms, WhenFull};
+use common::{HOLDER, TestPool, config, config_with, gate};
+use worker_pool::{CancelFlag, Class, Config, Discipline, Outcome, OutcomeKind, Shutdown, Terms, WhenFull};
 
-/// Counts the endings of each job; every id below `jobs` must have exactly one.
-fn assert_one_each(endings: &[(u32, Outcome<u32>)], ids: impl Iterator<Item = u32>) {
+/// Counts the answers of each job. Each of these ids must have exactly one.
+fn assert_one_each(answers: &[(u32, Outcome<u32>)], ids: impl Iterator<Item = u32>) {
     let mut counts: HashMap<u32, u32> = ids.map(|id| (id, 0)).collect();
-    for (id, _) in endings {
+    for (id, _) in answers {
         if *id < HOLDER {
             *counts.get_mut(id).unwrap_or_else(|| panic!("job {id} was answered but never admitted")) += 1;
         }
@@ -23,13 +23,13 @@ fn assert_one_each(endings: &[(u32, Outcome<u32>)], ids: impl Iterator<Item = u3
 }
 
 #[test]
-fn done_panicked_expired_cancelled_and_stopped_at_a_checkpoint() {
-    let bench = Bench::new(config());
+fn a_job_is_answered_once_as_done_panicked_expired_cancelled_or_stopped_at_a_checkpoint() {
+    let bench = TestPool::new(config());
     let gates = bench.hold_threads(2);
     bench.admit(bench.plain(0), Terms::default());
     bench.admit(bench.job(1, Box::new(|_| panic!("on purpose"))), Terms::default());
     let deadline = Some(Instant::now() + Duration::from_nanos(1));
-    // Admission would refuse it as late already: it is told a time at which it was not.
+    // Admission would reject it, since it has expired. It is given an earlier time.
     let before = Instant::now() - Duration::from_secs(1);
     let job = bench.plain(2);
     bench.submitter.try_submit(job, Terms { deadline, ..Terms::default() }, before).unwrap();
@@ -45,15 +45,15 @@ fn done_panicked_expired_cancelled_and_stopped_at_a_checkpoint() {
     };
     bench.admit(bench.job(4, Box::new(stops)), Terms { cancel: flag, ..Terms::default() });
     gates.iter().for_each(common::Gate::open);
-    let endings = bench.next_endings(5);
+    let answers = bench.next_answers(5);
     let expected = [(0, Outcome::Done(0)), (1, Outcome::Panicked), (2, Outcome::Expired), (3, Outcome::Cancelled), (4, Outcome::Cancelled)];
-    assert_eq!(endings, expected);
+    assert_eq!(answers, expected);
     assert!(bench.rest().iter().all(|(id, _)| *id >= HOLDER), "no second answer comes later");
 }
 
 #[test]
 fn a_deadline_that_passes_while_the_job_runs_ends_it_at_its_checkpoint() {
-    let bench = Bench::new(config());
+    let bench = TestPool::new(config());
     let deadline = Instant::now() + Duration::from_millis(20);
     let spins = |checkpoint: &worker_pool::Checkpoint<'_>| {
         while !checkpoint.stop_requested() {
@@ -63,13 +63,12 @@ fn a_deadline_that_passes_while_the_job_runs_ends_it_at_its_checkpoint() {
     };
     // On a machine so slow that it expires before it runs, the outcome is the same.
     bench.admit(bench.job(0, Box::new(spins)), Terms { deadline: Some(deadline), ..Terms::default() });
-    assert_eq!(bench.next_endings(1), [(0, Outcome::Expired)]);
+    assert_eq!(bench.next_answers(1), [(0, Outcome::Expired)]);
 }
 
 #[test]
-fn dropped_at_shutdown_from_the_queue_and_from_the_thread() {
-    let policy = Policy { shutdown: Shutdown::Drop, ..Policy::default() };
-    let bench = Bench::new(Config { policy, ..config() });
+fn waiting_and_running_jobs_are_answered_once_when_shutdown_drops_them() {
+    let bench = TestPool::new(config_with(|config| config.policy.shutdown = Shutdown::Drop));
     let (entering, entered) = std::sync::mpsc::channel();
     for id in 0..2 {
         let entering = entering.clone();
@@ -82,54 +81,55 @@ fn dropped_at_shutdown_from_the_queue_and_from_the_thread() {
         };
         bench.admit(bench.job(id, Box::new(runs)), Terms::default());
     }
-    (0..2).for_each(|_| entered.recv_timeout(common::PATIENCE).unwrap());
+    (0..2).for_each(|_| entered.recv_timeout(common::HANG_TIMEOUT).unwrap());
     for id in 2..10 {
         bench.admit(bench.plain(id), Terms::default());
     }
-    let Bench { pool, ended, .. } = bench;
-    let report = pool.shutdown(common::PATIENCE);
+    let TestPool { pool, ended, .. } = bench;
+    let report = pool.shutdown(common::HANG_TIMEOUT);
     assert_eq!((report.jobs_dropped, report.threads_left), (10, 0));
-    let endings: Vec<_> = ended.try_iter().collect();
-    assert_one_each(&endings, 0..10);
-    assert!(endings.iter().all(|(_, outcome)| *outcome == Outcome::Dropped));
+    let answers: Vec<_> = ended.try_iter().collect();
+    assert_one_each(&answers, 0..10);
+    assert!(answers.iter().all(|(_, outcome)| *outcome == Outcome::Dropped));
 }
 
 #[test]
-fn shed_by_codel_and_by_giving_way() {
+fn jobs_that_codel_or_a_newer_job_sheds_are_answered_once() {
     let long_ago = Instant::now() - Duration::from_secs(5);
-    let policy = Policy { discipline: Discipline::CODEL, ..Policy::default() };
-    let bench = Bench::new(Config { policy, ..config() });
+    let bench = TestPool::new(config_with(|config| config.policy.discipline = Discipline::CODEL));
     let gates = bench.hold_threads(2);
-    // All have waited for seconds. Which of them CoDel sheds depends on the clock (its law is tested in
-    // virtual time); that each is answered once does not.
+    // All have waited for seconds. The clock decides which of them CoDel sheds (its law is tested in virtual time). Each is answered once in
+    // any case.
     for id in 0..8 {
         let job = bench.plain(id);
         bench.submitter.try_submit(job, Terms::default(), long_ago).unwrap();
     }
     gates.iter().for_each(common::Gate::open);
-    assert_one_each(&bench.next_endings(8), 0..8);
+    assert_one_each(&bench.next_answers(8), 0..8);
 
-    let policy = Policy { when_full: WhenFull::DropOldest, ..Policy::default() };
-    let bench = Bench::new(Config { policy, ..config() });
+    let bench = TestPool::new(config_with(|config| config.policy.when_full = WhenFull::DropOldest));
     let gates = bench.hold_threads(2);
     for id in 0..16 {
         bench.admit(bench.plain(id), Terms::default());
     }
     let refused = bench.submit(bench.plain(99), Terms::default()).unwrap_err();
-    assert_eq!(refused.job.id, 99, "twice the bound is the end, also when the oldest give way");
+    assert_eq!(refused.job.id, 99, "twice the limit is the end, also when the oldest are shed");
     gates.iter().for_each(common::Gate::open);
-    let endings = bench.next_endings(16);
-    assert_one_each(&endings, 0..16);
-    let shed: Vec<u32> = endings.iter().filter(|(_, outcome)| *outcome == Outcome::Shed).map(|(id, _)| *id).collect();
-    assert_eq!(shed, (0..8).collect::<Vec<_>>(), "the oldest give way, and only as many as must");
+    let answers = bench.next_answers(16);
+    assert_one_each(&answers, 0..16);
+    let shed: Vec<u32> = answers.iter().filter(|(_, outcome)| *outcome == Outcome::Shed).map(|(id, _)| *id).collect();
+    assert_eq!(shed, (0..8).collect::<Vec<_>>(), "the oldest are shed, and no more than necessary");
 }
 
 #[test]
-fn a_storm_of_everything_at_once_leaves_no_job_and_no_permit_behind() {
+fn a_storm_of_jobs_with_every_outcome_leaves_no_job_and_no_permit_behind() {
     for shutdown in [Shutdown::Finish, Shutdown::Drop] {
-        let limits = Limits { queue_jobs_max: 64, wait_max: Duration::MAX, ..Limits::default() };
-        let policy = Policy { shutdown, ..Policy::default() };
-        let bench = Bench::new(Config { threads: 4, limits, policy, ..Config::default() });
+        let bench = TestPool::new(Config::with(|config| {
+            config.threads = 4;
+            config.limits.queue_jobs_max = 64;
+            config.limits.wait_max = Duration::MAX;
+            config.policy.shutdown = shutdown;
+        }));
         let mut admitted = Vec::new();
         for id in 0..5_000_u32 {
             let cancel = if id % 3 == 0 { CancelFlag::new() } else { CancelFlag::default() };
@@ -153,11 +153,11 @@ fn a_storm_of_everything_at_once_leaves_no_job_and_no_permit_behind() {
             }
         }
         let stats = bench.pool.stats();
-        let Bench { pool, ended, .. } = bench;
-        let report = pool.shutdown(common::PATIENCE);
+        let TestPool { pool, ended, .. } = bench;
+        let report = pool.shutdown(common::HANG_TIMEOUT);
         assert_eq!(report.threads_left, 0);
-        let endings: Vec<_> = ended.try_iter().collect();
-        assert_one_each(&endings, admitted.iter().copied());
+        let answers: Vec<_> = ended.try_iter().collect();
+        assert_one_each(&answers, admitted.iter().copied());
         assert_eq!(stats.admitted(), admitted.len() as u64);
         let outcomes: u64 = OutcomeKind::ALL.iter().map(|kind| stats.outcomes(*kind)).sum();
         assert_eq!(outcomes, admitted.len() as u64);
@@ -167,8 +167,8 @@ fn a_storm_of_everything_at_once_leaves_no_job_and_no_permit_behind() {
 }
 
 #[test]
-fn a_job_in_hand_when_the_last_worker_goes_is_still_answered() {
-    let bench = Bench::new(config());
+fn a_job_that_runs_when_the_pool_is_dropped_is_still_answered() {
+    let bench = TestPool::new(config());
     let submitter = bench.submitter.clone();
     let (held, action) = gate();
     bench.admit(bench.job(0, action), Terms::default());
@@ -177,13 +177,13 @@ fn a_job_in_hand_when_the_last_worker_goes_is_still_answered() {
         bench.admit(bench.plain(id), Terms::default());
     }
     let late = bench.plain(9);
-    let Bench { pool, ended, endings, .. } = bench;
-    drop(endings);
-    drop(pool); // Without a word, while one thread is stuck in a job.
+    let TestPool { pool, ended, answers, .. } = bench;
+    drop(answers);
+    drop(pool); // Without a shutdown, while one thread runs a job.
     let refused = submitter.try_submit(late, Terms::default(), Instant::now()).unwrap_err();
     assert_eq!(refused.job.id, 9);
     drop(refused);
     held.open();
-    let endings: Vec<_> = std::iter::from_fn(|| ended.recv_timeout(common::PATIENCE).ok()).collect();
-    assert_one_each(&endings, 0..5);
+    let answers: Vec<_> = std::iter::from_fn(|| ended.recv_timeout(common::HANG_TIMEOUT).ok()).collect();
+    assert_one_each(&answers, 0..5);
 }

@@ -6,13 +6,11 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use worker_pool::admission::{self, Known};
+use worker_pool::admission::{self, ClassEstimate};
 use worker_pool::codel::CoDel;
 use worker_pool::gradient::GradientLimit;
-use worker_pool::waiting::{Taken, Waiting, Waits};
-use worker_pool::{
-    Checkpoint, Class, Concurrency, Config, Discipline, Gradient, InFlight, Job, Limits, Outcome, Policy, Pool, Rules, Terms, WhenFull,
-};
+use worker_pool::waiting::{Taken, WaitingJob, WaitingJobs};
+use worker_pool::{Checkpoint, Class, Concurrency, Config, Discipline, Gradient, InFlight, Job, Outcome, Pool, Rules, Terms, WhenFull};
 
 /// Any duration, most of them near an end or near a limit of the arithmetic.
 fn durations() -> impl Strategy<Value = Duration> {
@@ -41,7 +39,7 @@ fn instants() -> impl Strategy<Value = Instant> {
     })
 }
 
-fn policies() -> impl Strategy<Value = Policy> {
+fn configs() -> impl Strategy<Value = Config> {
     let discipline = prop_oneof![
         Just(Discipline::Fifo),
         durations().prop_map(|pressure| Discipline::NewestFirst { pressure }),
@@ -50,7 +48,10 @@ fn policies() -> impl Strategy<Value = Policy> {
     let concurrency = prop_oneof![
         Just(Concurrency::Static),
         (durations(), 1..3u32).prop_map(|(window, window_samples_min)| {
-            Concurrency::Gradient(Gradient { window, window_samples_min, ..Gradient::default() })
+            Concurrency::Gradient(Gradient::with(|gradient| {
+                gradient.window = window;
+                gradient.window_samples_min = window_samples_min;
+            }))
         }),
     ];
     let when_full = prop_oneof![
@@ -58,19 +59,19 @@ fn policies() -> impl Strategy<Value = Policy> {
         Just(WhenFull::DropOldest),
         (1..100u8).prop_map(|keep_percent| WhenFull::Sample { keep_percent })
     ];
-    (discipline, concurrency, when_full).prop_map(|(discipline, concurrency, when_full)| Policy {
-        discipline,
-        concurrency,
-        when_full,
-        ..Policy::default()
-    })
-}
-
-fn configs() -> impl Strategy<Value = Config> {
-    (policies(), durations(), durations()).prop_map(|(policy, wait_max, standing_wait_max)| {
-        let limits = Limits { queue_jobs_max: 8, wait_max, standing_wait_max };
-        Config { threads: 2, limits, policy, ..Config::default() }
-    })
+    (discipline, concurrency, when_full, durations(), durations()).prop_map(
+        |(discipline, concurrency, when_full, wait_max, standing_wait_max)| {
+            Config::with(|config| {
+                config.threads = 2;
+                config.limits.queue_jobs_max = 8;
+                config.limits.wait_max = wait_max;
+                config.limits.standing_wait_max = standing_wait_max;
+                config.policy.discipline = discipline;
+                config.policy.concurrency = concurrency;
+                config.policy.when_full = when_full;
+            })
+        },
+    )
 }
 
 fn terms() -> impl Strategy<Value = Terms> {
@@ -84,7 +85,7 @@ fn terms() -> impl Strategy<Value = Terms> {
 #[derive(Debug)]
 struct Item(Terms, Instant);
 
-impl Waits for Item {
+impl WaitingJob for Item {
     fn terms(&self) -> &Terms {
         &self.0
     }
@@ -116,8 +117,8 @@ proptest! {
             return Ok(());
         }
         let rules = Rules::resolve(&config);
-        let mut queue = Waiting::new(&rules);
-        let known = Known::new(jobs[0].1);
+        let mut queue = WaitingJobs::new(&rules);
+        let known = ClassEstimate::new(jobs[0].1);
         let mut gradient = GradientLimit::from_rules(&rules);
         for (i, (terms, admitted_at, now, run)) in jobs.into_iter().enumerate() {
             let in_flight = InFlight { fast: i as u32, slow: u32::MAX - i as u32 };

@@ -491,6 +491,6 @@ fn compare(said: &[u8], owed: &[Owed], hurried: bool) {
 /// A pool that gets no job: the service has none for it.
 fn nobody_works() -> Submitter<RequestJob> {
     static POOL: OnceLock<Pool<RequestJob>> = OnceLock::new();
-    let config = worker_pool::Config { threads: 2, ..worker_pool::Config::default() };
+    let config = worker_pool::Config::with(|config| config.threads = 2);
     POOL.get_or_init(|| Pool::start(config).expect("threads")).submitter()
 }

@@ -33,7 +33,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        let pool = worker_pool::Config { threads: 2, ..worker_pool::Config::default() };
+        let pool = worker_pool::Config::with(|config| config.threads = 2);
         let http = HttpSettings { job_deadline: PATIENCE, ..HttpSettings::default() };
         Setup { reactor: reactor::Config::default(), http, pool, listen: ListenOptions::default() }
     }

@@ -1,7 +1,7 @@
-//! A pool in virtual time: the real queue, the real admission, made-up servers and clients.
+//! A pool in virtual time: the pool's own queue and admission, with simulated threads and clients.
 //!
-//! Deterministic: the same seed gives the same figures on any machine. What it leaves out is what a
-//! machine adds: context switches, caches, other work.
+//! Deterministic: the same seed gives the same figures on any machine. It leaves out context switches,
+//! caches and other load.
 
 #![allow(dead_code, missing_docs, unreachable_pub)] // Used by an example and a test, each using a part.
 
@@ -9,12 +9,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use worker_pool::admission::{self, Known};
+use worker_pool::admission::{self, ClassEstimate};
 use worker_pool::gradient::GradientLimit;
-use worker_pool::waiting::{Taken, Waiting, Waits};
+use worker_pool::waiting::{Taken, WaitingJob, WaitingJobs};
 use worker_pool::{CancelFlag, Class, Config, InFlight, Rules, Terms};
 
-/// Who asks for what, and when they give up.
+/// The offered load, and the timeout of its clients.
 #[derive(Clone)]
 pub struct Load {
     /// Offered work as a multiple of what the threads can do.
@@ -23,11 +23,11 @@ pub struct Load {
     pub run: Duration,
     /// Run times spread evenly over `run` × (1 ± this).
     pub run_spread: f64,
-    /// When a client gives up.
+    /// The timeout of a client.
     pub patience: Duration,
-    /// Whether the server is told: as the job's deadline.
+    /// Whether the pool knows that timeout, as the job's deadline.
     pub deadline_known: bool,
-    /// Whether a client that gives up is noticed: its job's flag is set.
+    /// Whether the disconnect of a client is noticed: its job's cancel flag is set.
     pub leaves: bool,
     pub lasts: Duration,
     /// From the middle on, where the figures begin, jobs cost this many times as much.
@@ -52,10 +52,10 @@ impl Default for Load {
     }
 }
 
-/// What came of it, over the last half of the load.
+/// The results over the last half of the load.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Answers within the clients' patience, as a share of what the threads could have given.
+    /// Answers within the clients' timeout, as a share of what the threads could have given.
     pub goodput: f64,
     /// Share of the threads' time spent on jobs that were answered too late.
     pub wasted: f64,
@@ -78,7 +78,7 @@ struct Ask {
     in_burst: bool,
 }
 
-impl Waits for Ask {
+impl WaitingJob for Ask {
     fn terms(&self) -> &Terms {
         &self.terms
     }
@@ -166,11 +166,11 @@ fn plan(rules: &Rules, load: &Load, begin: Instant, random: &mut Random) -> Vec<
 struct Run<'a> {
     rules: &'a Rules,
     load: &'a Load,
-    waiting: Waiting<Ask>,
-    known: Known,
+    waiting: WaitingJobs<Ask>,
+    known: ClassEstimate,
     gradient: Option<GradientLimit>,
     in_flight: u32,
-    /// Clients, by the time at which they give up; the flag is set when the time has come.
+    /// Cancel flags by the time at which the client disconnects and the flag is set.
     leaving: std::collections::VecDeque<(Instant, CancelFlag)>,
     sampled: u64,
     good: u64,
@@ -185,8 +185,8 @@ impl<'a> Run<'a> {
         Self {
             rules,
             load,
-            waiting: Waiting::new(rules),
-            known: Known::new(begin),
+            waiting: WaitingJobs::new(rules),
+            known: ClassEstimate::new(begin),
             gradient: GradientLimit::from_rules(rules),
             in_flight: 0,
             leaving: Default::default(),

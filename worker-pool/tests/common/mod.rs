@@ -1,25 +1,25 @@
-//! A job whose every move the test decides, and which reports how it ended.
+//! A pool of jobs that do what the test decides and report their outcome.
 
 #![allow(dead_code, unreachable_pub)] // Each test file uses a part.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use worker_pool::{Checkpoint, Config, Job, Limits, Outcome, Pool, Submitter, Terms};
+use worker_pool::{Checkpoint, Config, Job, Outcome, Pool, Submitter, Terms};
 
-/// Longer than anything here takes. Only a hang gets that far, and then the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The time after which a test counts as hung, and fails.
+pub const HANG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a job does on its thread.
 pub type Action = Box<dyn FnMut(&Checkpoint<'_>) -> u32 + Send>;
 
-/// How job `id` ended, told once for each call of `complete`.
-pub type Ending = (u32, Outcome<u32>);
+/// The id and the outcome of a job: one for each call of `complete`.
+pub type Answer = (u32, Outcome<u32>);
 
 pub struct TestJob {
     pub id: u32,
     pub action: Action,
-    pub endings: Sender<Ending>,
+    pub answers: Sender<Answer>,
     /// What `complete` does after it has reported.
     pub after: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -33,31 +33,31 @@ impl Job for TestJob {
 
     fn complete(self, outcome: Outcome<u32>) {
         // The receiver may be gone when a test has failed already.
-        let _ = self.endings.send((self.id, outcome));
+        let _ = self.answers.send((self.id, outcome));
         if let Some(after) = self.after {
             after();
         }
     }
 }
 
-/// A pool and the place where its jobs report.
-pub struct Bench {
+/// A pool, and the channel on which its jobs report.
+pub struct TestPool {
     pub pool: Pool<TestJob>,
     pub submitter: Submitter<TestJob>,
-    pub endings: Sender<Ending>,
-    pub ended: Receiver<Ending>,
+    pub answers: Sender<Answer>,
+    pub ended: Receiver<Answer>,
 }
 
-/// Holds a thread until it is told to go on.
+/// Holds a thread until the test opens it.
 pub struct Gate {
     open: Sender<()>,
     entered: Receiver<()>,
 }
 
 impl Gate {
-    /// Blocks the test until a thread stands in the gate.
+    /// Blocks the test until a thread is held.
     pub fn wait_entered(&self) {
-        self.entered.recv_timeout(PATIENCE).expect("no thread entered the gate");
+        self.entered.recv_timeout(HANG_TIMEOUT).expect("no thread entered the gate");
     }
 
     pub fn open(&self) {
@@ -77,22 +77,32 @@ pub fn gate() -> (Gate, Action) {
     (Gate { open, entered }, action)
 }
 
-/// Two threads, eight places, and no judging by time: for tests of everything else.
+/// Two threads, a queue of eight jobs, and no limit on the wait: for tests that do not depend on the run time.
 pub fn config() -> Config {
-    let limits = Limits { queue_jobs_max: 8, wait_max: Duration::MAX, ..Limits::default() };
-    Config { threads: 2, limits, ..Config::default() }
+    Config::with(|config| {
+        config.threads = 2;
+        config.limits.queue_jobs_max = 8;
+        config.limits.wait_max = Duration::MAX;
+    })
 }
 
-impl Bench {
+/// The same with some values changed.
+pub fn config_with(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = config();
+    change(&mut config);
+    config
+}
+
+impl TestPool {
     pub fn new(config: Config) -> Self {
         let pool = Pool::start(config).expect("the pool starts");
         let submitter = pool.submitter();
-        let (endings, ended) = channel();
-        Self { pool, submitter, endings, ended }
+        let (answers, ended) = channel();
+        Self { pool, submitter, answers, ended }
     }
 
     pub fn job(&self, id: u32, action: Action) -> TestJob {
-        TestJob { id, action, endings: self.endings.clone(), after: None }
+        TestJob { id, action, answers: self.answers.clone(), after: None }
     }
 
     /// A job that returns its id.
@@ -104,14 +114,14 @@ impl Bench {
         self.submitter.try_submit(job, terms, Instant::now())
     }
 
-    /// Submits what must be admitted.
+    /// Submits a job that must be admitted.
     pub fn admit(&self, job: TestJob, terms: Terms) {
         if let Err(refused) = self.submit(job, terms) {
             panic!("job {} was refused: {:?}", refused.job.id, refused.reason);
         }
     }
 
-    /// Holds every thread, so that what is submitted next must wait.
+    /// Holds this many threads, so that the next jobs must wait.
     pub fn hold_threads(&self, threads: u32) -> Vec<Gate> {
         let gates: Vec<Gate> = (0..threads)
             .map(|i| {
@@ -124,21 +134,22 @@ impl Bench {
         gates
     }
 
-    /// The next `n` endings, by id; the holders' left out.
-    pub fn next_endings(&self, n: usize) -> Vec<Ending> {
-        let mut endings: Vec<Ending> = std::iter::from_fn(|| Some(self.ended.recv_timeout(PATIENCE).expect("a job was never answered")))
-            .filter(|(id, _)| *id < HOLDER)
-            .take(n)
-            .collect();
-        endings.sort_by_key(|(id, _)| *id);
-        endings
+    /// The next `n` answers, by id, without those of jobs that only hold threads.
+    pub fn next_answers(&self, n: usize) -> Vec<Answer> {
+        let mut answers: Vec<Answer> =
+            std::iter::from_fn(|| Some(self.ended.recv_timeout(HANG_TIMEOUT).expect("a job was never answered")))
+                .filter(|(id, _)| *id < HOLDER)
+                .take(n)
+                .collect();
+        answers.sort_by_key(|(id, _)| *id);
+        answers
     }
 
-    /// Every ending that has not been read, after all of the pool is gone: nothing can follow.
-    pub fn rest(self) -> Vec<Ending> {
-        let Self { pool, submitter, endings, ended } = self;
-        drop((pool, submitter, endings));
-        std::iter::from_fn(|| ended.recv_timeout(PATIENCE).ok()).collect()
+    /// Every answer that has not been read, after the pool is gone, when no answer can follow.
+    pub fn rest(self) -> Vec<Answer> {
+        let Self { pool, submitter, answers, ended } = self;
+        drop((pool, submitter, answers));
+        std::iter::from_fn(|| ended.recv_timeout(HANG_TIMEOUT).ok()).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use loom::sync::mpsc;
 use loom::thread;
 use worker_pool::loom_model::LoomPool;
-use worker_pool::{CancelFlag, Checkpoint, Class, Config, Job, Limits, Outcome, Policy, Reason, Shutdown, Terms};
+use worker_pool::{CancelFlag, Checkpoint, Class, Config, Job, Outcome, Reason, Shutdown, Terms};
 
 /// Counts per outcome. std's atomics: they check the pool and are no part of it.
 #[derive(Default)]
@@ -51,8 +51,12 @@ impl Job for Count {
 }
 
 fn config(queue_jobs_max: u32, shutdown: Shutdown) -> Config {
-    let limits = Limits { queue_jobs_max, wait_max: Duration::MAX, ..Limits::default() };
-    Config { threads: 2, limits, policy: Policy { shutdown, ..Policy::default() }, ..Config::default() }
+    Config::with(|config| {
+        config.threads = 2;
+        config.limits.queue_jobs_max = queue_jobs_max;
+        config.limits.wait_max = Duration::MAX;
+        config.policy.shutdown = shutdown;
+    })
 }
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -68,7 +72,7 @@ fn submit(pool: &LoomPool<Count>, counts: &Arc<Counts>, terms: Terms) -> Result<
 }
 
 #[test]
-fn loom_no_worker_sleeps_beside_a_job_and_finishing_runs_them_all() {
+fn loom_no_worker_sleeps_next_to_a_job_and_finishing_runs_every_job() {
     check(|| {
         let counts = Arc::new(Counts::default());
         let pool = LoomPool::new(&config(4, Shutdown::Finish));
@@ -86,11 +90,10 @@ fn loom_no_worker_sleeps_beside_a_job_and_finishing_runs_them_all() {
     });
 }
 
-/// Without the message `More`, a worker that drained two jobs would leave the second to a sleeper that
-/// nobody wakes. The first job waits for the second to have begun, so then the model deadlocks. Nothing
-/// is shut down before both are answered, since that wakes every sleeper.
+/// Without the message `Wake`, a worker that moved two jobs into the queue would leave the second to a worker that sleeps. The first job waits
+/// for the second to begin, so the model would deadlock. The pool is shut down only after both are answered, since that wakes every worker.
 #[test]
-fn loom_a_job_moved_out_of_the_channel_still_wakes_a_sleeper() {
+fn loom_a_job_moved_out_of_the_channel_still_wakes_a_sleeping_worker() {
     struct Meet {
         begun: Option<mpsc::Sender<()>>,
         other: Option<mpsc::Receiver<()>>,
@@ -133,7 +136,7 @@ fn loom_a_job_moved_out_of_the_channel_still_wakes_a_sleeper() {
 }
 
 #[test]
-fn loom_a_submit_racing_with_shutdown_is_answered_or_refused_never_both_never_neither() {
+fn loom_a_submit_that_races_with_shutdown_is_either_answered_or_rejected() {
     for shutdown in [Shutdown::Finish, Shutdown::Drop] {
         check(move || {
             let counts = Arc::new(Counts::default());
@@ -149,8 +152,7 @@ fn loom_a_submit_racing_with_shutdown_is_answered_or_refused_never_both_never_ne
             worker.join().unwrap();
             pool.drop_waiting();
             let stats = pool.stats();
-            // The last receiver goes with it, and with that what is left in the channel; the loop may still
-            // be about to send.
+            // The last receiver is dropped here, with the messages in the channel. The loop may send after that.
             drop(pool);
             let admitted = loop_thread.join().unwrap();
             assert_eq!(stats.in_flight().total(), 0);
@@ -179,10 +181,10 @@ fn loom_a_cancelled_job_is_answered_once_whether_it_ran_or_not() {
 }
 
 #[test]
-fn loom_two_loops_cannot_take_the_same_last_permit() {
+fn loom_two_loops_cannot_take_the_same_permit() {
     check(|| {
         let counts = Arc::new(Counts::default());
-        // Two threads (not started) and a queue of one: three permits, one of which is left for two loops.
+        // Two threads (not started) and a queue of one are three permits. One is left for two loops.
         let pool = LoomPool::new(&config(1, Shutdown::Drop));
         for _ in 0..2 {
             submit(&pool, &counts, Terms::default()).unwrap();

@@ -1,4 +1,4 @@
-//! A poison job costs one answer and nothing else: no thread, no permit, no other job.
+//! A panic in a job's code costs the output of that job: no thread, no permit, no other job.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
@@ -7,51 +7,54 @@ mod common;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::{Bench, config, gate};
-use worker_pool::{CancelFlag, Checkpoint, Class, Config, Job, Outcome, OutcomeKind, Panics, Policy, Pool, Shutdown, Terms};
+use common::{TestPool, config_with, gate};
+use worker_pool::{CancelFlag, Checkpoint, Class, Job, Outcome, OutcomeKind, Panics, Pool, Shutdown, Terms};
 
 const THREADS: u32 = 4;
 
-fn bench(panics: Panics) -> Bench {
-    Bench::new(Config { threads: THREADS, policy: Policy { panics, ..Policy::default() }, ..config() })
+fn bench(panics: Panics) -> TestPool {
+    TestPool::new(config_with(|config| {
+        config.threads = THREADS;
+        config.policy.panics = panics;
+    }))
 }
 
-fn poison(bench: &Bench, id: u32) -> common::TestJob {
+fn poison(bench: &TestPool, id: u32) -> common::TestJob {
     bench.job(id, Box::new(|_| panic!("poison, on purpose")))
 }
 
 #[test]
-fn as_many_poison_jobs_as_threads_leave_every_thread_and_every_permit() {
+fn a_panicking_job_for_each_thread_costs_no_thread_and_no_permit() {
     let bench = bench(Panics::Contain);
     for round in 0..3 {
         for id in 0..THREADS {
             bench.admit(poison(&bench, round * THREADS + id), Terms::default());
         }
-        let endings = bench.next_endings(THREADS as usize);
-        assert!(endings.iter().all(|(_, outcome)| *outcome == Outcome::Panicked));
+        let answers = bench.next_answers(THREADS as usize);
+        assert!(answers.iter().all(|(_, outcome)| *outcome == Outcome::Panicked));
     }
     let stats = bench.pool.stats();
     assert_eq!(stats.threads_alive(), THREADS);
     assert_eq!(stats.outcomes(OutcomeKind::Panicked), u64::from(3 * THREADS));
     assert_eq!(stats.in_flight().total(), 0);
-    // All threads are there to be held at the same time.
+    // Every thread can be held at the same time.
     let gates = bench.hold_threads(THREADS);
     gates.iter().for_each(common::Gate::open);
     bench.admit(bench.plain(100), Terms::default());
-    assert_eq!(bench.next_endings(1), [(100, Outcome::Done(100))]);
+    assert_eq!(bench.next_answers(1), [(100, Outcome::Done(100))]);
 }
 
 #[test]
-fn a_slow_job_that_panics_gives_its_share_back() {
+fn a_slow_job_that_panics_gives_its_slot_back() {
     let bench = bench(Panics::Contain);
     for id in 0..20 {
         let terms = Terms { class: Class::Slow, ..Terms::default() };
         bench.admit(poison(&bench, id), terms);
-        assert_eq!(bench.next_endings(1), [(id, Outcome::Panicked)]);
+        assert_eq!(bench.next_answers(1), [(id, Outcome::Panicked)]);
     }
     let terms = Terms { class: Class::Slow, ..Terms::default() };
     bench.admit(bench.plain(20), terms);
-    assert_eq!(bench.next_endings(1), [(20, Outcome::Done(20))]);
+    assert_eq!(bench.next_answers(1), [(20, Outcome::Done(20))]);
 }
 
 #[test]
@@ -61,10 +64,10 @@ fn a_panic_in_complete_is_contained_and_counted() {
         let mut job = bench.plain(id);
         job.after = Some(Box::new(|| panic!("poison in complete, on purpose")));
         bench.admit(job, Terms::default());
-        assert_eq!(bench.next_endings(1), [(id, Outcome::Done(id))]);
+        assert_eq!(bench.next_answers(1), [(id, Outcome::Done(id))]);
     }
     let stats = bench.pool.stats();
-    let report = bench.pool.shutdown(common::PATIENCE);
+    let report = bench.pool.shutdown(common::HANG_TIMEOUT);
     assert!(report.is_clean());
     assert_eq!(stats.complete_panics(), u64::from(2 * THREADS));
 }
@@ -80,15 +83,15 @@ impl Drop for Bomb {
     }
 }
 
-/// What a panic carries can panic in turn when it is dropped, after the first was caught.
+/// What a panic carries can panic when it is dropped, after the first panic was caught.
 #[test]
-fn a_payload_that_panics_when_dropped_does_not_get_past() {
+fn a_panic_payload_that_panics_when_dropped_costs_no_worker() {
     let bench = bench(Panics::Contain);
     for id in 0..THREADS {
         bench.admit(bench.job(id, Box::new(|_| std::panic::panic_any(Bomb))), Terms::default());
     }
-    let endings = bench.next_endings(THREADS as usize);
-    assert!(endings.iter().all(|(_, outcome)| *outcome == Outcome::Panicked));
+    let answers = bench.next_answers(THREADS as usize);
+    assert!(answers.iter().all(|(_, outcome)| *outcome == Outcome::Panicked));
     assert_eq!(bench.pool.stats().threads_alive(), THREADS);
 }
 
@@ -114,10 +117,10 @@ impl Job for AllBombs {
     }
 }
 
-/// The `Drop` of the output of a job that was stopped runs in the pool, since nobody else gets that output.
+/// The `Drop` of the output of a job that was stopped runs in the pool, since no client gets that output.
 #[test]
 fn a_panicking_drop_of_a_stopped_jobs_output_costs_no_worker() {
-    let pool = Pool::start(Config { threads: THREADS, ..config() }).unwrap();
+    let pool = Pool::start(config_with(|config| config.threads = THREADS)).unwrap();
     let (answered, answers) = channel();
     for _ in 0..2 * THREADS {
         let cancel = CancelFlag::new();
@@ -128,14 +131,18 @@ fn a_panicking_drop_of_a_stopped_jobs_output_costs_no_worker() {
         };
         let job = AllBombs { run: Box::new(run), answered: answered.clone(), _bomb: Bomb };
         pool.submitter().try_submit(job, Terms { cancel, ..Terms::default() }, Instant::now()).unwrap();
-        assert_eq!(answers.recv_timeout(common::PATIENCE), Ok(OutcomeKind::Panicked));
+        assert_eq!(answers.recv_timeout(common::HANG_TIMEOUT), Ok(OutcomeKind::Panicked));
     }
     assert_eq!((pool.stats().threads_alive(), pool.stats().in_flight().total()), (THREADS, 0));
 }
 
 #[test]
 fn a_panicking_drop_of_a_job_costs_no_worker_whatever_its_outcome() {
-    let pool = Pool::start(Config { threads: 2, policy: Policy { shutdown: Shutdown::Drop, ..Policy::default() }, ..config() }).unwrap();
+    let pool = Pool::start(config_with(|config| {
+        config.threads = 2;
+        config.policy.shutdown = Shutdown::Drop;
+    }))
+    .unwrap();
     let submitter = pool.submitter();
     let (answered, answers) = channel();
     let submit = |run: Box<dyn FnMut(&Checkpoint<'_>) + Send>, terms, now| {
@@ -162,12 +169,12 @@ fn a_panicking_drop_of_a_job_costs_no_worker_whatever_its_outcome() {
     submit(Box::new(|_| {}), Terms { cancel, ..Terms::default() }, before);
     submit(Box::new(|_| panic!("on purpose")), Terms::default(), before);
     gates.iter().for_each(common::Gate::open);
-    let mut kinds: Vec<_> = (0..5).map(|_| answers.recv_timeout(common::PATIENCE).unwrap()).collect();
+    let mut kinds: Vec<_> = (0..5).map(|_| answers.recv_timeout(common::HANG_TIMEOUT).unwrap()).collect();
     kinds.sort_by_key(|kind| *kind as u8);
     assert_eq!(kinds, [OutcomeKind::Done, OutcomeKind::Done, OutcomeKind::Panicked, OutcomeKind::Expired, OutcomeKind::Cancelled]);
     let stats = pool.stats();
     assert_eq!((stats.threads_alive(), stats.in_flight().total()), (2, 0));
-    // Now one that waits is dropped by the thread that shuts the pool down.
+    // Now the thread that shuts the pool down drops a job that waits.
     let (stop, stopped) = channel::<()>();
     let stopped = std::sync::Arc::new(std::sync::Mutex::new(stopped));
     let (entering, entered) = channel();
@@ -178,21 +185,21 @@ fn a_panicking_drop_of_a_job_costs_no_worker_whatever_its_outcome() {
             let _ = stopped.lock().unwrap().recv();
         };
         submit(Box::new(run), Terms::default(), Instant::now());
-        entered.recv_timeout(common::PATIENCE).unwrap();
+        entered.recv_timeout(common::HANG_TIMEOUT).unwrap();
     }
     submit(Box::new(|_| {}), Terms::default(), Instant::now());
     let report = pool.shutdown(Duration::ZERO);
     assert_eq!((report.jobs_dropped, report.threads_left), (1, 2));
-    assert_eq!(answers.recv_timeout(common::PATIENCE), Ok(OutcomeKind::Dropped));
+    assert_eq!(answers.recv_timeout(common::HANG_TIMEOUT), Ok(OutcomeKind::Dropped));
     drop(stop);
     for _ in 0..2 {
-        assert_eq!(answers.recv_timeout(common::PATIENCE), Ok(OutcomeKind::Done));
+        assert_eq!(answers.recv_timeout(common::HANG_TIMEOUT), Ok(OutcomeKind::Done));
     }
 }
 
 /// std drops the result of a thread, with what its panic carried, in the thread that joins it, or aborts the process.
 #[test]
-fn a_payload_that_panics_when_dropped_does_not_unwind_the_thread_that_shuts_down() {
+fn a_panic_payload_that_panics_when_dropped_does_not_unwind_the_thread_that_shuts_down() {
     let bench = bench(Panics::EndThread);
     let stats = bench.pool.stats();
     for id in 0..THREADS {
@@ -201,14 +208,14 @@ fn a_payload_that_panics_when_dropped_does_not_unwind_the_thread_that_shuts_down
     while stats.threads_alive() > 0 {
         std::thread::yield_now(); // No event says that a thread has ended.
     }
-    assert_eq!(bench.pool.shutdown(common::PATIENCE).threads_left, 0);
+    assert_eq!(bench.pool.shutdown(common::HANG_TIMEOUT).threads_left, 0);
 }
 
 #[test]
 fn worker_panic_the_mistake_loses_threads_answers_and_permits() {
     let bench = bench(Panics::EndThread);
     let stats = bench.pool.stats();
-    // One thread is kept, so that the pool can still be seen to work at all.
+    // One thread is kept, so that the pool still works.
     let (held, action) = gate();
     bench.admit(bench.job(common::HOLDER, action), Terms::default());
     held.wait_entered();
@@ -217,8 +224,8 @@ fn worker_panic_the_mistake_loses_threads_answers_and_permits() {
     }
     held.open();
     bench.admit(bench.plain(50), Terms::default());
-    assert_eq!(bench.next_endings(1), [(50, Outcome::Done(50))], "the poisoned ones are never answered");
-    // Waiting for threads to die: there is no event for it, which is a part of the mistake.
+    assert_eq!(bench.next_answers(1), [(50, Outcome::Done(50))], "the jobs that panicked are never answered");
+    // No event says that a thread has ended, which is a part of the mistake.
     while stats.threads_alive() > 1 {
         std::thread::yield_now();
     }

@@ -1,5 +1,6 @@
-//! What submitters, workers and jobs in flight share: rules, permits, phase, counters. No lock in it.
+//! What submitters, workers and jobs in flight share: rules, permits, phase, counters. A submitter takes no lock in it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admission::expected_wait;
@@ -9,23 +10,22 @@ use crate::job::{Class, PHASE_RUNNING};
 use crate::rules::Rules;
 use crate::stats::Stats;
 use crate::sync::{AtomicU8, Mutex, Ordering};
-use std::sync::Arc;
 
-/// The shared books of one pool.
-pub(crate) struct Ledger {
+/// The shared state of one pool.
+pub(crate) struct PoolState {
     pub(crate) rules: Rules,
     pub(crate) stats: Arc<Stats>,
-    /// One of the `PHASE_*` in `job.rs`; only ever rises.
+    /// One of the `PHASE_*` in `job.rs`; it only rises.
     pub(crate) phase: AtomicU8,
     /// When the next waiting job expires.
     pub(crate) alarm: DeadlineAlarm,
     /// Jobs offered under pressure, to space a sample evenly.
-    pub(crate) offered: std::sync::atomic::AtomicU64,
-    /// Only workers lock it; what it decides is published in `stats.limit`.
+    pub(crate) offered_under_pressure: std::sync::atomic::AtomicU64,
+    /// Locked by workers only. The limit that it computes is published in `stats.limit`.
     gradient: Option<Mutex<GradientLimit>>,
 }
 
-impl Ledger {
+impl PoolState {
     pub(crate) fn new(rules: Rules) -> Self {
         let gradient = GradientLimit::from_rules(&rules);
         let limit = gradient.as_ref().map_or(rules.in_flight_max, GradientLimit::limit);
@@ -33,23 +33,23 @@ impl Ledger {
             stats: Arc::new(Stats::new(limit)),
             phase: AtomicU8::new(PHASE_RUNNING),
             alarm: DeadlineAlarm::new(),
-            offered: Default::default(),
+            offered_under_pressure: Default::default(),
             gradient: gradient.map(Mutex::new),
             rules,
         }
     }
 
-    /// How long a job of this class would wait if it came now.
+    /// How long a job of this class would wait if it were admitted now.
     pub(crate) fn expected_wait(&self, class: Class) -> Duration {
         expected_wait(&self.rules, class, self.stats.permits.in_flight(), self.stats.run_mean(class))
     }
 
-    /// A job ran: wait and run together are its latency.
-    pub(crate) fn latency(&self, latency: Duration, now: Instant) {
+    /// Records the latency of a job that ran: its wait and its run together.
+    pub(crate) fn record_latency(&self, latency: Duration, now: Instant) {
         let Some(gradient) = &self.gradient else {
             return;
         };
-        // Poisoned: a panic in the arithmetic below. The limit stays where it was.
+        // Poisoned by a panic in `record`. The limit then stays where it was.
         let Ok(mut gradient) = gradient.lock() else {
             return;
         };
@@ -62,7 +62,7 @@ impl Ledger {
         self.phase.load(Ordering::Acquire)
     }
 
-    /// Moves on to a later phase; an earlier one is ignored.
+    /// Enters a later phase; an earlier one is ignored.
     pub(crate) fn raise_phase(&self, phase: u8) {
         self.phase.fetch_max(phase, Ordering::AcqRel);
     }

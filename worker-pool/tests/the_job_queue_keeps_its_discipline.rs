@@ -1,4 +1,4 @@
-//! The ordered queue against a model that is too simple to be wrong, in virtual time.
+//! The queue of waiting jobs against a simple model, in virtual time.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use worker_pool::codel::CoDel;
-use worker_pool::waiting::{Taken, Waiting, Waits};
-use worker_pool::{CancelFlag, Class, Config, Discipline, Policy, Rules, Terms, Unfinished};
+use worker_pool::waiting::{Taken, WaitingJob, WaitingJobs};
+use worker_pool::{CancelFlag, Class, Config, Discipline, Rules, Terms, Unfinished};
 
 #[derive(Clone, Debug)]
 struct Item {
@@ -16,7 +16,7 @@ struct Item {
     at: Instant,
 }
 
-impl Waits for Item {
+impl WaitingJob for Item {
     fn terms(&self) -> &Terms {
         &self.terms
     }
@@ -52,18 +52,20 @@ fn disciplines() -> impl Strategy<Value = Discipline> {
     prop_oneof![Just(Discipline::Fifo), Just(Discipline::NEWEST_FIRST), Just(Discipline::CODEL)]
 }
 
-fn waiting(discipline: Discipline, threads: u32) -> (Waiting<Item>, Rules) {
-    let policy = Policy { discipline, ..Policy::default() };
-    let rules = Rules::resolve(&Config { threads, policy, ..Config::default() });
-    (Waiting::new(&rules), rules)
+fn waiting(discipline: Discipline, threads: u32) -> (WaitingJobs<Item>, Rules) {
+    let rules = Rules::resolve(&Config::with(|config| {
+        config.threads = threads;
+        config.policy.discipline = discipline;
+    }));
+    (WaitingJobs::new(&rules), rules)
 }
 
-/// What must hold of a job that was given out to run, whatever the discipline.
+/// Checks a job that the queue returned to be run.
 fn check_run(item: &Item, waits: &[Item], slow_running: u32, rules: &Rules, now: Instant) {
     assert!(item.terms.deadline.is_none_or(|deadline| deadline > now), "an expired job was served");
     assert!(!item.terms.cancel.is_cancelled(), "a cancelled job was served");
     if item.terms.class == Class::Slow {
-        assert!(slow_running < rules.slow_threads_max, "slow work got more than its share");
+        assert!(slow_running < rules.slow_threads_max, "slow jobs got more than their share");
     }
     let line: Vec<&Item> = waits.iter().filter(|other| other.terms.class == item.terms.class).collect();
     let oldest = line.iter().map(|other| other.at).min().expect("the item itself is among them");
@@ -83,13 +85,13 @@ fn check_answer(item: &Item, why: Unfinished, waits: &[Item], jobs_max: usize, n
         Unfinished::Cancelled => assert!(item.terms.cancel.is_cancelled()),
         Unfinished::Expired => assert!(item.terms.deadline.is_some_and(|deadline| deadline <= now)),
         Unfinished::Shed if waits.len() > jobs_max => {
-            assert!(waits.iter().all(|other| other.at >= item.at), "not the oldest gave way");
+            assert!(waits.iter().all(|other| other.at >= item.at), "the job that was shed is not the oldest");
         }
         Unfinished::Shed => {
             let Discipline::CoDel { target, .. } = rules.discipline else { panic!("shed for no reason") };
             assert!(now - item.at > target * 2, "CoDel shed a job that had not waited twice the target");
         }
-        Unfinished::Dropped => panic!("nobody shut anything down"),
+        Unfinished::Dropped => panic!("the pool was not shut down"),
     }
 }
 
@@ -97,7 +99,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_expired_job_runs_no_bound_is_passed_and_the_order_holds(
+    fn no_expired_job_runs_and_the_queue_keeps_its_limits_and_its_order(
         steps in steps(), discipline in disciplines(), threads in 2..6u32,
     ) {
         let (mut queue, rules) = waiting(discipline, threads);
@@ -226,20 +228,20 @@ fn codel_lets_a_burst_pass_and_sheds_a_standing_queue() {
     let ms = Duration::from_millis;
     let mut codel = CoDel::new(target, interval);
     let begin = Instant::now();
-    // A burst: waits up to 50 ms, gone within the interval.
+    // A burst: waits of up to 50 ms that pass within the interval.
     assert!((0..10).all(|i| !codel.sheds(ms(50 - 5 * i), begin + ms(10 * i))));
-    // A standing queue of 11 ms: one interval to be seen, then everything above 10 ms goes.
+    // A standing queue of 11 ms. After one interval every wait above 10 ms is shed.
     let later = begin + ms(1_000);
     let shed: Vec<bool> = (0..40).map(|i| codel.sheds(ms(11), later + ms(10 * i))).collect();
     assert!(shed[..11].iter().all(|shed| !shed), "the first interval only watches");
     assert!(shed[12..21].iter().all(|shed| *shed), "then the law holds: {shed:?}");
-    // Over as soon as one whole interval had a short wait.
+    // The overload ends after one whole interval with a short wait.
     let calm: Vec<bool> = (40..80).map(|i| codel.sheds(ms(if i % 5 == 0 { 1 } else { 11 }), later + ms(10 * i))).collect();
     assert!(calm[25..].iter().all(|shed| !shed), "{calm:?}");
 }
 
 #[test]
-fn fast_and_slow_take_turns_when_both_wait() {
+fn fast_and_slow_jobs_take_turns() {
     let (mut queue, rules) = waiting(Discipline::Fifo, 8);
     let now = Instant::now();
     for id in 0..20 {

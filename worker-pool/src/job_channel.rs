@@ -1,18 +1,18 @@
-//! The channel between submitters and workers: bounded, never blocking a submitter, the workers' bed.
+//! The channel from submitters to workers: bounded, never blocks a submitter; idle workers sleep in it.
 //!
-//! crossbeam's in a build. Loom has no model of crossbeam, so a model check runs the same pool on a small
-//! queue with the same four promises: first in first out; a send wakes one sleeper; a send after the last
-//! receiver is gone gives the message back; what is left inside is dropped with the last receiver.
+//! A build uses crossbeam's channel. Loom has no model of crossbeam, so a model check runs the same pool on a small channel that makes
+//! the same four promises: first in, first out; a send wakes one sleeping receiver; a send after the last receiver is gone gives the
+//! message back; messages that are left in the channel are dropped together with the last receiver.
 
 #[cfg(not(loom))]
 pub(crate) use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-/// What travels to the workers.
+/// What a submitter or another worker sends to the workers.
 pub(crate) enum Message<T> {
     /// A job.
     Job(T),
-    /// The ordered queue holds a job that a sleeper could run: whoever moved it there took another one.
-    More,
+    /// Another thread has moved a job from the channel into the ordered queue and left it there: a sleeping worker can run it.
+    Wake,
     /// The pool is shutting down: look at its phase.
     Stop,
 }
@@ -60,7 +60,7 @@ mod model {
 
     pub(crate) struct Sender<T>(Arc<Channel<T>>);
 
-    /// One is enough: the pool shares a single receiver among its workers.
+    /// Cannot be cloned: the pool shares a single receiver among its workers.
     pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 
     pub(crate) fn bounded<T>(messages_max: usize) -> (Sender<Message<T>>, Receiver<Message<T>>) {
@@ -115,9 +115,10 @@ mod model {
         fn drop(&mut self) {
             let mut state = self.0.state.lock().unwrap();
             state.receiver_gone = true;
-            let left = std::mem::take(&mut state.messages);
+            let unread = std::mem::take(&mut state.messages);
+            // The lock first: dropping a message calls a job's `complete`.
             drop(state);
-            drop(left);
+            drop(unread);
         }
     }
 }

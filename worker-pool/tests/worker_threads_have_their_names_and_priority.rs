@@ -1,4 +1,4 @@
-//! Named, nicer than whoever started them, and correct unless told otherwise.
+//! Worker threads have their names and their nice value, and no mistake is on by default.
 #![cfg(all(target_os = "linux", not(loom)))]
 #![allow(clippy::unwrap_used)] // In helpers as in the tests themselves.
 
@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::sync::mpsc::channel;
 
-use common::{Bench, Gate, config};
+use common::{Gate, TestPool, config_with};
 use worker_pool::{Config, MISTAKES, Terms};
 
 /// Fields of `/proc/thread-self/stat` after the name, counted as in proc_pid_stat(5) minus three.
@@ -20,15 +20,15 @@ fn nice_of_this_thread() -> i32 {
 /// Name and niceness of each of the pool's threads.
 fn threads_of(config: Config) -> Vec<(String, i32)> {
     let threads = config.threads;
-    let bench = Bench::new(config);
-    let (told, tells) = channel();
+    let bench = TestPool::new(config);
+    let (report, reports) = channel();
     let gates: Vec<Gate> = (0..threads)
         .map(|i| {
             let (gate, mut wait) = common::gate();
-            let told = told.clone();
+            let report = report.clone();
             let action = move |checkpoint: &worker_pool::Checkpoint<'_>| {
                 let name = std::thread::current().name().unwrap_or("").to_owned();
-                told.send((name, nice_of_this_thread())).unwrap();
+                report.send((name, nice_of_this_thread())).unwrap();
                 wait(checkpoint)
             };
             bench.admit(bench.job(i, Box::new(action)), Terms::default());
@@ -37,24 +37,27 @@ fn threads_of(config: Config) -> Vec<(String, i32)> {
         .collect();
     gates.iter().for_each(Gate::wait_entered);
     gates.iter().for_each(Gate::open);
-    let mut seen: Vec<_> = tells.iter().take(threads as usize).collect();
+    let mut seen: Vec<_> = reports.iter().take(threads as usize).collect();
     seen.sort();
     seen
 }
 
 #[test]
-fn they_are_named_in_order_and_run_below_the_loops() {
+fn worker_threads_are_named_in_order_and_nicer_than_the_loops() {
     let mine = nice_of_this_thread();
-    let seen = threads_of(Config { threads: 3, nice_increment: 7, ..config() });
+    let seen = threads_of(config_with(|config| {
+        config.threads = 3;
+        config.nice_increment = 7;
+    }));
     let expected: Vec<_> = (0..3).map(|i| (format!("worker-{i}"), (mine + 7).min(19))).collect();
     assert_eq!(seen, expected);
-    assert_eq!(nice_of_this_thread(), mine, "nobody else's priority changed");
+    assert_eq!(nice_of_this_thread(), mine, "the priority of this thread has not changed");
 }
 
 #[test]
-fn without_an_increment_they_keep_the_priority() {
+fn worker_threads_keep_the_priority_without_an_increment() {
     let mine = nice_of_this_thread();
-    let seen = threads_of(Config { nice_increment: 0, ..config() });
+    let seen = threads_of(config_with(|config| config.nice_increment = 0));
     assert!(seen.iter().all(|(_, nice)| *nice == mine));
 }
 
