@@ -17,7 +17,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use reactor::listen::socket::{ListenOptions, ListenerSharing, listen};
+use reactor::listen::socket::{ListenOptions, listen};
+use reactor::policy::ListenerSharing;
 use reactor::{Config, Connect, Context, EventLoop, Handler, LinuxListener, LoopContext, Origin, Stats};
 
 const ROUNDS: usize = 5;
@@ -29,7 +30,7 @@ const MANY_PER_SECOND: u32 = 5000;
 const APART: Duration = Duration::from_micros(300);
 
 fn main() -> io::Result<()> {
-    reactor::listen::descriptors::raise_descriptor_limit()?;
+    reactor::os::descriptors::raise_descriptor_limit()?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("medians of {ROUNDS}; load average before: {}", load.split(' ').next().unwrap_or("?"));
     println!("| way | loops | wake-ups | turns for nothing | balance of {FEW} | CPU µs | greeted, p99 µs | balance of {MANY} |");

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use reactor::listen::descriptors::raise_descriptor_limit;
+use reactor::os::descriptors::raise_descriptor_limit;
 use reactor::{Config, EventLoop, Handle, Limits};
 use server::run::LOOP_SLICE;
 use server::thread::ask_for_slices;

@@ -9,7 +9,7 @@ pub fn describe() -> Value {
     json!({
         "kernel": read("/proc/sys/kernel/osrelease"),
         "cpus": std::thread::available_parallelism().map(usize::from).ok(),
-        "nofile": reactor::listen::descriptors::descriptor_limit().ok(),
+        "nofile": reactor::os::descriptors::descriptor_limit().ok(),
         "port_range": read("/proc/sys/net/ipv4/ip_local_port_range"),
         "somaxconn": read("/proc/sys/net/core/somaxconn").and_then(|text| text.parse::<u64>().ok()),
     })

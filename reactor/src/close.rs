@@ -10,13 +10,13 @@
 //! `reset_timedout_connection`). `SO_LINGER` of zero makes close(2) a reset and frees the memory at once.
 
 use std::io;
-
-use crate::clock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
+use crate::clock;
+use crate::close_reason::CloseReason;
 use crate::event_loop::EventLoop;
-use crate::handler::{CloseReason, Handler};
+use crate::handler::Handler;
 use crate::io::{Drained, drain_read};
 use crate::os::Os;
 use crate::policy::{ClosePolicy, DrainPolicy, WhenNearlyFull};

@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::callback::Callback;
 use crate::clock;
-use crate::context::{Connect, LoopContext};
+use crate::close_reason::CloseReason;
+use crate::context::LoopContext;
 use crate::event_loop::EventLoop;
-use crate::handler::{CloseReason, Handler, Origin, Pressure};
+use crate::handler::{Handler, Origin, Pressure};
 use crate::os::{Os, Ready};
-use crate::slot::Entry;
-use crate::slot::Flags;
+use crate::shared::Connect;
+use crate::slot::{Entry, Flags};
 use crate::stats::Stats;
 use crate::visit::Cause;
 

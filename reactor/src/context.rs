@@ -4,28 +4,13 @@
 //! slab: so it needs no type parameter and a service never sees one. What needs the system (connect, close) is written down and done
 //! by the loop after the callback.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::io::{Output, OutputScratch};
-use crate::shared::Shared;
-use crate::slot::Control;
-use crate::slot::Flags;
+use crate::shared::{Connect, Shared};
+use crate::slot::{Control, Flags};
 use crate::token::Token;
-
-/// An outbound connection to make; see [`LoopContext::connect`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connect {
-    /// The peer.
-    pub to: SocketAddr,
-    /// The source address; the kernel chooses the port at connect(2), not before (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
-    pub from: Option<IpAddr>,
-    /// Comes back in [`crate::Origin::Connected`] or in [`crate::Handler::connect_failed`].
-    pub tag: u64,
-    /// After this the attempt fails with `TimedOut`; `Duration::MAX` leaves it to the kernel. The kernel alone would try for about two minutes (`tcp_syn_retries`, tcp(7)).
-    pub timeout: Duration,
-}
 
 /// The loop and one connection, as a callback of that connection sees them.
 #[derive(Debug)]

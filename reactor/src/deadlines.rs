@@ -7,9 +7,10 @@
 use std::io;
 
 use crate::callback::Callback;
+use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
 use crate::event_loop::{EventLoop, TRIM_EVERY};
-use crate::handler::{CloseReason, Handler};
+use crate::handler::Handler;
 use crate::os::{Os, Ready};
 use crate::slot::Flags;
 use crate::stats::Stats;

@@ -12,22 +12,22 @@ use slab::Slab;
 
 use crate::callback::Callback;
 use crate::clock;
-use crate::handler::{CloseReason, Handler};
-use crate::io::OutputScratch;
+use crate::close_reason::CloseReason;
+use crate::handle::{Drain, Handle, Order, Orders};
+use crate::handler::Handler;
+use crate::io::{InputScratch, OutputScratch};
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
-use crate::listen::Listener;
-use crate::listen::hand_off::Receiver;
+use crate::listen::{HandOffTarget, Listener};
 use crate::mail::{Envelope, Mailer};
 use crate::mailbox::{Inbox, Sender, mailbox};
 use crate::os::{Event, Linux, Os, Ready, Wake};
 use crate::policy::HalfClose;
 use crate::ready_list::Queued;
 use crate::shared::Shared;
-use crate::shutdown::{Drain, Handle, Order, Orders};
 use crate::slot::{Entry, Flags};
 use crate::stats::Stats;
 use crate::token::Token;
-use crate::visit::{Cause, InputScratch, Visit};
+use crate::visit::{Cause, Visit};
 
 /// One loop, for one thread, with all its connections.
 pub struct EventLoop<H: Handler, O: Os = Linux> {
@@ -40,7 +40,7 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) first_to_accept: usize,
     pub(crate) drain: Option<Drain>,
     /// Loops that take connections from this one.
-    pub(crate) receivers: Vec<Receiver<H::Mail, O::Handover>>,
+    pub(crate) receivers: Vec<HandOffTarget<H::Mail, O::Handover>>,
     /// Loops that may still hand connections to this one.
     pub(crate) givers: u32,
     pub(crate) scratch: InputScratch,

@@ -1,4 +1,6 @@
-//! Which connection gives its buffer up when the buffer memory is full, and what becomes of the connection.
+//! Eviction: which connection to close when buffer memory runs short, or free slots.
+//!
+//! # When the buffer memory is full
 //!
 //! *Whose.* The owner (partial input or pending output) that is farther above its share (`buffers.rs`). Of that owner the group of connections that
 //! holds the most bytes, where a service names groups (the source address, say): one address with a thousand slow connections does not cost another
@@ -10,105 +12,28 @@
 //! *What becomes of it.* The buffer is free at once. A connection whose input was taken is told ([`Pressure::BufferMemory`](crate::Pressure)) and
 //! closed. One whose output was taken is reset: the response has a hole, and the peer must not take it for whole.
 //!
-//! The order is kept by links in the leases, one list for each group, and a set of the groups by rank. Nothing is searched, and a connection at
-//! rest pays nothing for it.
+//! # When the connection limit nears
+//!
+//! Connections that wait for their peer are closed, the longest wait first: idle connections, and requests that arrive slowly. An attacker's
+//! thousands have waited for longer than a client that connects now, so newcomers are served. A connection that sends is young again, and one whose
+//! request is being answered is not evicted. One that only lingers after its response lingers for less (`close.rs`). The youngest few are not
+//! evicted either: between the connect and the request there is a moment. Without all this, slow clients hold every slot until their timeouts, and
+//! each newcomer is refused (`slowloris`).
+//!
+//! It takes two steps, since what a client has just sent may be in its socket's receive buffer. `pick_leavers`, after the input and the deadlines of
+//! a turn, puts the oldest on the ready list. In the next turn a last look reads, and a connection that has sent nothing is closed. The order is kept
+//! by a list of links in the slots: a few stores for each visit that ends a wait, and nothing is searched.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
-
-use crate::buffers::{BufferOwner, Held, Lease};
+use crate::buffers::{BufferOwner, Lease};
+use crate::close_reason::CloseReason;
 use crate::event_loop::EventLoop;
-use crate::handler::{CloseReason, Handler, Pressure};
+use crate::handler::{Handler, Pressure};
+use crate::holders::held_of;
 use crate::os::Os;
 use crate::policy::WhenNearlyFull;
 use crate::shared::Shared;
-use crate::slot::{Evicted, Flags, Slot, Slots};
+use crate::slot::{Evicted, Flags, Slot};
 use crate::visit::Visit;
-
-/// The groups of one owner that hold buffers.
-#[derive(Debug, Default)]
-pub(crate) struct Holders {
-    groups: HashMap<u32, Group>,
-    /// The last one is to give a buffer up first.
-    ranking: BTreeSet<Rank>,
-}
-
-/// Bytes, then the longest stall, then the number: equal ranks must differ.
-type Rank = (usize, Reverse<Instant>, u32);
-
-/// One group's buffers, in a list by age.
-#[derive(Debug)]
-struct Group {
-    bytes: usize,
-    /// The ends of the list: slot + 1.
-    oldest: u32,
-    newest: u32,
-    rank: Rank,
-}
-
-fn held_of(slots: &mut Slots, owner: BufferOwner, slot: u32) -> &mut Held {
-    let lease: &mut Option<Lease> = slots.lease_mut(owner, slot);
-    lease.as_mut().map(Lease::held_mut).expect("a slot on a list of holders has a lease")
-}
-
-impl Holders {
-    /// Appends a slot that has a lease to its group's list: its stall counts from `now`.
-    fn link(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32, now: Instant) {
-        let number = slots.get(slot).group;
-        let rank = (0, Reverse(now), number);
-        let group = self.groups.entry(number).or_insert(Group { bytes: 0, oldest: 0, newest: 0, rank });
-        let older = std::mem::replace(&mut group.newest, slot + 1);
-        if older == 0 {
-            group.oldest = slot + 1;
-        } else {
-            held_of(slots, owner, older - 1).newer = slot + 1;
-        }
-        *held_of(slots, owner, slot) = Held { since: Some(now), progress_bytes: 0, group: number, older, newer: 0 };
-    }
-
-    /// Takes a slot off its group's list.
-    fn unlink(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32) {
-        let Held { older, newer, group: number, .. } = std::mem::take(held_of(slots, owner, slot));
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        if older == 0 {
-            group.oldest = newer;
-        } else {
-            held_of(slots, owner, older - 1).newer = newer;
-        }
-        if newer == 0 {
-            group.newest = older;
-        } else {
-            held_of(slots, owner, newer - 1).older = older;
-        }
-    }
-
-    /// Counts bytes that a group has leased or given back, and ranks it anew.
-    fn rank(&mut self, slots: &mut Slots, owner: BufferOwner, number: u32, leased: usize, given_back: usize) {
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        group.bytes = group.bytes + leased - given_back;
-        self.ranking.remove(&group.rank);
-        if group.oldest == 0 {
-            debug_assert_eq!(group.bytes, 0);
-            self.groups.remove(&number);
-            return;
-        }
-        let since = held_of(slots, owner, group.oldest - 1).since.unwrap_or(group.rank.1.0);
-        group.rank = (group.bytes, Reverse(since), number);
-        self.ranking.insert(group.rank);
-    }
-
-    /// Bytes that all groups hold together.
-    pub(crate) fn bytes(&self) -> usize {
-        self.groups.values().map(|group| group.bytes).sum()
-    }
-
-    /// The connection that is to give its buffer up.
-    fn first(&self) -> Option<u32> {
-        let (.., number) = self.ranking.last()?;
-        self.groups.get(number)?.oldest.checked_sub(1)
-    }
-}
 
 impl Shared {
     /// Counts what a slot's lease of `owner` has grown from, and puts it into the order of eviction if it is new there.
@@ -180,17 +105,6 @@ impl Shared {
         self.queue_new(slot);
     }
 }
-
-// Who goes for the sake of others: when there is no room, no memory, or soon no place for newcomers.
-//
-// *Near the connection limit* those that wait for their peer make room, oldest first: idle connections and requests that dribble in. An
-// attacker's thousands are older than whoever comes now, so newcomers are served; and whoever speaks is young again, or is being answered
-// and never goes; who only lingers, after its answer, lingers for less (`close.rs`). The youngest few stay too: between a connection and its
-// request there is a moment. Without it, slow clients hold every place until their timeouts, and each newcomer is refused (failure mode P3).
-//
-// Two steps, since what a client has just sent may still lie in its socket: `pick_leavers`, after the input and the deadlines of a turn,
-// puts the oldest on the ready list; in the next turn a last look reads, and only who has said nothing goes. The order is kept by a list
-// of links beside the slots: a few stores for each visit that ends a wait, and nothing is searched.
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The stage of a turn that keeps places free for newcomers. No more leave in a turn than can be closed in one.
@@ -294,7 +208,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
     use slab::Slab;

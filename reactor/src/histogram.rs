@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::stats::Counter;
+use crate::counter::Counter;
 
 /// How many durations took how long. Written by one thread, read by any.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use crate::buffers::Lease;
 use crate::policy::{DrainPolicy, RestPolicy};
 
 /// Why a drain stopped. Each reason asks for a different next move, so this is not a `bool`.
@@ -134,6 +135,20 @@ pub fn drain_write(socket: &mut impl Write, from: &[u8], budget_bytes: usize, re
         }
     };
     Ok(WriteOutcome { flushed, bytes, calls })
+}
+
+/// The loop's one input buffer, into which every visit reads.
+#[derive(Debug)]
+pub(crate) struct InputScratch {
+    pub(crate) bytes: Box<[u8]>,
+    /// Partial input that the running visit offers to the handler where it is, without a copy. Empty between visits.
+    pub(crate) in_hand: Option<Lease>,
+}
+
+impl InputScratch {
+    pub(crate) fn new(bytes: usize) -> InputScratch {
+        InputScratch { bytes: vec![0; bytes].into_boxed_slice(), in_hand: None }
+    }
 }
 
 // The loop's one output buffer: everything that a visit has to say is collected here and written in one call.

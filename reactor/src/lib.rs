@@ -11,8 +11,10 @@
 //!
 //! The smallest use is `examples/echo.rs`.
 
+pub mod accept_error;
 pub mod callback;
 pub mod context;
+pub mod counter;
 pub mod event_loop;
 pub mod handler;
 pub mod histogram;
@@ -29,9 +31,12 @@ pub mod token;
 mod buffers;
 mod clock;
 mod close;
+mod close_reason;
 mod connect;
 mod deadlines;
 mod eviction;
+mod handle;
+mod holders;
 mod invariants;
 mod io;
 mod log_limit;
@@ -45,20 +50,21 @@ mod timers;
 mod visit;
 mod water_marks;
 
+pub use accept_error::AcceptError;
 pub use buffers::BufferOwner;
 pub use callback::Callback;
-pub use context::{Connect, Context, LoopContext};
+pub use close_reason::CloseReason;
+pub use context::{Context, LoopContext};
 pub use event_loop::EventLoop;
-pub use handler::{CloseReason, Handler, Origin, Pressure};
+pub use handle::Handle;
+pub use handler::{Handler, Origin, Pressure};
 pub use io::{Drained, Flushed, Output, ReadOutcome, WriteOutcome, drain_read, drain_write};
 pub use limits::{Config, Limits};
-pub use listen::accept::AcceptError;
 pub use mail::{Mailer, Reserved};
-pub use mailbox::DrainOrder;
 pub use mistakes::MISTAKES;
 pub use os::{Linux, LinuxListener, ListenerWakes, Os};
-pub use policy::Policy;
-pub use shutdown::Handle;
+pub use policy::{DrainOrder, Policy};
+pub use shared::Connect;
 pub use slot::state_bytes;
 pub use stats::Stats;
 pub use token::Token;

@@ -34,16 +34,7 @@ use std::sync::{
 
 use self::channel::TrySendError;
 use crate::os::Wake;
-
-/// When the loop clears the flag that keeps senders from waking it twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DrainOrder {
-    /// Before it looks into the channel: whatever comes later wakes it again. It costs a needless wake now and then.
-    #[default]
-    ClearThenDrain,
-    /// After it has found the channel empty.
-    DrainThenClear,
-}
+use crate::policy::DrainOrder;
 
 /// A channel into a loop, with room for `capacity` pieces of mail, reserved or sent. `wake` ends the loop's poll.
 pub(crate) fn mailbox<T>(capacity: u32, wake: StdArc<dyn Wake>) -> (Sender<T>, Inbox<T>) {

@@ -4,11 +4,9 @@
 //! 'MISTAKE\('` lists them.
 
 use crate::limits::Config;
-use crate::listen::socket::ListenerSharing;
-use crate::mailbox::DrainOrder;
 use crate::policy::{
-    AcceptPressure, ClosePolicy, DrainPolicy, Framing, OutputBound, ReadyRule, RestPolicy, ResumePolicy, TokenCheck, VisitPolicy,
-    WritePolicy,
+    AcceptPressure, ClosePolicy, DrainOrder, DrainPolicy, Framing, ListenerSharing, OutputBound, ReadyRule, RestPolicy, ResumePolicy,
+    TokenCheck, VisitPolicy, WritePolicy,
 };
 
 /// A slug, and what it changes.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use crate::buffers::BufferOwner;
 use crate::callback::Callback;
+use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::handler::{CloseReason, Handler, Origin, Pressure};
+use crate::handler::{Handler, Origin, Pressure};
 use crate::os::Os;
 use crate::slot::{Evicted, Flags};
 use crate::visit::{Cause, Visit};

@@ -168,6 +168,30 @@ pub enum AcceptPressure {
     NextEvent,
 }
 
+/// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerSharing {
+    /// A socket for each loop (`SO_REUSEPORT`, socket(7)): the kernel spreads by a hash of the addresses.
+    #[default]
+    ReusePort,
+    /// One socket in every loop's epoll, one of them woken (`EPOLLEXCLUSIVE`).
+    Exclusive,
+    /// One loop accepts and hands each connection to the loop that has the fewest.
+    HandOff,
+    /// One socket in every loop's epoll, all of them woken.
+    WakeAll,
+}
+
+/// When the loop clears the flag that keeps senders from waking it twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DrainOrder {
+    /// Before it looks into the channel: whatever comes later wakes it again. It costs a needless wake now and then.
+    #[default]
+    ClearThenDrain,
+    /// After it has found the channel empty.
+    DrainThenClear,
+}
+
 /// All choices of one loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -194,9 +218,9 @@ pub struct Policy {
     /// How late arrivals are told from the slot's new tenant.
     pub token_check: TokenCheck,
     /// When the mailbox clears its flag.
-    pub drain_order: crate::DrainOrder,
+    pub drain_order: DrainOrder,
     /// How loops share a port. For whoever makes the sockets; one loop alone has no use for it.
-    pub sharing: crate::listen::socket::ListenerSharing,
+    pub sharing: ListenerSharing,
     /// Near the connection limit.
     pub when_nearly_full: WhenNearlyFull,
     /// At the connection limit.

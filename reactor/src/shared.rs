@@ -3,12 +3,12 @@
 //! It has no type parameter, so that a [`crate::Context`] can borrow it whole.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::buffers::{BufferOwner, BufferPool, Lease};
-use crate::context::Connect;
-use crate::eviction::Holders;
+use crate::holders::Holders;
 use crate::limits::{Config, Limits};
 use crate::log_limit::LogLimits;
 use crate::policy::Policy;
@@ -17,6 +17,19 @@ use crate::slot::{Evicted, Slots};
 use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
+
+/// An outbound connection to make; see [`LoopContext::connect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// The peer.
+    pub to: SocketAddr,
+    /// The source address; the kernel chooses the port at connect(2), not before (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+    pub from: Option<IpAddr>,
+    /// Comes back in [`crate::Origin::Connected`] or in [`crate::Handler::connect_failed`].
+    pub tag: u64,
+    /// After this the attempt fails with `TimedOut`; `Duration::MAX` leaves it to the kernel. The kernel alone would try for about two minutes (`tcp_syn_retries`, tcp(7)).
+    pub timeout: Duration,
+}
 
 /// See the module.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use std::time::Instant;
 use crate::buffers::{BufferOwner, Lease};
 use crate::callback::Callback;
 use crate::clock;
+use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::handler::{CloseReason, Handler, Origin, Pressure};
-use crate::io::{Drained, Flushed, OutputScratch, drain_read, drain_write};
+use crate::handler::{Handler, Origin, Pressure};
+use crate::io::{Drained, Flushed, InputScratch, OutputScratch, drain_read, drain_write};
 use crate::os::Os;
 use crate::policy::{Framing, HalfClose, OutputBound, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
 use crate::shared::Shared;
@@ -240,20 +241,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
 //
 // A read is no message: TCP keeps the order of bytes and nothing else (RFC 9293 section 2.2). A message may come in any number of reads
 // and a read may hold any number of messages, so what no message took stays until more has come.
-
-/// The loop's one input buffer, into which every visit reads.
-#[derive(Debug)]
-pub(crate) struct InputScratch {
-    pub(crate) bytes: Box<[u8]>,
-    /// Partial input that the running visit offers to the handler where it is, without a copy. Empty between visits.
-    pub(crate) in_hand: Option<Lease>,
-}
-
-impl InputScratch {
-    pub(crate) fn new(bytes: usize) -> InputScratch {
-        InputScratch { bytes: vec![0; bytes].into_boxed_slice(), in_hand: None }
-    }
-}
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether this visit may read: the socket may have input, the handler wants it, and no whole message is left of what was read before.

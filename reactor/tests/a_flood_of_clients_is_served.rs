@@ -8,7 +8,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use reactor::listen::descriptors::raise_descriptor_limit;
+use reactor::os::descriptors::raise_descriptor_limit;
 use reactor::{CloseReason, Config, LinuxListener, ListenerWakes};
 use support::child::{Server, is_server, start_server};
 use support::lines::Lines;

@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::net::TcpStream;
 
-use reactor::listen::socket::ListenerSharing;
+use reactor::policy::ListenerSharing;
 use reactor::{Config, MISTAKES};
 use support::lines::Lines;
 use support::{Running, connect, listener, prepare_on, until};

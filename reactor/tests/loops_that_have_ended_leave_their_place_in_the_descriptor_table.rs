@@ -4,7 +4,7 @@
 
 mod support;
 
-use reactor::listen::descriptors::raise_descriptor_limit;
+use reactor::os::descriptors::raise_descriptor_limit;
 use reactor::{Config, EventLoop};
 use support::lines::Lines;
 

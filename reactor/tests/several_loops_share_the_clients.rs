@@ -6,7 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use reactor::listen::hand_off::Receiver;
+use reactor::listen::HandOffTarget;
 use reactor::listen::socket::ListenOptions;
 use reactor::policy::AtConnectionsMax;
 use reactor::{CloseReason, Config, EventLoop, ListenerWakes};
@@ -15,11 +15,11 @@ use support::scripted::scripted;
 use support::{Prepared, Running, ask, connect, listener, listener_with, prepare, prepare_on, read_all, until};
 
 /// A loop without a listener.
-fn receiving(config: Config) -> (Running<Lines>, Receiver<support::lines::Mail>) {
+fn receiving(config: Config) -> (Running<Lines>, HandOffTarget<support::lines::Mail>) {
     receiving_with(config, Lines::silent())
 }
 
-fn receiving_with(config: Config, lines: Lines) -> (Running<Lines>, Receiver<support::lines::Mail>) {
+fn receiving_with(config: Config, lines: Lines) -> (Running<Lines>, HandOffTarget<support::lines::Mail>) {
     let mut event_loop = EventLoop::new(config, lines).unwrap();
     let receiver = event_loop.receiver().unwrap();
     let address = "127.0.0.1:0".parse().unwrap();

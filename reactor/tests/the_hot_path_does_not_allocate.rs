@@ -114,7 +114,7 @@ fn four_thousand_idle_connections_allocate_nothing_beyond_the_slots() {
     until("they are open", || server.stats.accepts.get() == 10);
     let before = allocations.load(Ordering::SeqCst);
     // Two descriptors each, in this one process.
-    let count = (reactor::listen::descriptors::raise_descriptor_limit().unwrap().saturating_sub(600) / 2).min(4_000);
+    let count = (reactor::os::descriptors::raise_descriptor_limit().unwrap().saturating_sub(600) / 2).min(4_000);
     assert!(count >= 100, "the descriptor limit leaves nothing to test with");
     let idle: Vec<TcpStream> = (0..count).map(|_| server.connect()).collect();
     until("they are open", || server.stats.accepts.get() == 10 + count);

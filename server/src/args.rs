@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
-use reactor::listen::socket::ListenerSharing;
+use reactor::policy::ListenerSharing;
 use reactor::policy::{HalfClose, WhenNearlyFull};
 
 use crate::config::{Config, default_loops};

@@ -3,7 +3,7 @@
 //! A limit that is only found when it is reached fails in accept(2), in open(2), in the log and in the allocator all at once (failure
 //! modes L1, L5). Read next: `check.rs`, which prints it.
 
-use reactor::listen::descriptors::{DESCRIPTORS_RESERVED, fit_connections, raise_descriptor_limit};
+use reactor::os::descriptors::{DESCRIPTORS_RESERVED, fit_connections, raise_descriptor_limit};
 
 use crate::config::{CONNECTIONS_MAX, Config};
 use crate::connection::Conn;

@@ -2,8 +2,8 @@
 //!
 //! Read next: `metrics.rs`, which prints it.
 
+use reactor::counter::{Counter, Gauge};
 use reactor::histogram::Histogram;
-use reactor::stats::{Counter, Gauge};
 
 use crate::http::Refusal;
 

@@ -5,7 +5,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use reactor::listen::socket::{ListenOptions, ListenerSharing, listen};
+use reactor::listen::socket::{ListenOptions, listen};
+use reactor::policy::ListenerSharing;
 use reactor::{ListenerWakes, Policy};
 
 /// The service's listening sockets.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
-use reactor::listen::descriptors::descriptor_limit;
+use reactor::os::descriptors::descriptor_limit;
 
 use crate::http_stats::HttpStats;
 use crate::logging::LogStats;

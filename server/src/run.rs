@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Sender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use reactor::listen::hand_off::Receiver;
+use reactor::listen::HandOffTarget;
 use reactor::listen::socket::{ListenOptions, listen};
 use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
 use worker_pool::{Pool, Submitter};
@@ -288,7 +288,7 @@ struct Plan {
     pool: Submitter<RequestJob>,
     sources: Option<Arc<SourceLimit>>,
     /// The loops that it hands connections to.
-    receivers: Vec<Receiver<Mail>>,
+    receivers: Vec<HandOffTarget<Mail>>,
 }
 
 impl Plan {
@@ -318,7 +318,7 @@ fn start_loop<S, M>(
     plan: Plan,
     make_service: M,
     at_its_end: impl FnOnce(io::Result<()>) + Send + 'static,
-) -> io::Result<(Handle, LoopView, Receiver<Mail>)>
+) -> io::Result<(Handle, LoopView, HandOffTarget<Mail>)>
 where
     S: Service + 'static,
     M: FnOnce() -> S + Send + 'static,

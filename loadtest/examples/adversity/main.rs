@@ -117,7 +117,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> io::Result<()> {
-    reactor::listen::descriptors::raise_descriptor_limit()?;
+    reactor::os::descriptors::raise_descriptor_limit()?;
     sys::pin_to_cpu(1)?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{:?} against: {}\nload average before: {}", args.name, args.server, load.split(' ').next().unwrap_or("?"));

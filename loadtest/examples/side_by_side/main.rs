@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> io::Result<()> {
-    let descriptors_max = reactor::listen::descriptors::raise_descriptor_limit()?;
+    let descriptors_max = reactor::os::descriptors::raise_descriptor_limit()?;
     // Room to spare: near its limit the server closes who is idle.
     let ours = ours(args.idle.map(|many| many + many / 10 + 16))?;
     let mut servers = vec![("floor".to_owned(), format!("{} {{port}}", floor()?.display())), ("eagain".to_owned(), ours.clone())];

@@ -6,50 +6,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin};
-use crate::mail::{Envelope, Mailer};
-use crate::mailbox::Room;
+use crate::listen::HandOffTarget;
+use crate::mail::Envelope;
 use crate::os::Os;
-use crate::stats::Stats;
-
-/// A loop to hand connections to.
-#[derive(Debug)]
-pub struct Receiver<M, D = OwnedFd> {
-    mailer: Mailer<M, D>,
-    stats: Arc<Stats>,
-    /// Sent and perhaps not yet arrived: without it a burst would all go to the same loop.
-    handed: u64,
-    /// It has given a connection back, because it has ended.
-    gone: bool,
-    /// Room for the last word, sent when this is dropped: mail of one sender arrives in order, so every connection comes before it.
-    last_word: Option<Room<Envelope<M, D>>>,
-}
-
-impl<M, D> Drop for Receiver<M, D> {
-    fn drop(&mut self) {
-        if let Some(room) = self.last_word.take() {
-            // One that has ended waits for nobody.
-            let _ = room.send(Envelope::NoMoreSockets);
-        }
-    }
-}
-
-impl<M, D> Receiver<M, D> {
-    pub(crate) fn load(&self) -> u64 {
-        let arrived = self.stats.adoptions.get() + self.stats.adoption_failures.get();
-        let under_way = self.handed.saturating_sub(arrived);
-        self.stats.connections_open.get() + under_way
-    }
-
-    fn has_room(&self) -> bool {
-        // And a place in its mailbox: a full loop that accepts for it would have to keep whom it cannot hand over.
-        !self.gone && self.load() < self.stats.connections_max.get() && self.mailer.has_room()
-    }
-}
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// This loop as a receiver, to be given to the loop that accepts. As long as it is not dropped, a drain does not end this loop before its
@@ -57,24 +19,24 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     ///
     /// # Errors
     /// `InvalidInput` when the mailbox has no place left for the last message of another loop: `mail_max` is too small, or mail fills it.
-    pub fn receiver(&mut self) -> io::Result<Receiver<H::Mail, O::Handover>> {
+    pub fn receiver(&mut self) -> io::Result<HandOffTarget<H::Mail, O::Handover>> {
         let mailer = self.mailer();
         let Some(room) = mailer.reserve_room() else {
             let text = format!("mail_max ({}) has no place for a loop that hands connections over", self.shared.limits.mail_max);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         self.givers += 1;
-        Ok(Receiver { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(room) })
+        Ok(HandOffTarget { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(room) })
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`, fewest first.
-    pub fn hand_off_to(&mut self, receivers: Vec<Receiver<H::Mail, O::Handover>>) {
+    pub fn hand_off_to(&mut self, receivers: Vec<HandOffTarget<H::Mail, O::Handover>>) {
         self.receivers = receivers;
     }
 
     /// Whether some other loop can take a connection when this one cannot.
     pub(crate) fn can_hand_off(&self) -> bool {
-        self.drain.is_none() && self.receivers.iter().any(Receiver::has_room)
+        self.drain.is_none() && self.receivers.iter().any(HandOffTarget::has_room)
     }
 
     /// Keeps a new connection or hands it over.

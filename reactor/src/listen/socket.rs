@@ -7,21 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::os::ListenerWakes;
-use crate::policy::WritePolicy;
-
-/// How several loops share one listening port. Default chosen from the table in docs/numbers.md.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ListenerSharing {
-    /// A socket for each loop (`SO_REUSEPORT`, socket(7)): the kernel spreads by a hash of the addresses.
-    #[default]
-    ReusePort,
-    /// One socket in every loop's epoll, one of them woken (`EPOLLEXCLUSIVE`).
-    Exclusive,
-    /// One loop accepts and hands each connection to the loop that has the fewest.
-    HandOff,
-    /// One socket in every loop's epoll, all of them woken.
-    WakeAll,
-}
+use crate::policy::{ListenerSharing, WritePolicy};
 
 impl ListenerSharing {
     /// Who is told of a new connection.

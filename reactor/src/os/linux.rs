@@ -12,7 +12,7 @@ use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
-use crate::listen::descriptors::{TableShare, grow_table};
+use crate::os::descriptors::{TableShare, grow_table};
 use crate::token::Token;
 
 /// epoll and the sockets of one loop.

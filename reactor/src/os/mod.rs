@@ -4,6 +4,7 @@
 //! seeded, hostile system in virtual time. What is not behind this door cannot be tested by a seed, so nothing else in the loop
 //! may ask the kernel for anything.
 
+pub mod descriptors;
 mod linux;
 pub(crate) mod sys;
 
