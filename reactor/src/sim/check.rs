@@ -30,7 +30,7 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     check_listeners(event_loop, world);
     check_budgets(event_loop, world);
     check_dead(event_loop, world);
-    super::crowd::check(event_loop, world);
+    super::expendable::check(event_loop, world);
 
     // A loop that has nothing to do waits. (A drain goes through the slots in steps, free ones among them.)
     let idle = world.turn_log.idle_poll && !world.turn_log.progress && !event_loop.drain_can_progress();

@@ -13,13 +13,12 @@
 //! Peers act by the methods that begin with `peer_`.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::epoll::Epoll;
 use super::rng::Rng;
 use super::socket::{Phase, Socket, ready_of};
-use crate::os::{Event, Ready, Wake};
+use crate::os::{Event, Ready};
 use crate::token::Token;
 
 /// Virtual time since the start, in nanoseconds.
@@ -85,64 +84,6 @@ pub(crate) struct ListenSocket {
     pub(crate) late_edges: u32,
     /// What a connection inherits.
     pub(crate) unsent_bytes_max: Option<usize>,
-}
-
-/// The eventfd. Any thread may write it, so it is the one part of the simulation that is atomic.
-#[derive(Debug, Default)]
-pub(crate) struct SimWaker {
-    is_woken: AtomicBool,
-    calls: AtomicU32,
-    failing_call: u32,
-    /// A write has failed since [`SimWaker::forgive`].
-    has_failed: AtomicBool,
-}
-
-impl Wake for SimWaker {
-    fn wake(&self) -> io::Result<()> {
-        if self.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.failing_call {
-            self.has_failed.store(true, Ordering::Relaxed);
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        }
-        self.is_woken.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-impl SimWaker {
-    /// Mail is sent now: it wakes the loop, whatever has failed before.
-    pub(crate) fn forgive(&self) {
-        self.has_failed.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the loop may sleep although mail waits.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed)
-    }
-}
-
-/// What one loop has of the kernel: an epoll, an eventfd, a timer and a spare descriptor.
-#[derive(Debug)]
-pub(crate) struct Epoll {
-    pub(crate) waker: Arc<SimWaker>,
-    ready: VecDeque<Source>,
-    timer: Option<Nanos>,
-    timer_is_listed: bool,
-    /// Expirations that no poll has reported. Setting the timer anew forgets them (timerfd_settime(2)).
-    timer_has_fired: bool,
-    pub(crate) spare: bool,
-}
-
-impl Epoll {
-    fn new(failing_wake: u32) -> Epoll {
-        Epoll {
-            waker: Arc::new(SimWaker { failing_call: failing_wake, ..SimWaker::default() }),
-            ready: VecDeque::new(),
-            timer: None,
-            timer_is_listed: false,
-            timer_has_fired: false,
-            spare: false,
-        }
-    }
 }
 
 /// See the module.

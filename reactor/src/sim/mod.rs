@@ -3,20 +3,25 @@
 //! [`run`] plays one seed and says which promise was broken, if one was; [`search`] plays many. [`SimOs`] and [`Kernel`] alone are a
 //! system without anybody in it, for a test that plays the peers itself. What is simulated and what is not: `docs/simulator.md`.
 //!
-//! Reading order: `rng`, `socket`, `kernel`, `faults`, `calls`, `os` (the system); `world`, `protocol`, `peer`, `judge`, `upstream`,
-//! `workers` (those outside); `service`, `requests` (the program); `plan`, `check`, `crowd`, `trace`, `run`, `search` (the game).
+//! Reading order: `rng`, `socket`, `epoll`, `kernel`, `faults`, `calls`, `os` (the system); `world`, `protocol`, `peer`, `responses`, `upstream`,
+//! `workers` (those outside); `service`, `requests` (the program); `callback_checks`, `check`, `expendable` (the rules); `plan`, `population`,
+//! `trace`, `caught`, `run`, `search` (the game).
 
+mod callback_checks;
 mod calls;
+mod caught;
 mod check;
-mod crowd;
+mod epoll;
+mod expendable;
 mod faults;
-mod judge;
 mod kernel;
 mod os;
 mod peer;
 mod plan;
+mod population;
 mod protocol;
 mod requests;
+mod responses;
 mod rng;
 mod run;
 mod search;

@@ -254,22 +254,4 @@ impl Service {
             _ => input.len(),
         }
     }
-
-    /// A deadline must not close a client whose bytes have arrived, whether this turn's poll reported them, had no place for them, or returned
-    /// before they came: each deadline reads first.
-    pub(super) fn check_input_came_first(&self, conn: &Conn) {
-        let mut world = self.world();
-        let record = world.conns[conn.id as usize];
-        let socket = &world.kernel.sockets[record.socket as usize];
-        let log = socket.log;
-        // Output that was in the way, if only at the beginning of the turn, holds the input too.
-        let held = record.paused || log.blocked_since.is_some() || log.bytes_written > 0;
-        // Input from before may have filled the buffer: then that was handed out in this turn.
-        let spoken_to = record.offered_in_turn == world.kernel.turn;
-        if log.reads == 0 && !socket.received.is_empty() && !held && !spoken_to {
-            let (name, bytes) = (world.name(record.socket), socket.received.len());
-            let known = if log.reported { "poll had reported" } else { "poll had not reported" };
-            world.violated(format!("the deadline of {name} ran with {bytes} bytes in its socket, which {known} and nobody has read"));
-        }
-    }
 }

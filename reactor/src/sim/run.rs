@@ -1,13 +1,12 @@
 //! One run: a seed, the real loop, and the first promise that is broken, if one is.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Once;
 use std::time::Instant;
 
+use super::caught::caught;
 use super::check;
 use super::faults::Call;
 use super::kernel::{Kernel, Nanos};
@@ -385,31 +384,4 @@ impl Run {
         }
         check::at_the_end(&mut self.world.borrow_mut(), ended_by_itself);
     }
-}
-
-thread_local! {
-    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
-    static PANIC_TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Runs `f` and turns a panic into its message, without the message on the terminal.
-fn caught<R>(f: impl FnOnce() -> R) -> Result<R, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !IS_CAUGHT.get() {
-                return usual(info);
-            }
-            let payload = info.payload();
-            let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            let text = text.unwrap_or("a panic without a text");
-            let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
-            PANIC_TEXT.set(format!("{text}{place}"));
-        }));
-    });
-    let before = IS_CAUGHT.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    IS_CAUGHT.set(before);
-    result.map_err(|_| PANIC_TEXT.take())
 }

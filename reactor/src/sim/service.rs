@@ -344,44 +344,12 @@ impl Handler for Service {
         world.note(|line, world| {
             let _ = write!(line, "  closed {}: {}", world.name(record.socket), reason.label());
         });
-        let excuse = match reason {
-            CloseReason::InputEvicted | CloseReason::OutputEvicted => Some("its memory was needed"),
-            CloseReason::MadeRoom => Some("it made room"),
-            CloseReason::LoopEnded => Some("the loop ended"),
-            _ => None,
-        };
-        if let (CloseReason::InputEvicted | CloseReason::OutputEvicted, Who::Peer(peer)) = (reason, conn.who)
-            && world.peers[peer as usize].plan.is_protected
-        {
-            let what = if reason == CloseReason::InputEvicted { "partial input" } else { "output" };
-            world.violated(format!(
-                "the {what} of peer {peer} was evicted, and other connections have stalled for longer with more than their share"
-            ));
-        }
-        if let (Some(excuse), Who::Peer(peer)) = (excuse, conn.who) {
-            world.peers[peer as usize].excuse.get_or_insert(excuse);
-        }
-        if reason == CloseReason::WriteStalled {
-            let stall = world.limits.write_stall_timeout.as_nanos() as Nanos;
-            let log = world.kernel.sockets[record.socket as usize].log;
-            // All times of a turn count from its beginning (`Context::now`): callbacks that cost as much as the timeout shorten it.
-            let shortened = world.kernel.turn_started < log.progress_clock + stall;
-            // A write that gets no memory is no stall of the peer's, and looks the same.
-            if let (true, Who::Peer(peer)) = (shortened || log.lacked_memory, conn.who) {
-                world.peers[peer as usize].excuse.get_or_insert("the loop was late");
-            }
-            let progress_at = log.progress_at;
-            if let Some(at) = progress_at.filter(|at| world.kernel.turn_started < at + stall) {
-                let (name, after) = (world.name(record.socket), Time(world.kernel.turn_started - at));
-                world.violated(format!("{name} was closed for a stall {after} after its output made progress"));
-            }
-        }
+        world.check_close(record, conn.who, reason);
     }
 
     fn connect_failed(&mut self, tag: u64, error: std::io::Error, cx: &mut LoopContext<'_>) {
         let _ = cx;
         let mut world = self.world();
-        let now = world.kernel.turn_started;
         world.turn_log.progress = true;
         let upstream = &mut world.upstreams[tag as usize];
         upstream.failed += 1;
@@ -390,13 +358,7 @@ impl Handler for Service {
         world.note(|line, _| {
             let _ = write!(line, "  connect to upstream {tag} failed: {error}");
         });
-        if error.kind() == std::io::ErrorKind::TimedOut && due.is_some_and(|at| now < at) {
-            world.violated(format!("the connect to upstream {tag} timed out early"));
-        }
-        let phase = world.upstreams[tag as usize].socket.map(|id| world.kernel.sockets[id as usize].phase);
-        if error.kind() == std::io::ErrorKind::TimedOut && phase == Some(Phase::Open) {
-            world.violated(format!("the connect to upstream {tag} timed out, and it had succeeded"));
-        }
+        world.check_connect_failed(tag, &error, due);
     }
 
     fn next_wake(&self) -> Option<Instant> {

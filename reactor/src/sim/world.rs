@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 
-use super::crowd::{Crowd, Wait};
+use super::expendable::{Expendable, Wait};
 use super::faults::Faults;
 use super::kernel::{Kernel, Nanos, SocketId};
 use super::peer::Peer;
@@ -93,7 +93,7 @@ pub(crate) struct Dead {
 /// What is known of one loop and its service.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoopNotes {
-    pub(crate) crowd: Crowd,
+    pub(crate) expendable: Expendable,
     pub(crate) dead: Dead,
     /// One of several loops: its last poll found nothing, and it runs again when its epoll has something.
     pub(crate) is_asleep: bool,

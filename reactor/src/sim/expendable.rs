@@ -23,9 +23,9 @@ pub(crate) struct Wait {
     turn_started: Nanos,
 }
 
-/// What is known of the crowd.
+/// What is known of the connections of a loop that may be closed for newcomers.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Crowd {
+pub(crate) struct Expendable {
     waits: u64,
     /// The youngest wait that was ended in this turn to make room.
     left: Option<u64>,
@@ -43,8 +43,8 @@ impl Service {
             return;
         }
         let mut world = self.world();
-        world.here().crowd.waits += 1;
-        let wait = Wait { number: world.here().crowd.waits, turn_started: world.kernel.turn_started };
+        world.here().expendable.waits += 1;
+        let wait = Wait { number: world.here().expendable.waits, turn_started: world.kernel.turn_started };
         world.conns[conn.id as usize].wait = Some(wait);
         cx.expendable();
     }
@@ -70,11 +70,11 @@ impl Service {
         if log.turn != world.kernel.turn || log.reads == 0 {
             world.violated(format!("{name} is to make room, and nobody has looked whether it has spoken"));
         }
-        if world.here().turns > world.here().crowd.crowded_turn + u64::from(CROWDED_TURNS_MAX) {
+        if world.here().turns > world.here().expendable.crowded_turn + u64::from(CROWDED_TURNS_MAX) {
             world.violated(format!("{name} is to make room, and there has been room for long"));
         }
-        let crowd = &mut world.here().crowd;
-        crowd.left = crowd.left.max(Some(wait.number));
+        let expendable = &mut world.here().expendable;
+        expendable.left = expendable.left.max(Some(wait.number));
     }
 }
 
@@ -84,11 +84,11 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     let limits = &shared.limits;
     let at_ease = limits.connections_max - limits.newcomers_room.min(limits.connections_max / 2);
     if event_loop.entries.len() >= limits.connections_max.min(at_ease + 1) as usize {
-        world.here().crowd.crowded_turn = world.here().turns;
+        world.here().expendable.crowded_turn = world.here().turns;
     }
 
     // Nobody leaves before somebody who has waited for longer. (Who had unsent output waits from when it was sent.)
-    if let Some(left) = world.here().crowd.left.take() {
+    if let Some(left) = world.here().expendable.left.take() {
         for (slot, entry) in &event_loop.entries {
             let Some(conn) = entry.conn.as_ref().filter(|_| shared.slots.is_expendable(slot as u32)) else { continue };
             let record = world.conns[conn.id as usize];
@@ -111,13 +111,13 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     let waiting = shared.slots.expendable_len();
     let safe = limits.newcomers_room.min(limits.connections_max / 2) / 2;
     let crowded = staying > at_ease as usize && waiting > safe;
-    world.here().crowd.crowded_turns =
-        if crowded && shared.policy.when_nearly_full == WhenNearlyFull::MakeRoom { world.here().crowd.crowded_turns + 1 } else { 0 };
-    if world.here().crowd.crowded_turns > CROWDED_TURNS_MAX {
+    world.here().expendable.crowded_turns =
+        if crowded && shared.policy.when_nearly_full == WhenNearlyFull::MakeRoom { world.here().expendable.crowded_turns + 1 } else { 0 };
+    if world.here().expendable.crowded_turns > CROWDED_TURNS_MAX {
         world.violated(format!("{staying} connections stay, and nobody makes room"));
     }
 
-    let leaving = std::mem::replace(&mut world.here().crowd.leaving, shared.leaving);
+    let leaving = std::mem::replace(&mut world.here().expendable.leaving, shared.leaving);
     // (A drain that begins ends the waits of all, behind this stage.)
     if shared.leaving > leaving && waiting < safe && event_loop.drain.is_none() {
         world.violated(format!("of the youngest {safe} that wait only {waiting} were left out when room was made"));

@@ -1,0 +1,78 @@
+//! What must hold when a callback of the service is called: input before deadlines, evictions, stalls, failed connects.
+
+use std::io;
+
+use super::kernel::Nanos;
+use super::service::{Conn, Service};
+use super::socket::Phase;
+use super::world::{Conn as Record, Time, Who, World};
+use crate::CloseReason;
+
+impl Service {
+    /// A deadline must not close a client whose bytes have arrived, whether this turn's poll reported them, had no place for them, or returned
+    /// before they came: each deadline reads first.
+    pub(super) fn check_input_came_first(&self, conn: &Conn) {
+        let mut world = self.world();
+        let record = world.conns[conn.id as usize];
+        let socket = &world.kernel.sockets[record.socket as usize];
+        let log = socket.log;
+        // Output that was in the way, if only at the beginning of the turn, holds the input too.
+        let held = record.paused || log.blocked_since.is_some() || log.bytes_written > 0;
+        // Input from before may have filled the buffer: then that was handed out in this turn.
+        let spoken_to = record.offered_in_turn == world.kernel.turn;
+        if log.reads == 0 && !socket.received.is_empty() && !held && !spoken_to {
+            let (name, bytes) = (world.name(record.socket), socket.received.len());
+            let known = if log.reported { "poll had reported" } else { "poll had not reported" };
+            world.violated(format!("the deadline of {name} ran with {bytes} bytes in its socket, which {known} and nobody has read"));
+        }
+    }
+}
+
+impl World {
+    /// A connection has been closed for this reason: whom it excuses, and where it must not be.
+    pub(super) fn check_close(&mut self, record: Record, who: Who, reason: CloseReason) {
+        let excuse = match reason {
+            CloseReason::InputEvicted | CloseReason::OutputEvicted => Some("its memory was needed"),
+            CloseReason::MadeRoom => Some("it made room"),
+            CloseReason::LoopEnded => Some("the loop ended"),
+            _ => None,
+        };
+        if let (CloseReason::InputEvicted | CloseReason::OutputEvicted, Who::Peer(peer)) = (reason, who)
+            && self.peers[peer as usize].plan.is_protected
+        {
+            let what = if reason == CloseReason::InputEvicted { "partial input" } else { "output" };
+            self.violated(format!(
+                "the {what} of peer {peer} was evicted, and other connections have stalled for longer with more than their share"
+            ));
+        }
+        if let (Some(excuse), Who::Peer(peer)) = (excuse, who) {
+            self.peers[peer as usize].excuse.get_or_insert(excuse);
+        }
+        if reason == CloseReason::WriteStalled {
+            let stall = self.limits.write_stall_timeout.as_nanos() as Nanos;
+            let log = self.kernel.sockets[record.socket as usize].log;
+            // All times of a turn count from its beginning (`Context::now`): callbacks that cost as much as the timeout shorten it.
+            let shortened = self.kernel.turn_started < log.progress_clock + stall;
+            // A write that gets no memory is no stall of the peer's, and looks the same.
+            if let (true, Who::Peer(peer)) = (shortened || log.lacked_memory, who) {
+                self.peers[peer as usize].excuse.get_or_insert("the loop was late");
+            }
+            let progress_at = log.progress_at;
+            if let Some(at) = progress_at.filter(|at| self.kernel.turn_started < at + stall) {
+                let (name, after) = (self.name(record.socket), Time(self.kernel.turn_started - at));
+                self.violated(format!("{name} was closed for a stall {after} after its output made progress"));
+            }
+        }
+    }
+
+    /// A connect has failed, and was to have ended by `due`.
+    pub(super) fn check_connect_failed(&mut self, tag: u64, error: &io::Error, due: Option<Nanos>) {
+        if error.kind() == io::ErrorKind::TimedOut && due.is_some_and(|at| self.kernel.turn_started < at) {
+            self.violated(format!("the connect to upstream {tag} timed out early"));
+        }
+        let phase = self.upstreams[tag as usize].socket.map(|id| self.kernel.sockets[id as usize].phase);
+        if error.kind() == io::ErrorKind::TimedOut && phase == Some(Phase::Open) {
+            self.violated(format!("the connect to upstream {tag} timed out, and it had succeeded"));
+        }
+    }
+}
