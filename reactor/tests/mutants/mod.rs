@@ -79,9 +79,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "deadlines-before-input",
-        file: "event_loop.rs",
-        from: "        self.serve_runnable();\n        self.accept_waiting();\n        self.deliver_mail();\n        self.run_deadlines();\n",
-        to: "        self.run_deadlines();\n        self.serve_runnable();\n        self.accept_waiting();\n        self.deliver_mail();\n",
+        file: "notify.rs",
+        from: "            self.flags().insert(Flags::READABLE);\n            self.go_on();\n            let is_due",
+        to: "            self.go_on();\n            let is_due",
     },
     Mutant {
         slug: "two-visits-in-a-turn",
