@@ -119,6 +119,38 @@ fn server_quantum() -> u32 {
 }
 
 #[test]
+fn connections_that_found_no_time_in_their_turn_come_before_those_with_work_left() {
+    let mut server = prepare(hurried(), Counts::default());
+    let mut light: Vec<TcpStream> = (0..40).map(|_| connect(server.address)).collect();
+    let mut heavy: Vec<TcpStream> = (0..HEAVY).map(|_| connect(server.address)).collect();
+    turns_until(&mut server.event_loop, "all are accepted", |handler| handler.tokens.len() == HEAVY + 40);
+    for client in &mut heavy {
+        client.write_all(&[b'h'; 2000]).unwrap();
+        client.set_nonblocking(true).unwrap();
+    }
+    for client in &mut heavy {
+        while client.read(&mut [0]).is_err() {
+            server.event_loop.turn().unwrap();
+        }
+    }
+    // More than one interval of the clock serves: the rest waits on the list of new ones.
+    for client in &mut light {
+        client.write_all(b"l").unwrap();
+        client.set_nonblocking(true).unwrap();
+    }
+    let mut turns = 0;
+    for client in &mut light {
+        while client.read(&mut [0]).is_err() {
+            server.event_loop.turn().unwrap();
+            turns += 1;
+        }
+    }
+    // Behind the heavy ones they would wait for a round over all of those, one or two in a turn.
+    let turns_max = 2 + 40_u32.div_ceil(CLOCK_INTERVAL_VISITS);
+    assert!(turns <= turns_max, "{turns} turns for 40 light clients");
+}
+
+#[test]
 fn heavy_clients_are_not_starved_by_those_that_come_back_with_little() {
     let mut server = prepare(hurried(), Counts::default());
     let mut heavy = connect(server.address);
