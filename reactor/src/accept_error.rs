@@ -1,8 +1,9 @@
-//! The errors of accept(2) that are counted, by name. What is done about each is in `listen/accept.rs`.
+//! The errors of accept(2): by name, for the counters, and by whether one connection or the listener failed. `listen/accept.rs` handles
+//! them.
 
 use std::io;
 
-/// An error of accept(2), by name.
+/// An error of accept(2), as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
     /// The process has no descriptor left (RLIMIT_NOFILE).
@@ -13,18 +14,18 @@ pub enum AcceptError {
     Enobufs,
     /// As [`AcceptError::Enobufs`].
     Enomem,
-    /// The client has left before it was accepted.
+    /// The client has disconnected before it was accepted.
     Econnaborted,
     /// As [`AcceptError::Econnaborted`], on some kernels.
     Eproto,
-    /// Any other: the network's errors come through accept too (accept(2), "Error handling").
+    /// Any other error. accept(2) also returns network errors of the new connection (accept(2), "Error handling").
     Other,
 }
 
 impl AcceptError {
-    /// How many there are.
+    /// Number of variants.
     pub const COUNT: usize = 7;
-    /// All of them, in the order of their numbers.
+    /// The variants, in the order of their discriminants.
     pub const ALL: [AcceptError; Self::COUNT] = [
         AcceptError::Emfile,
         AcceptError::Enfile,
@@ -35,7 +36,7 @@ impl AcceptError {
         AcceptError::Other,
     ];
 
-    /// Which one it is.
+    /// The variant for an error of the system.
     #[must_use]
     pub fn of(error: &io::Error) -> AcceptError {
         match error.raw_os_error() {
@@ -49,7 +50,7 @@ impl AcceptError {
         }
     }
 
-    /// The name in metrics: lower case, as errno(3) has it.
+    /// The name in metrics: that of errno(3), in lower case.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -64,8 +65,8 @@ impl AcceptError {
     }
 }
 
-/// Whether one connection failed, and not the listener: it is off the queue, and the next one may be sound. The errors that accept(2), "Error
-/// handling", says to treat so. All others come again at the next call.
+/// Whether one connection failed, and not the listener. Such a connection is off the queue, and the next one can be accepted at once.
+/// These are the errors that accept(2), "Error handling", says to retry. Other errors do not take a connection from the queue.
 #[must_use]
 pub(crate) fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(

@@ -1,12 +1,13 @@
-//! How a connection ends: flush, FIN, discard what still comes, close; in that order. Or by a reset, where something was cut short.
+//! How a connection closes: in order, with a reset when output was cut short, or after its socket has failed. At the end, the stage that
+//! calls close(2).
 //!
-//! Closing a socket with unread input makes the kernel send a reset instead of FIN (`tcp_close`, RFC 2525 section 2.17), and the peer
-//! may lose the last response. So we say FIN first and read what still comes, within limits (RFC 9112 section 9.6; nginx
-//! `lingering_close`).
+//! *In order.* Write the output, send FIN, discard input until the peer's FIN or a limit (lingering), then close(2). A close(2) with unread
+//! input makes the kernel send a reset instead of FIN (`tcp_close`, RFC 2525 section 2.17), and the peer may lose the last response
+//! (`early-close`, docs/failures/early-close.md; RFC 9112 section 9.6; nginx `lingering_close`). Test: `lingering_has_its_limits`.
 //!
-//! FIN says "that was all". To a peer that knows no length it is the only sign that an answer is complete (HTTP/1.0, RFC 9112 section 6.3), so
-//! a connection that ends in the middle of one must not send it. And close(2) alone leaves what is unsent in the kernel, which goes on offering
-//! it to a peer that has stopped reading, for minutes, with nobody's connection to count it on (failure mode L6; nginx
+//! *With a reset.* If a response has no length, FIN is the only sign that it is complete (HTTP/1.0, RFC 9112 section 6.3), so a connection
+//! that closes in the middle of a response must not send FIN. And close(2) alone leaves unsent output in the kernel, which retries for
+//! minutes when the peer has stopped reading. No connection accounts for that memory, and resident memory does not show it (nginx
 //! `reset_timedout_connection`). `SO_LINGER` of zero makes close(2) a reset and frees the memory at once.
 
 use std::io;
@@ -24,7 +25,7 @@ use crate::slot::{Evicted, Flags};
 use crate::visit::Visit;
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// Goes on with an end that was asked for.
+    /// Continues a close that was requested, at the end of a visit.
     #[cold]
     pub(crate) fn settle_closing(&mut self) {
         let slot = self.token.slot;
@@ -48,6 +49,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
+    /// Sends FIN and begins to discard input. Closes at once if the peer's FIN was read, and resets if output was cut short.
     fn start_lingering(&mut self) {
         let reason = self.entry.reason;
         if self.is_cut_short() {
@@ -69,7 +71,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
         let linger_timeout = match reason {
             CloseReason::Refused => self.shared.limits.refused_linger_timeout,
-            // It has its answer, and others need its place: no longer than a refused one.
+            // The client has its response, and new clients need the slot: no longer than a rejected connection.
             _ if self.is_crowded() => self.shared.limits.refused_linger_timeout.min(self.shared.limits.linger_timeout),
             _ => self.shared.limits.linger_timeout,
         };
@@ -78,7 +80,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.stats.connections_lingering.add(1);
     }
 
-    /// Whether fewer places are free than are kept for newcomers.
+    /// Whether fewer slots are free than are reserved for new clients.
     fn is_crowded(&self) -> bool {
         match self.shared.policy.when_nearly_full {
             WhenNearlyFull::MakeRoom => self.shared.stats.connections_open.get() > u64::from(self.shared.limits.connections_at_ease_max()),
@@ -86,7 +88,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Reads and forgets, until the peer's FIN or a limit.
+    /// Reads and discards input, until the peer's FIN, a limit, or the visit's budget of reads.
     pub(crate) fn discard(&mut self) {
         if !self.entry.control.flags.intersects(Flags::READABLE) {
             return;
@@ -108,25 +110,25 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Whether the peer has a part of something, or is owed what was written for it.
+    /// Whether a FIN now would cut a response short: output is pending or was evicted, or the handler is in the middle of a response.
     fn is_cut_short(&self) -> bool {
         let state = self.shared.slots.get(self.token.slot);
         let unsent = state.output.is_some() || state.evicted == Evicted::Output;
         unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
     }
 
-    /// Ends with a reset: what is unsent is forgotten, here and in the kernel, and the peer learns that it has not got everything.
+    /// Closes with a reset: unsent output is dropped, here and in the kernel, and the peer sees that the response is not complete.
     pub(crate) fn break_off(&mut self, reason: CloseReason) {
         self.entry.control.flags.insert(Flags::RESET);
         self.die(reason);
     }
 
-    /// Nothing more happens to this connection but its close, in the end-of-turn stage. Its memory is free at once.
+    /// Closes the connection but for close(2), which `close_dead` calls. Its buffers are free at once. A reset if a response was cut short.
     pub(crate) fn die(&mut self, reason: CloseReason) {
         if self.entry.control.flags.intersects(Flags::DEAD) {
             return;
         }
-        // After FIN all is said: a reset would take from the peer what is still on its way.
+        // After FIN the output is complete. A reset could destroy the part that the peer has not received.
         if !self.entry.control.flags.intersects(Flags::LINGERING) && self.is_cut_short() {
             self.entry.control.flags.insert(Flags::RESET);
         }
@@ -141,22 +143,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     }
 }
 
-// A connection whose socket has failed: a write error ends output, not what was already received.
+// A connection whose socket has failed. The failure ends the output; input that has arrived is still there.
 //
-// A server that answers 413 and closes with input unread sends its response and then a reset. The response is still in the receive queue
-// then: `tcp_reset` (net/ipv4/tcp_input.c) drops what is to be sent and nothing else. So an *outbound* connection that fails is read until
-// nothing more has arrived, and closes after its handler has taken that. Until then its output is discarded.
+// A server that answers 413 and closes with input unread sends its response and then a reset. The client's receive queue still holds the
+// response: `tcp_reset` (net/ipv4/tcp_input.c) drops the send queue only. So the loop reads an *outbound* connection that has failed until
+// no more input has arrived, and closes it when its handler has taken that input. Until then it discards output.
 //
-// An *accepted* connection closes at once. A request that came before the reset does not reach the service, since its response could not be
-// delivered.
+// An *accepted* connection closes at once. A request that came before the reset does not reach the service, because its response could not
+// be delivered. Test: `a_request_that_came_before_a_reset_does_not_reach_the_service`.
 //
-// The kernel reports an error once, to a write, to a read or to `SO_ERROR`, and after that a read behind the last byte returns 0, as at a
-// FIN. Only the error itself tells the two apart: EPIPE when the FIN came first, anything else when it did not. A response that ends with the
-// connection would otherwise look complete when it was cut off. Test:
-// `an_outbound_connection_delivers_what_its_peer_sent_before_it_failed`.
+// The kernel reports an error once, to a write, a read or `SO_ERROR`. After that a read after the last byte returns 0, as at a FIN. Only
+// the error itself shows which came first: EPIPE if it was the FIN, another error if it was the failure. Without this distinction a
+// response that ends with the connection would look complete when it was cut off. Tests:
+// `bytes_before_a_reset_stay_readable_and_its_error_comes_once`, `an_outbound_connection_delivers_what_its_peer_sent_before_it_failed`.
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// Notes that the socket has failed. True if the connection stays open to deliver what has arrived; if not, the caller closes it.
+    /// Notes that the socket has failed. True if the connection stays open to deliver input that has arrived. If false, the caller closes
+    /// it.
     #[cold]
     pub(crate) fn stays_to_deliver(&mut self, error: &io::Error) -> bool {
         let flags = &mut self.entry.control.flags;
@@ -171,7 +174,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if !flags.intersects(Flags::INPUT_ENDED) {
             flags.insert(Flags::READABLE);
         }
-        // There is no pending output any more, so nothing waits for it.
+        // Pending output is dropped below, so input does not wait for it any more.
         flags.remove(Flags::OUTPUT_FULL.union(Flags::INPUT_WAITS));
         self.entry.stall_at = None;
         self.shared.drop_output(self.token.slot);
@@ -180,7 +183,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         true
     }
 
-    /// A read has failed, perhaps behind bytes that it did return.
+    /// Handles an error of a read, which may have returned bytes before the error.
     #[cold]
     pub(crate) fn read_failed(&mut self, error: &io::Error) {
         if self.stays_to_deliver(error) {
@@ -190,7 +193,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// What the end of a read means after a failure: no event will come, so whatever has not arrived by now is lost.
+    /// Handles the end of a read after a failure. No further event will come, so input that has not arrived by now is lost.
     #[cold]
     pub(crate) fn read_after_failure(&mut self, drained: Drained) {
         match drained {
@@ -203,18 +206,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Nothing more can be read, and the handler is not to take that for the peer's end.
+    /// Notes that no more can be read. The handler must not take that for the peer's FIN, so it gets no `ended`.
     fn input_is_cut_off(&mut self) {
         self.flags().remove(Flags::READABLE);
         self.flags().insert(Flags::INPUT_ENDED.union(Flags::END_TOLD));
     }
 
-    /// Closes a failed connection when its handler has taken what had arrived, or does not want it.
+    /// Closes a failed connection when its handler has taken the input that had arrived, or cannot take it.
     #[cold]
     pub(crate) fn settle_failed(&mut self) {
         let flags = self.entry.control.flags;
         let delivered = flags.intersects(Flags::END_TOLD) && !flags.intersects(Flags::UNPARSED);
-        // It waits for output space, which never comes, before it wants input.
+        // The handler waits for output space before it resumes input. A failed socket gets no space.
         let blocked = flags.intersects(Flags::PAUSED) && flags.intersects(Flags::WANTS_ROOM);
         if delivered || blocked || flags.intersects(Flags::CLOSE) {
             let reason = match self.entry.reason {
@@ -227,6 +230,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// The last stage of a turn with a budget: close(2) for connections that have died. A close costs about 9 µs (`closes_per_turn_max`).
     pub(crate) fn close_dead(&mut self) {
         self.closed_last_turn = 0;
         if self.shared.closes.is_empty() {
@@ -243,10 +247,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// close(2), and the end of the slot's tenancy.
+    /// Calls close(2), frees the slot, and calls the handler's `closed`.
     pub(crate) fn close(&mut self, slot: u32) {
         let mut entry = self.entries.remove(slot as usize);
-        // First: a duplicate of the descriptor (a fork, another thread) would keep a closed socket in epoll for good (failure mode R7).
+        // Before close(2): while a duplicate of the descriptor is open (a fork, another thread), epoll keeps the closed socket and reports
+        // its events (epoll(7)). Test: `a_duplicate_of_a_descriptor_brings_no_ghost_events_after_the_close`.
         if let Err(e) = self.os.deregister(&mut entry.stream) {
             log::debug!("deregister: {e}");
         }

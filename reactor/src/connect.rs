@@ -1,4 +1,7 @@
-//! Outward connections: begun, waited for by write readiness, judged by `SO_ERROR`, bounded by a deadline (connect(2), EINPROGRESS).
+//! Outbound connections: begun with a non-blocking connect(2), and finished by an event or a deadline.
+//!
+//! When the socket becomes writable, `SO_ERROR` holds the result (connect(2), EINPROGRESS). An attempt ends in one callback: `opened` or
+//! `connect_failed`. Test: `an_outbound_connection_begins_or_fails_exactly_once`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +19,8 @@ use crate::stats::Stats;
 use crate::visit::Cause;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// The connect stage: what was asked for until now, within the budget. What a failure's callback asks for waits for the next turn.
+    /// Begins the connects that are queued, within the stage's count and time. A connect that a callback requests here waits for the next
+    /// turn. Test: `connections_outward_are_begun_within_a_budget_and_all_in_the_end`.
     pub(crate) fn start_connects(&mut self) {
         if self.shared.connects.is_empty() {
             return;
@@ -34,6 +38,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
+    /// Begins one connect: slot, socket, deadline, registration.
     fn start_connect(&mut self, connect: &Connect) -> io::Result<()> {
         if self.entries.len() >= self.shared.limits.connections_max as usize {
             return Err(io::Error::other(format!("connections_max ({}) is reached", self.shared.limits.connections_max)));
@@ -55,22 +60,23 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Ok(())
     }
 
-    /// An event on a connecting socket: connected, failed, or neither yet.
+    /// Handles an event on a connecting socket: connected, failed, or still in progress.
     pub(crate) fn connect_event(&mut self, slot: u32, ready: Ready) {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
         if ready.intersects(Ready::READ_CLOSED.union(Ready::PRIORITY)) {
-            // The peer has accepted, spoken and ended before we looked, and this is the only event that says so: without it the first
-            // short read would pass for all there is, and the end would never be read.
+            // The peer has accepted, sent data and closed before this event, and no other event reports that. Without the flag a short read
+            // would count as the end of the data, and the FIN would not be read. Test:
+            // `a_peer_that_spoke_and_ended_before_we_looked_is_heard_to_the_end`.
             entry.control.flags.insert(Flags::READ_TO_THE_END);
         }
         match self.os.take_error(&mut entry.stream) {
             Ok(None) if self.os.is_connected(&mut entry.stream) => self.connect_ended(slot, Ok(())),
-            Ok(None) => {} // A hint that came early (failure mode R5).
+            Ok(None) => {} // A spurious event: still in progress.
             Ok(Some(e)) | Err(e) => self.connect_ended(slot, Err(e)),
         }
     }
 
-    /// The one end of every attempt.
+    /// Ends an attempt that has a slot, with success or an error.
     pub(crate) fn connect_ended(&mut self, slot: u32, result: io::Result<()>) {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
         self.shared.progress = true;
@@ -80,11 +86,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let tag = entry.tag_or_linger_bytes;
         match result {
             Ok(()) => {
-                // The peer may have spoken already, and its edge was the one that told us of the connection.
+                // The peer may have sent data already, and the event for it may be the one that reported the connection.
                 entry.control.flags.insert(Flags::READABLE);
                 self.visit_because(slot, Cause::Opened(Origin::Connected { tag }));
                 if self.drain.is_some() {
-                    // Not told with the others: it was not open then.
+                    // The shutdown did not notify it, because it was not open then. Test:
+                    // `a_connection_that_opens_while_the_loop_drains_is_told_so`.
                     self.visit_because(slot, Cause::Pressed(Pressure::Draining));
                 }
             }
@@ -95,12 +102,13 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
+    /// Calls the handler's `connect_failed`.
     pub(crate) fn connect_failed(&mut self, tag: u64, error: io::Error) {
         self.shared.stats.connect_failures.add(1);
         self.shared.stats.enter(Callback::ConnectFailed, Stats::NO_SLOT);
         let Self { handler, shared, .. } = self;
         if catch_unwind(AssertUnwindSafe(|| handler.connect_failed(tag, error, &mut LoopContext { shared }))).is_err() {
-            self.shared.stats.panics.add(1); // No connection to close: there is none.
+            self.shared.stats.panics.add(1); // There is no connection to close.
         }
         self.shared.stats.leave();
     }

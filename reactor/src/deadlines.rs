@@ -1,8 +1,9 @@
-//! What happens when a connection's time has come: input before deadlines, always.
+//! The stage of a turn that runs deadlines: of connections, of pending output that has stalled, of connects, and of the handler itself.
 //!
-//! A connection is read once before its deadline runs. Its bytes may have arrived while the thread waited for a processor between epoll_wait(2)
-//! and the clock, or while poll had no place for its event, and a late loop must not time out a client that has spoken (`keep-alive race`). It costs
-//! one read(2) for each timeout.
+//! Input comes before deadlines: the loop looks at the socket before a connection times out. Bytes may have arrived while the thread waited
+//! for a CPU between epoll_wait(2) and the clock reading, or poll had no place for the event. A late loop must not time out a client whose
+//! bytes have arrived, such as the next request on a keep-alive connection. It costs one read(2) for each timeout. Test:
+//! `input_comes_before_deadlines`.
 
 use std::io;
 
@@ -16,6 +17,7 @@ use crate::slot::Flags;
 use crate::stats::Stats;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// Expires deadlines, calls `woke` when it is due, and trims the buffer pool.
     pub(crate) fn run_deadlines(&mut self) {
         if self.shared.wheel.next().is_some_and(|at| at <= self.shared.now) {
             self.expire_deadlines();
@@ -32,6 +34,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
+    /// Expires deadlines of connections, within the stage's count and time. Test:
+    /// `ten_thousand_deadlines_at_one_instant_run_within_a_budget_and_stall_nobody`.
     fn expire_deadlines(&mut self) {
         let mut stage = self.stage(self.shared.limits.deadlines_time_max);
         for _ in 0..self.shared.limits.deadlines_per_turn_max {
@@ -46,7 +50,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// A connection's time on the wheel has come. False if its deadline has moved later since it was hung up.
+    /// Handles a connection whose time on the wheel has passed. False if its deadline has moved later since the wheel was set.
     fn expire(&mut self, slot: u32) -> bool {
         let now = self.shared.now;
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
@@ -58,24 +62,24 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if is_due {
             entry.control.deadline = None;
         }
-        // It hangs nowhere now: what it still waits for goes back, before a visit that compares with it.
+        // The wheel does not hold the connection now. Its other time is set before the visit, which compares with it (`Visit::settle`).
         let due = entry.due();
         self.shared.wheel.set(slot, due, now);
         if !is_due {
             return false;
         }
-        // Each of them looks at its socket first: poll may have had no place for its event, or the thread may not have run between the return of
-        // poll and the reading of the clock.
+        // Each branch looks at the socket first, for the reason in the module's doc.
         if entry.control.flags.intersects(Flags::CONNECTING) {
             self.connect_event(slot, Ready::default());
             if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.intersects(Flags::CONNECTING)) {
                 self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
             }
         } else if entry.control.flags.intersects(Flags::LINGERING.union(Flags::CLOSE)) {
-            // Its last word is said: what the handler would add came behind it. A limit that it left standing holds for the sending too.
+            // The response is complete, so the handler gets no callback. A deadline that it set before the close limits the sending too.
             let reason = entry.reason;
             if entry.control.flags.intersects(Flags::LINGERING) {
-                // Input that is unread at the close makes it a reset, which can take the last response from the client.
+                // Unread input would make the close a reset, which can destroy the last response. Test:
+                // `bytes_that_arrive_between_poll_and_the_clock_do_not_make_the_end_of_lingering_a_reset`.
                 entry.control.flags.insert(Flags::READABLE);
                 self.visit(slot, 0);
             }
@@ -86,8 +90,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         true
     }
 
-    /// The output of a connection has made no progress for `write_stall_timeout`. The kernel may take some now, and its event may be on its
-    /// way: one write tells.
+    /// Handles output that has made no progress for `write_stall_timeout`. The socket may have become writable without an event so far, so
+    /// the visit tries one write. Test: `output_that_the_peer_takes_between_poll_and_the_clock_has_not_stalled`.
     fn stall_expires(&mut self, slot: u32) {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return };
         entry.stall_at = None;
@@ -95,7 +99,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let due = entry.due();
         self.shared.wheel.set(slot, due, self.shared.now);
         if let Some(mut visit) = self.visit_to(slot, 0) {
-            // Every visit begins with the pending output, and a write that gets anywhere begins a new stall.
+            // A visit begins with the pending output. A write that the kernel takes sets a new `stall_at`.
             visit.run(|_| {});
         }
         let has_stalled = self.entries.get(slot as usize).is_some_and(|entry| entry.stall_at.is_none());

@@ -1,7 +1,18 @@
-//! The turn: wait, dispatch, deliver, expire, close. Each stage is bounded, and the order is a promise.
+//! The event loop: [`EventLoop`], one turn of it ([`EventLoop::turn`]), and the stages of a turn in the order in which they run.
 //!
-//! poll → clock → socket events → new list → old list → accept → mail → deadlines → connects → leavers → closes. Input comes before deadlines, so that a
-//! late loop does not time out clients whose bytes have arrived; and a connection whose deadline has come is read once before it is closed.
+//! 1. Poll sleeps until an event or the timer. It returns at once while carried work can make progress (`poll_timeout`).
+//! 2. Runnable connections are visited: connections with events, then the rest of the new list, then the old list (`ready_list.rs`).
+//! 3. Listeners accept (`listen/accept.rs`).
+//! 4. Mail from other threads is delivered (`mail.rs`).
+//! 5. Deadlines expire (`deadlines.rs`).
+//! 6. Outbound connections begin (`connect.rs`).
+//! 7. Connections to evict are picked when the connection limit nears (`eviction.rs`).
+//! 8. Closed connections are freed with close(2) (`close.rs`).
+//! 9. Orders of other threads are obeyed, and a graceful shutdown continues (`shutdown.rs`).
+//!
+//! Stages 2 to 8 are bounded in count; all but the seventh are bounded in time as well. Work that exceeds a bound waits for the next turn.
+//! Input comes before deadlines, so that a late loop does not time out a client whose bytes have arrived. Test:
+//! `input_comes_before_deadlines`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,49 +40,51 @@ use crate::stats::Stats;
 use crate::token::Token;
 use crate::visit::{Cause, Visit};
 
-/// One loop, for one thread, with all its connections.
+/// One event loop with its connections. It runs on one thread.
 pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) os: O,
     pub(crate) handler: H,
     pub(crate) shared: Shared,
     pub(crate) entries: Slab<Entry<H::Conn, O::Stream>>,
     pub(crate) listeners: Vec<Listener<O::Listener>>,
-    /// Which of them accepts first in the next turn.
+    /// Index of the listener that accepts first in the next turn.
     pub(crate) first_to_accept: usize,
+    /// The progress of a graceful shutdown, once it has begun.
     pub(crate) drain: Option<Drain>,
-    /// Loops that take connections from this one.
+    /// Loops to which this one hands connections.
     pub(crate) receivers: Vec<HandOffTarget<H::Mail, O::Handover>>,
-    /// Loops that may still hand connections to this one.
+    /// Number of loops that may still hand connections to this one.
     pub(crate) givers: u32,
     pub(crate) scratch: InputScratch,
     pub(crate) output: OutputScratch,
     pub(crate) events: Vec<Event>,
     pub(crate) sender: Sender<Envelope<H::Mail, O::Handover>>,
     pub(crate) inbox: Inbox<Envelope<H::Mail, O::Handover>>,
-    /// Mail may be waiting.
+    /// The inbox may hold mail.
     pub(crate) mail_waits: bool,
-    /// Mail taken from the inbox that found the accept budget spent: a connection that another loop accepted. It is first in the next turn.
+    /// A connection that another loop accepted, taken from the inbox when the accept budget was spent. It is first in the next turn.
     pub(crate) held_mail: Option<Envelope<H::Mail, O::Handover>>,
-    /// How many connections this turn may still accept, adopt or begin.
+    /// Number of connections that this turn may still accept or adopt, or begin while closed ones wait for close(2).
     pub(crate) accepts_left: u32,
-    /// How many connections the last turn closed.
+    /// Number of connections that the last turn closed.
     pub(crate) closed_last_turn: u32,
     pub(crate) orders: Arc<Orders>,
     wake: Arc<dyn Wake>,
-    /// When the system's timer will end a poll.
+    /// When the timer will end the poll. None while it is not armed.
     pub(crate) timer_at: Option<Instant>,
-    /// When memory that was not needed since is given back to the allocator.
+    /// When buffers that were not used since the last trim are next returned to the allocator.
     pub(crate) trim_at: Instant,
 }
 
-/// Buffers that a peak left behind are freed after one to two of these.
+/// Interval between two trims of the buffer pool: after a peak, unused buffers are freed after one to two intervals.
+/// Test: `after_a_peak_the_memory_goes_back`.
 pub(crate) const TRIM_EVERY: Duration = Duration::from_secs(1);
 
 impl<H: Handler> EventLoop<H> {
-    /// A loop on the real system.
+    /// Creates a loop on Linux.
     ///
     /// # Errors
-    /// `InvalidInput` with a sentence when the limits do not fit together; epoll_create1(2), timerfd_create(2), eventfd(2).
+    /// `InvalidInput` with a sentence when the limits contradict each other; epoll_create1(2), timerfd_create(2), eventfd(2).
     pub fn new(config: Config, handler: H) -> io::Result<EventLoop<H>> {
         config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let mut linux = Linux::new(config.limits.events_per_poll_max)?;
@@ -81,7 +94,7 @@ impl<H: Handler> EventLoop<H> {
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// A loop on the given system.
+    /// Creates a loop on the given system: Linux or the simulator.
     ///
     /// # Errors
     /// As [`EventLoop::new`].
@@ -99,7 +112,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let buffer_bytes = limits.buffer_bytes_max as usize;
         Ok(EventLoop {
             shared: Shared::new(&config, slots_max, now, stats),
-            // Address space only: a page becomes resident with its first connection, and growing never copies.
+            // Address space only: a page becomes resident with its first connection, and the slab does not move when it grows.
+            // Test: `four_thousand_idle_connections_allocate_nothing_beyond_the_slots`.
             entries: Slab::with_capacity(slots_max as usize),
             listeners: Vec::new(),
             first_to_accept: 0,
@@ -124,48 +138,51 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         })
     }
 
-    /// Sends mail to connections of this loop, from any thread.
+    /// A sender of mail to connections of this loop, for any thread.
     #[must_use]
     pub fn mailer(&self) -> Mailer<H::Mail, O::Handover> {
         Mailer { sender: self.sender.clone() }
     }
 
-    /// Ends this loop from any thread.
+    /// A handle that stops or drains this loop, for any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { orders: Arc::clone(&self.orders), wake: Arc::clone(&self.wake) }
     }
 
-    /// What this loop counts, readable from any thread.
+    /// The counters of this loop, readable from any thread.
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.shared.stats)
     }
 
-    /// The protocol.
+    /// The protocol's handler.
     #[must_use]
     pub fn handler(&self) -> &H {
         &self.handler
     }
 
-    /// The protocol, to be set up before the loop runs.
+    /// The protocol's handler, to configure it before the loop runs.
     #[must_use]
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
 
-    /// The system.
+    /// The system under the loop: sockets, poll, clock and timer.
     #[must_use]
     pub fn os_mut(&mut self) -> &mut O {
         &mut self.os
     }
 
-    /// Runs until [`Handle::stop`], the end of a drain or [`crate::LoopContext::stop`], and gives the handler back. A panic of the loop itself
-    /// (not of a callback: that closes one connection) ends the process: a dead loop must never keep a listening socket.
+    /// Runs turns until [`Handle::stop`], the end of a drain or [`crate::LoopContext::stop`], and returns the handler. Blocks the thread.
+    ///
+    /// A panic in the loop itself aborts the process, because a loop that has ended would leave clients in the queue of its listening
+    /// socket. Test: `a_loop_that_panics_takes_the_process_along`. A panic in a callback of a connection closes that connection only. Test:
+    /// `a_panic_closes_one_connection`.
     ///
     /// # Errors
-    /// epoll_wait(2), timerfd_settime(2): faults of the program, not of a peer. The handler has had its last callbacks all the same
-    /// ([`EventLoop::finish`]) and is dropped.
+    /// epoll_wait(2), timerfd_settime(2): bugs in the program, not errors of a peer. The handler gets its final callbacks
+    /// ([`EventLoop::finish`]) and is dropped. Test: `after_a_failed_poll_everything_that_was_admitted_gets_its_last_callback`.
     pub fn run(mut self) -> io::Result<H> {
         let _guard = AbortOnPanic;
         let result = loop {
@@ -175,12 +192,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 Err(e) => break Err(e),
             }
         };
-        // Also after an error: each connection, connect and piece of mail that was admitted is promised a last callback.
+        // Also after an error: admitted connections, connects and mail get their final callback.
         let handler = self.finish();
         result.map(|()| handler)
     }
 
-    /// One turn. False when the loop should end; [`EventLoop::finish`] then closes what is open.
+    /// Runs one turn. Returns false when the loop should end; [`EventLoop::finish`] then closes the open connections.
     ///
     /// # Errors
     /// As [`EventLoop::run`].
@@ -209,7 +226,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Ok(!self.shared.stop)
     }
 
-    /// Zero exactly when carried work can make progress now; otherwise until an event, with the timer set for the earliest deadline.
+    /// The timeout of the next poll: zero while carried work can make progress or a deadline has passed, else none, with the timer set to
+    /// the earliest deadline. Work that cannot make progress must not count here, or the loop would not sleep. Test:
+    /// `a_loop_with_nothing_to_do_sleeps`.
     fn poll_timeout(&mut self) -> io::Result<Option<Duration>> {
         let carried = !self.shared.ready.is_empty()
             || !self.shared.closes.is_empty()
@@ -227,17 +246,17 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         for index in 0..self.listeners.len() {
             earliest = sooner(earliest, self.pause_ends(index));
         }
-        // A close in another loop makes room to hand over, and does not wake this one.
+        // A close in another loop frees a slot for a hand-over and does not wake this loop.
         if !self.receivers.is_empty() && self.listeners.iter().any(|listener| listener.ready) {
             earliest = sooner(earliest, clock::after(self.shared.now, self.shared.limits.accept_pause));
         }
-        // What a peak left behind must go back also when nothing follows it: at most two wake-ups.
+        // Unused buffers are also freed when no event follows a peak. This costs at most two wake-ups.
         if self.shared.buffers.held_bytes() > self.shared.buffers.leased_bytes() {
             earliest = sooner(earliest, Some(self.trim_at));
         }
         let Some(earliest) = earliest else { return Ok(None) };
-        // mio's own timeout is in whole milliseconds, rounded up, so the timer ends the wait. It is set only when the earliest time has moved
-        // earlier: not once in most turns.
+        // mio rounds its own timeout up to whole milliseconds, so a timer ends the wait. The timer is set only if it is not armed or the
+        // earliest deadline is before its time. A deadline that moves later makes no system call.
         if self.timer_at.is_none_or(|at| earliest < at) {
             let now = self.os.now();
             if earliest <= now {
@@ -249,7 +268,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Ok(None)
     }
 
-    /// Closes everything that is open, gives undelivered mail back, and returns the handler.
+    /// Closes the listeners and connections, fails the connects, returns undelivered mail to the handler, and returns the handler.
     pub fn finish(mut self) -> H {
         self.shared.finishing = true;
         for index in 0..self.listeners.len() {
@@ -264,7 +283,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.kill(slot, CloseReason::LoopEnded);
             }
         }
-        // Each attempt that was taken ends in exactly one way. Those that a callback asks for only now are given back, or this would never end.
+        // Each queued connect gets one callback. A connect that a callback requests from here on is rejected, so this loop is finite.
+        // Test: `the_queue_of_connects_is_bounded_and_ends_with_the_loop`.
         for connect in std::mem::take(&mut self.shared.connects) {
             self.connect_failed(connect.tag, loop_ended());
         }
@@ -280,7 +300,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 }
 
-/// The earlier of the two, if there are two.
+/// The earlier of two optional times. None is later than any time.
 #[inline]
 pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
@@ -289,14 +309,14 @@ pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Ins
     }
 }
 
-/// Ends the process when a loop unwinds.
+/// Aborts the process when a panic unwinds the loop.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            log::error!("an event loop has panicked; the process ends, since its connections would never be served again");
-            // The last words of the process: a logger with a queue must write them before it is too late.
+            log::error!("an event loop has panicked; aborting the process, because its connections would not be served again");
+            // A logger with a queue must write this line before the abort.
             log::logger().flush();
             std::process::abort();
         }
@@ -309,27 +329,26 @@ impl<H: Handler, O: Os> std::fmt::Debug for EventLoop<H, O> {
     }
 }
 
-// The stages of a turn, in their order.
-//
-// Each is bounded by a budget, and what is left makes the next poll return at once.
+// The time limit of a stage, the visits, and the stages that no other file holds.
 
-/// The time of one stage of a turn: when it is up, and how much may be done before the clock is read again.
+/// The time limit of one stage of a turn, and the work until the clock is read again.
 pub(crate) struct StageTime {
     began: Instant,
     time_max: Duration,
-    /// Cost that may be spent before the next reading.
+    /// Cost that may be spent before the clock is read again, in small visits.
     interval_left: u32,
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// Begins a stage. Its time counts from the clock's last reading, so a short stage reads no clock.
+    /// Begins a stage. Its time counts from the last clock reading, so a stage of fewer than `CLOCK_INTERVAL_VISITS` does not read the
+    /// clock.
     #[inline]
     pub(crate) fn stage(&self, time_max: Duration) -> StageTime {
         StageTime { began: self.shared.clock, time_max, interval_left: CLOCK_INTERVAL_VISITS }
     }
 
-    /// Spends some of a stage's time, in units of a small visit, and returns whether it is up.
-    /// `a_stage_ends_within_its_time_and_one_interval_of_the_clock` fails without the reading.
+    /// Adds `cost`, in small visits, to the work of a stage. Returns whether the stage's time is up.
+    /// Test: `a_stage_ends_within_its_time_and_one_interval_of_the_clock`.
     #[inline]
     pub(crate) fn time_is_up(&mut self, stage: &mut StageTime, cost: u32) -> bool {
         stage.interval_left = stage.interval_left.saturating_sub(cost);
@@ -343,7 +362,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.clock.saturating_duration_since(stage.began) >= stage.time_max
     }
 
-    /// A visit to a runnable connection, with a quantum of messages. Returns its cost.
+    /// Visits a runnable connection with a quantum of `messages_max` messages. Returns the cost in small visits.
     #[inline(always)]
     pub(crate) fn visit(&mut self, slot: u32, messages_max: u32) -> u32 {
         let Some(mut visit) = self.visit_to(slot, messages_max) else { return 1 };
@@ -351,7 +370,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         visit.cost()
     }
 
-    /// A visit for another reason, and its cost. Apart from the above because a reason can be long, and would be copied with each event.
+    /// Visits a connection for another reason than its socket. Returns the cost. This is not part of `visit` because a `Cause` can be large
+    /// and would be copied with each event.
     pub(crate) fn visit_because(&mut self, slot: u32, cause: Cause<H::Mail>) -> u32 {
         let messages_max = self.shared.limits.first_visit_messages_max;
         if let Some(mut visit) = self.visit_to(slot, messages_max) {
@@ -364,7 +384,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         1
     }
 
-    /// What it takes to visit the connection in a slot, if there is one that can be visited.
+    /// A visit to the connection in a slot. None if the slot is empty, or its connection is still connecting or already closed.
     #[inline]
     pub(crate) fn visit_to(&mut self, slot: u32, messages_max: u32) -> Option<Visit<'_, H, O>> {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
@@ -376,7 +396,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Some(Visit::new(os, handler, shared, scratch, output, entry, token, messages_max))
     }
 
-    /// Ends a connection without another word.
+    /// Closes a connection without sending anything more.
     pub(crate) fn kill(&mut self, slot: u32, reason: CloseReason) {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
         let Some(entry) = entries.get_mut(slot as usize) else { return };
@@ -384,8 +404,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Visit::new(os, handler, shared, scratch, output, entry, token, 0).die(reason);
     }
 
-    /// The stage of a turn that serves runnable connections: those that events report, then the rest of the new list, then the old list. Events
-    /// are always taken, since what the kernel has reported it does not report again; the visit may wait for a later turn.
+    /// Serves runnable connections: connections with events, then the rest of the new list, then the old list. The flags of every event
+    /// are noted at once, because the kernel does not report an edge again. The visit may wait for a later turn.
     pub(crate) fn serve_runnable(&mut self) {
         let old_len = self.shared.ready.old_len();
         let time_max = self.shared.limits.visits_time_max;
@@ -394,7 +414,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let others_wait = self.shared.ready.new_len() > 0;
         self.dispatch_events(&mut new_stage, others_wait);
         if others_wait {
-            // Only as many as there are now. A connection that another one wakes from here on may have spent its quantum of this turn.
+            // Only the connections that are listed now: one that another connection wakes from here on may have spent its quantum of this
+            // turn.
             let messages_max = self.shared.limits.first_visit_messages_max;
             for _ in 0..self.shared.ready.new_len() {
                 let Some(token) = self.shared.ready.pop_new() else { break };
@@ -407,7 +428,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return;
         }
         let mut old_stage = StageTime { began, time_max, interval_left: CLOCK_INTERVAL_VISITS };
-        // Once around at most: a connection that joined in this stage has spent a quantum of this turn.
+        // At most one round: a connection that joined the list in this stage has spent its quantum of this turn.
         let messages_max = self.shared.limits.visit_messages_max;
         for _ in 0..old_len {
             let Some(token) = self.shared.ready.pop_old() else { break };
@@ -417,8 +438,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// Visits a connection that was taken off a list, and returns the cost. The list holds generations: a slot's old tenant must not take its
-    /// new one off the list. (This is not the policy's check of tokens.)
+    /// Visits a connection that was taken off a list. Returns the cost, or None for a stale entry. An entry holds the generation, so that
+    /// the entry of a closed connection does not take the slot's next connection off its list. (`Policy::token_check` does not change
+    /// this.)
     #[inline(never)]
     fn serve_listed(&mut self, token: Token, from: Queued, messages_max: u32) -> Option<u32> {
         let state = self.shared.slots.get_mut(token.slot);
@@ -429,8 +451,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Some(self.visit(token.slot, messages_max))
     }
 
-    /// Takes every event that poll returned. Visits the connections while the stage has time, unless others wait on the list of new ones: then, and
-    /// when the time is up, they join that list.
+    /// Handles each event that poll returned. Visits its connection while the stage has time and no connection waits on the new list; else
+    /// the connection joins the new list.
     fn dispatch_events(&mut self, stage: &mut StageTime, others_wait: bool) {
         let mut is_up = false;
         let events = std::mem::take(&mut self.events);
@@ -451,7 +473,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.mail_waits = true;
                 self.shared.stats.wakes.add(1);
             } else if event.token == Token::TIMER {
-                // It has fired and is not armed any more, also if it came early. The next sleep sets it again.
+                // The timer has fired, perhaps early, and is not armed now. The next sleep sets it again. Test:
+                // `a_timer_that_fires_early_is_armed_again`.
                 self.timer_at = None;
             } else if let Some(index) = event.token.listener_index() {
                 if let Some(listener) = self.listeners.get_mut(index) {
@@ -464,8 +487,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.events = events;
     }
 
-    /// Writes down what an event says of a connection. Returns whether the connection is to be visited for it: not one that has ended, nor one
-    /// that is on a list, whose turn comes.
+    /// Notes an event in the flags of its connection. Returns whether to visit the connection for it: not if it is closed, and not if it is
+    /// on a list, which will serve it.
     #[inline]
     fn becomes_runnable(&mut self, slot: u32, ready: Ready) -> bool {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
@@ -501,14 +524,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         !self.shared.slots.get(slot).is_queued()
     }
 
-    /// Whether a connection has failed and is to be closed now. While a request is being answered nothing is read, and only this event
-    /// reports it. An outbound connection stays open until what has arrived is delivered.
+    /// Whether a connection has failed and is to be closed now. While a request is being answered the loop does not read, and only this
+    /// event reports the failure. An outbound connection stays open until what has arrived is delivered.
     #[cold]
     fn has_failed(&mut self, slot: u32, ready: Ready) -> bool {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
         let error = match ready.intersects(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
             Some(Ok(Some(e)) | Err(e)) => e,
-            // Shut in both directions, and not by us: an earlier call has taken the error off the socket.
+            // Shut down in both directions, and not by this loop: an earlier call has taken the error off the socket.
             Some(Ok(None)) | None if ready.intersects(Ready::WRITE_CLOSED) && entry.control.flags.intersects(Flags::HELD) => {
                 io::ErrorKind::ConnectionReset.into()
             }
@@ -517,6 +540,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         !self.visit_to(slot, 0).is_some_and(|mut visit| visit.stays_to_deliver(&error))
     }
 
+    /// Delivers mail and adopts handed-over connections, within the stage's count and time.
     pub(crate) fn deliver_mail(&mut self) {
         if !self.mail_waits {
             return;
@@ -527,7 +551,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             let cost = match self.held_mail.take().or_else(|| self.inbox.take()) {
                 Some(Envelope::Mail(to, mail)) => self.deliver(to, mail),
                 Some(socket @ Envelope::Socket { .. }) if self.accepts_left == 0 => {
-                    // A connection that another loop accepted counts as an accept of this one. The mail behind it keeps its order.
+                    // Adopting a connection counts as an accept of this turn. Later mail waits behind it and keeps its order.
+                    // Test: `connections_that_another_loop_accepted_count_as_accepts`.
                     self.held_mail = Some(socket);
                     return;
                 }
@@ -551,6 +576,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
+    /// Delivers one piece of mail, or returns it to the handler if the connection has closed. Returns the cost.
+    /// Test: `late_mail_never_reaches_the_next_tenant`.
     fn deliver(&mut self, to: Token, mail: H::Mail) -> u32 {
         self.shared.progress = true;
         if self.shared.slots.is_live(to) {
@@ -561,7 +588,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// To the handler, since its connection has gone.
+    /// Returns mail to the handler, because its connection has closed or the loop ends.
     pub(crate) fn give_mail_back(&mut self, mail: H::Mail) {
         self.shared.stats.mail_undelivered.add(1);
         self.shared.stats.enter(Callback::Mail, Stats::NO_SLOT);
@@ -571,6 +598,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.stats.leave();
     }
 
+    /// Takes the order of another thread, if there is one, and continues a graceful shutdown.
     pub(crate) fn obey_orders(&mut self) {
         match self.orders.take() {
             Order::None => {}
@@ -580,6 +608,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.go_on_draining();
     }
 
+    /// Updates the counters and calls `turn_ended`.
     pub(crate) fn end_turn(&mut self) {
         let stats = &self.shared.stats;
         stats.turns.add(1);
@@ -591,7 +620,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let ended = self.os.now();
         let took = ended.saturating_duration_since(self.shared.now);
         stats.turn_duration.record(took);
-        // Named like every other callback: who stalls here must be seen too, and not be taken for a loop that sleeps.
+        // Named like the other callbacks, so that the watchdog can report a handler that blocks here. Test:
+        // `the_end_of_a_turn_is_a_callback_that_the_watchdog_can_name`.
         stats.enter(Callback::TurnEnded, Stats::NO_SLOT);
         self.handler.turn_ended(took, ended);
         stats.leave();

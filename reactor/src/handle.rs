@@ -1,4 +1,4 @@
-//! The loop's remote control: orders from any thread, and how far a graceful shutdown has come.
+//! Orders to a loop from any thread ([`Handle`]): stop, or drain. And the progress of a drain (`Drain`), which `shutdown.rs` runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use crate::os::Wake;
 
-/// How far the end has come.
+/// The progress of a drain.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// The connections that are open then are closed as they are. None: never.
+    /// The end of the grace. Connections that are open then are closed without further notice. None: no end.
     pub(crate) until: Option<Instant>,
-    /// Slots below this have been told.
+    /// Slots below this were notified.
     pub(crate) told: u32,
-    /// Slots there were when it began. A connection that comes later is notified when it opens, and then not again, whatever slot it got
-    /// (`Flags::DRAIN_NOTIFIED`).
+    /// Number of slots when the drain began. A connection that opens later is notified when it opens and not again, whatever its slot
+    /// (`Flags::DRAIN_NOTIFIED`). Test: `a_connection_in_a_reused_slot_is_notified_of_a_drain_once`.
     pub(crate) to_tell: u32,
 }
 
-/// Orders for a loop that it has not taken yet.
+/// The orders that a loop has not taken yet.
 #[derive(Debug)]
 pub(crate) struct Orders {
     stop: AtomicBool,
-    /// The shortest grace of the drains that were asked for, or [`NO_DRAIN`].
+    /// The shortest grace of the drains that were ordered, in nanoseconds, or [`NO_DRAIN`].
     grace_nanos: AtomicU64,
 }
 
-/// Longer than any grace: 584 years is the longest.
+/// No drain was ordered. `Handle::drain` stores less, so the longest grace is 584 years.
 const NO_DRAIN: u64 = u64::MAX;
 
 impl Default for Orders {
@@ -35,7 +35,7 @@ impl Default for Orders {
     }
 }
 
-/// What the loop is asked to do.
+/// An order to the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     None,
@@ -44,12 +44,12 @@ pub(crate) enum Order {
 }
 
 impl Orders {
-    /// What to do that was not taken before. A stop stays.
+    /// Takes the order that was not taken before. A stop is not cleared.
     pub(crate) fn take(&self) -> Order {
         if self.stop.load(Ordering::Acquire) {
             return Order::Stop;
         }
-        // Asked in every turn: the swap only when there is something to take.
+        // This runs in every turn, so the swap (a write) is made only if there is an order.
         if self.grace_nanos.load(Ordering::Acquire) == NO_DRAIN {
             return Order::None;
         }
@@ -57,7 +57,7 @@ impl Orders {
     }
 }
 
-/// Remote control of one loop, from any thread.
+/// Stops or drains one loop, from any thread. No method blocks.
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) orders: Arc<Orders>,
@@ -65,17 +65,18 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Ends the loop after its current turn. Connections are closed as they are.
+    /// Ends the loop after its current turn. Connections are closed without further notice.
     pub fn stop(&self) {
         self.orders.stop.store(true, Ordering::Release);
         self.wake_loop();
     }
 
-    /// Accepts what the kernel has queued, stops listening, tells every connection [`crate::Pressure::Draining`], and ends the loop
-    /// when the last has closed or `grace` is over. The grace counts from the end of the turn in which the loop takes the order.
+    /// Drains the loop: it accepts the queued clients, stops listening, notifies its connections ([`crate::Pressure::Draining`]), and ends
+    /// when the last one has closed or `grace` is over. The grace counts from the turn in which the loop takes the order. Test:
+    /// `a_drain_loses_nobody`.
     ///
-    /// Called again, it can bring the end nearer and not put it off: of all drains that were asked for, the one that ends first holds. A stop
-    /// ends the loop at once, whatever grace is left.
+    /// A second call can bring the end nearer but not delay it: of several drains the one that ends first holds. Test:
+    /// `of_several_drains_the_one_that_ends_first_holds`. A stop ends the loop after its current turn, whatever grace is left.
     pub fn drain(&self, grace: Duration) {
         let nanos = u64::try_from(grace.as_nanos()).unwrap_or(NO_DRAIN).min(NO_DRAIN - 1);
         self.orders.grace_nanos.fetch_min(nanos, Ordering::AcqRel);

@@ -1,4 +1,5 @@
-//! What must hold at the end of every turn. Checked in debug builds, and in every turn of a simulation.
+//! Invariants of the loop at the end of a turn. Debug builds check them after each turn (`end_turn`), and so does a simulated run
+//! (`sim/run.rs`).
 
 use crate::buffers::BufferOwner;
 use crate::event_loop::EventLoop;
@@ -10,10 +11,10 @@ use crate::slot::Flags;
 use crate::visit::can_progress;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// Looks at every connection and panics at the first that breaks a rule.
+    /// Checks the connections and the accounts of buffers and groups, and panics at the first violation. Costs a pass over all connections.
     ///
     /// # Panics
-    /// With the rule and the connection: a fault of this crate, or a deliberate mistake that was switched on.
+    /// With the invariant and the slot: a bug in this crate, or a deliberate mistake that was switched on.
     pub fn check_invariants(&self) {
         let policy = self.shared.policy;
         let correct = policy.ready_rule == ReadyRule::CanProgress && policy.resume == ResumePolicy::ReadyList;
@@ -22,25 +23,25 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         for (slot, entry) in &self.entries {
             let state = self.shared.slots.get(slot as u32);
             let flags = entry.control.flags;
-            assert!(state.open, "slot {slot} is taken and not open");
+            assert!(state.open, "slot {slot} holds an entry and is not open");
             if correct {
-                // Not the other way round: a second visit in one turn, for mail or a deadline, can end what put it on the list, and
-                // the next turn takes it off. Nobody stays there without progress (the simulator counts).
+                // The reverse does not hold: a second visit in one turn, for mail or a deadline, can do the work for which the connection
+                // is on the list, and the next turn takes it off. The simulator checks that the loop does not spin on it (`sim/check.rs`).
                 assert!(
                     !can_progress(flags, state, policy.output) || state.is_queued(),
-                    "slot {slot} can go on, and is not on the ready list ({flags:?})"
+                    "slot {slot} can make progress and is not on the ready list ({flags:?})"
                 );
             }
-            // What `may_say_more` rests on.
+            // `may_say_more` relies on this: without pending output the socket counts as writable.
             assert!(
                 flags.intersects(Flags::WRITABLE.union(Flags::DEAD)) || state.output.is_some() || state.evicted == Evicted::Output,
-                "slot {slot} waits for room in the kernel, and has nothing to put there ({flags:?})"
+                "slot {slot} waits to become writable and has no pending output ({flags:?})"
             );
             assert!(
                 !flags.intersects(Flags::DEAD) || (state.input.is_none() && state.output.is_none()),
                 "slot {slot} is dead and holds a lease"
             );
-            assert!(state.input.is_none() || !flags.intersects(Flags::LINGERING), "slot {slot} lingers and keeps input");
+            assert!(state.input.is_none() || !flags.intersects(Flags::LINGERING), "slot {slot} lingers and holds input");
             for (lease, owner) in [&state.input, &state.output].into_iter().zip(BufferOwner::ALL) {
                 let Some(lease) = lease else { continue };
                 leased_bytes += lease.capacity();

@@ -1,44 +1,49 @@
-//! Reads what the socket has, within a budget, and says why it stopped.
+//! Reading and writing a socket until `WouldBlock`, and the scratch buffers of the loop.
+//!
+//! [`drain_read`] and [`drain_write`] work within a budget, and return the reason for which they stopped. `InputScratch` and
+//! `OutputScratch` are the loop's two buffers, which its connections share; [`Output`] is the part that a handler may write to.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::buffers::Lease;
 use crate::policy::{DrainPolicy, RestPolicy};
 
-/// Why a drain stopped. Each reason asks for a different next move, so this is not a `bool`.
+/// Why [`drain_read`] stopped. The loop must do something different for each reason, so this is not a `bool`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Drained {
-    /// The socket is empty. The next event will come by itself.
+    /// The socket is empty. An event will report new input.
     Empty,
-    /// We stopped to be fair. No event will come: the connection goes on the ready list.
+    /// The budget of read calls is spent. No event will come for the rest, so the connection must go on the ready list.
     BudgetSpent,
-    /// The buffer is full. No event will come: the connection goes on the ready list.
+    /// The buffer is full. No event will come for the rest, so the connection must go on the ready list.
     BufferFull,
-    /// The peer has sent its last byte.
+    /// `read` returned 0: the peer has sent FIN.
     PeerClosed,
-    /// The connection has failed behind the bytes read. The error is not reported again: the next read returns 0, as at the peer's end.
+    /// The connection has failed after the bytes that were read. The kernel does not report the error again: the next read returns 0, as
+    /// after a FIN. Test: `bytes_before_a_failure_are_returned_with_it`.
     Failed(ErrorKind),
 }
 
-/// What one drain did.
+/// The result of one [`drain_read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
     /// Why it stopped.
     pub drained: Drained,
-    /// Bytes read.
+    /// Number of bytes read.
     pub bytes: usize,
-    /// Calls of `read`.
+    /// Number of calls of `read`.
     pub calls: u32,
 }
 
-/// Reads into `into` until one of [`Drained`]'s reasons.
+/// Reads into `into` until the socket is empty or another reason in [`Drained`] stops it, with at most `reads_max` calls. Does not block on
+/// a non-blocking socket.
 ///
-/// `short_read_is_empty`: a read that returns less than asked for has emptied the socket. True for a stream, unless the peer's end
-/// or urgent data has been reported: a read stops short before either, and no further event may come.
+/// `short_read_is_empty`: whether a read that returns less than it could has emptied the socket. True for a stream, unless FIN or urgent
+/// data has been reported: a read stops before either, and no further event may come. Tests: `drain_read_says_truly_why_it_stopped`.
 ///
 /// # Errors
-/// What read(2) says, `WouldBlock` and `Interrupted` excepted, if nothing was read before it. Behind bytes it is [`Drained::Failed`].
+/// Those of read(2), except `WouldBlock` and `Interrupted`, if no byte was read before. After bytes it returns [`Drained::Failed`].
 #[inline]
 pub fn drain_read(
     socket: &mut impl Read,
@@ -51,7 +56,7 @@ pub fn drain_read(
     let mut calls = 0;
     let drained = loop {
         if bytes == into.len() {
-            // Asked first: a read into an empty slice returns 0, which looks like the peer's end.
+            // Checked first: a read into an empty slice returns 0, which looks like a FIN.
             break Drained::BufferFull;
         }
         if calls == reads_max {
@@ -78,38 +83,39 @@ pub fn drain_read(
     Ok(ReadOutcome { drained, bytes, calls })
 }
 
-// Writes what the socket takes, within a budget, and keeps the place.
-//
-// The write is tried first and the event waited for only after `WouldBlock`: the edge of a socket that has room was consumed when it
-// was registered. A write that takes a part is no error: it is what a full send buffer looks like (failure mode P2).
+// Writing. The loop tries to write first and waits for an event only after `WouldBlock`: the edge of a socket with a free send buffer was
+// consumed when it was registered. A write that takes a part is not an error: it is how a full send buffer shows (`partial-write`,
+// docs/failures/partial-write.md).
 
-/// Why writing stopped.
+/// Why [`drain_write`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flushed {
-    /// Everything is in the kernel's hands.
+    /// The kernel has taken all bytes.
     All,
-    /// The kernel's buffer is full. An event comes when a third of it is free (`sk_stream_min_wspace`, include/net/sock.h).
+    /// The send buffer is full. An event comes when a third of it is free (`sk_stream_min_wspace`, include/net/sock.h).
     Full,
-    /// We stopped to be fair. No event will come: the connection goes on the ready list.
+    /// The budget of bytes is spent. No event will come for the rest, so the connection must go on the ready list.
     BudgetSpent,
 }
 
-/// What one flush did.
+/// The result of one [`drain_write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOutcome {
     /// Why it stopped.
     pub flushed: Flushed,
-    /// Bytes that the kernel took, and that must not be offered again.
+    /// Number of bytes that the kernel took. The caller must not write them again.
     pub bytes: usize,
-    /// Calls of `write`.
+    /// Number of calls of `write`.
     pub calls: u32,
 }
 
-/// Writes `from` until one of [`Flushed`]'s reasons, at most `budget_bytes`.
+/// Writes `from` until one of the reasons in [`Flushed`] stops it, at most `budget_bytes`. Does not block on a non-blocking socket. Tests:
+/// `drain_write_keeps_its_place`.
 ///
 /// # Errors
-/// What write(2) says, `WouldBlock` and `Interrupted` excepted: EPIPE and ECONNRESET are a peer that has left, not a fault of ours.
+/// Those of write(2), except `WouldBlock` and `Interrupted`. EPIPE and ECONNRESET mean that the peer has disconnected, not a bug in this
+/// crate.
 #[inline]
 pub fn drain_write(socket: &mut impl Write, from: &[u8], budget_bytes: usize, rest: RestPolicy) -> io::Result<WriteOutcome> {
     let offer_end = from.len().min(budget_bytes);
@@ -124,7 +130,7 @@ pub fn drain_write(socket: &mut impl Write, from: &[u8], budget_bytes: usize, re
         }
         calls += 1;
         match socket.write(&from[bytes..offer_end]) {
-            Ok(0) => return Err(io::Error::new(ErrorKind::WriteZero, "write(2) took nothing of a non-empty buffer")),
+            Ok(0) => return Err(io::Error::new(ErrorKind::WriteZero, "write(2) returned 0 for a non-empty buffer")),
             Ok(n) => match rest {
                 RestPolicy::Kept => bytes += n,
                 RestPolicy::Dropped => bytes = offer_end, // MISTAKE(partial-write): the kernel had room for n bytes, and those behind them are never sent.
@@ -137,11 +143,11 @@ pub fn drain_write(socket: &mut impl Write, from: &[u8], budget_bytes: usize, re
     Ok(WriteOutcome { flushed, bytes, calls })
 }
 
-/// The loop's one input buffer, into which every visit reads.
+/// The loop's input buffer, into which its visits read.
 #[derive(Debug)]
 pub(crate) struct InputScratch {
     pub(crate) bytes: Box<[u8]>,
-    /// Partial input that the running visit offers to the handler where it is, without a copy. Empty between visits.
+    /// The lease of partial input that the running visit offers to the handler without a copy. None between visits.
     pub(crate) in_hand: Option<Lease>,
 }
 
@@ -151,16 +157,12 @@ impl InputScratch {
     }
 }
 
-// The loop's one output buffer: everything that a visit has to say is collected here and written in one call.
-//
-//
-
-/// A fixed buffer and how much of it is filled.
+/// The loop's output buffer. Callbacks append to it, and `Visit::flush` writes what they have appended in one call (`split-write`).
 #[derive(Debug)]
 pub(crate) struct OutputScratch {
     bytes: Box<[u8]>,
     filled: usize,
-    /// Where the piece begins that was appended last.
+    /// Start of the piece that was appended last.
     last_piece: usize,
 }
 
@@ -179,19 +181,19 @@ impl OutputScratch {
         self.filled
     }
 
-    /// Where the piece ends that `from` lies in: the one that was appended last, or all those before it.
+    /// The end of the piece that contains `from`: the piece that was appended last, or the pieces before it as one.
     pub(crate) fn end_of_piece(&self, from: usize) -> usize {
         if from < self.last_piece { self.last_piece.min(self.filled) } else { self.filled }
     }
 
-    /// Forgets what comes after the first `len` bytes.
+    /// Drops the bytes after the first `len`.
     #[inline]
     pub(crate) fn truncate(&mut self, len: usize) {
         self.filled = self.filled.min(len);
     }
 }
 
-/// Room for output of the connection visited: a part of the loop's scratch buffer.
+/// Output space of the connection that is visited: a part of the loop's scratch buffer.
 #[derive(Debug)]
 pub struct Output<'a> {
     scratch: &'a mut OutputScratch,
@@ -205,14 +207,14 @@ impl<'a> Output<'a> {
         Output { scratch, end_max }
     }
 
-    /// How many bytes fit now.
+    /// Free output space, in bytes.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {
         self.end_max.saturating_sub(self.scratch.filled)
     }
 
-    /// Appends what fits of `bytes` and returns how many that were.
+    /// Appends as much of `bytes` as fits. Returns the number of bytes appended.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
@@ -222,7 +224,8 @@ impl<'a> Output<'a> {
         n
     }
 
-    /// The free room, to write into; [`Output::advance`] says how much of it was used. What it holds before is unspecified.
+    /// The free output space, to write into directly; then call [`Output::advance`] with the number of bytes used. Its content before is
+    /// unspecified.
     #[must_use]
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
@@ -230,10 +233,10 @@ impl<'a> Output<'a> {
         &mut self.scratch.bytes[from..self.end_max]
     }
 
-    /// Counts the first `n` bytes of [`Output::spare_mut`] as written.
+    /// Appends the first `n` bytes of [`Output::spare_mut`] to the output.
     ///
     /// # Panics
-    /// If there was less room.
+    /// If `n` exceeds the free space.
     #[inline]
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.room(), "advanced by {n} bytes, but the room was {}", self.room());

@@ -1,4 +1,7 @@
-//! What a connection is told for another reason than its socket: opened, mail, a deadline, pressure, a panic.
+//! Callbacks for another reason than the socket: `opened`, `mail`, `deadline`, `pressed`, `panicked`, and `room` for a wake-up.
+//!
+//! They run in a visit (`visit.rs`), so their output is flushed and the connection is settled as after an event. Only the visit for a
+//! deadline reads the socket, before the callback.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -13,11 +16,12 @@ use crate::slot::{Evicted, Flags};
 use crate::visit::{Cause, Visit};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// What it has to be told.
+    /// Calls the callback for `cause`, then flushes its output.
     pub(crate) fn call_back(&mut self, cause: Cause<H::Mail>) {
         match cause {
             Cause::Opened(origin) => self.open(origin),
-            // A connection that is closing has said its last word; the handler learns that the mail came too late.
+            // A connection that is closing writes no more. The mail goes to `undelivered`. Test:
+            // `mail_for_a_connection_that_is_closing_is_undelivered_and_counted_so`.
             Cause::Mail(mail) if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) => {
                 self.shared.stats.mail_undelivered.add(1);
                 self.shared.stats.enter(Callback::Mail, self.token.slot);
@@ -33,21 +37,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             }
             Cause::Pressed(pressure) => self.press(pressure),
         }
-        // Room and what the answer gave way to; new input waits for the ready list, so that nobody reads twice in a turn.
+        // `room` follows when it is wanted. Input waits for the ready list: this visit may be the connection's second in the turn.
         self.flush();
         while self.give_room() {
             self.flush();
         }
     }
 
-    /// The deadline of a connection: input first. A client whose bytes have arrived must not be timed out because the loop is late, and there may
-    /// be bytes that no event has reported: poll had no place for the event, or they came between the return of poll and the reading of
-    /// the clock. It costs one read(2) for each deadline that passes. Test: `input_comes_before_deadlines`.
+    /// Reads the socket and, if the deadline still stands, calls `deadline`. A client whose bytes have arrived must not be timed out
+    /// because the loop is late. There may be bytes that no event has reported: poll had no place for the event, or they came between the
+    /// return of poll and the reading of the clock. A connection that is paused or whose peer has sent FIN is not read. Test:
+    /// `input_comes_before_deadlines`.
     #[cold]
     pub(crate) fn look_before_the_deadline(&mut self, now: Instant) {
         if !self.entry.control.flags.intersects(Flags::INPUT_ENDED.union(Flags::HELD)) {
-            // It stands while the handler is offered input: if that moves it to later it is not over. Set anew to a time that has passed it is over
-            // now; else who never stops sending would be looked at again and again in this turn.
+            // The deadline stays set while the handler gets input. If the handler moves it later, it has not passed. If the handler sets a
+            // time that has passed, `deadline` runs now; else a client that sends without pause would be visited again and again in this
+            // turn. Test: `one_look_is_all_that_a_deadline_waits_for`.
             self.entry.control.deadline = Some(now);
             self.flags().insert(Flags::READABLE);
             self.go_on();
@@ -60,6 +66,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.call_back(Cause::Deadline);
     }
 
+    /// Calls `opened` and stores the handler's state.
     fn open(&mut self, origin: Origin) {
         self.output_before = 0;
         self.shared.stats.enter(Callback::Opened, self.token.slot);
@@ -74,6 +81,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.stats.leave();
     }
 
+    /// Handles a panic in a callback: drops the output of that callback, calls `panicked` and closes the connection.
+    /// Test: `a_panic_closes_one_connection`.
     #[cold]
     pub(crate) fn panicked(&mut self) {
         self.shared.stats.leave();
@@ -96,9 +105,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.drop_input(self.token.slot);
     }
 
+    /// Calls `pressed`. Closes the connection after it, except when the loop drains: then the handler decides when.
     pub(crate) fn press(&mut self, pressure: Pressure) {
         if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
-            return; // It goes already. A word after our FIN would be an error of ours and end in a reset.
+            return; // It is closing already. Output after our FIN would be a bug in this crate and end in a reset.
         }
         if pressure == Pressure::Draining {
             if self.entry.control.flags.intersects(Flags::DRAIN_NOTIFIED) {
@@ -117,7 +127,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.flags().insert(Flags::CLOSE);
     }
 
-    /// `pressed` for memory taken back, `room` for a wake-up.
+    /// Calls `pressed` if the connection's input was evicted, or `room` if another connection woke this one.
     #[cold]
     pub(crate) fn owed_calls(&mut self) {
         let state = self.shared.slots.get_mut(self.token.slot);

@@ -1,12 +1,17 @@
-//! The connections that can make progress and will get no event: two lists, in the manner of fq_codel (RFC 8290, section 4).
+//! The ready lists: connections that can make progress without another event. There are two, as in fq_codel (RFC 8290, section 4).
 //!
-//! One rule: a connection is on a list if and only if it can make progress now. A connection that waits for its peer and is on a
-//! list makes every poll return at once (`hot-loop`). A connection that could resume and is on none hangs (`lost-resume`).
+//! A connection joins a list if it can make progress now (`visit::can_progress`). If it could resume and were on no list, it would hang
+//! (`lost-resume`; `invariants.rs` checks this). If it waits for its peer, it must not stay on a list: every poll would return at once
+//! (`hot-loop`). An entry can become useless when mail or a deadline causes a visit before the list does. The list's own visit then removes
+//! it.
 //!
-//! *new* holds connections that an event or another connection made runnable and that found no time in their turn. *old* holds connections that
-//! spent a quantum and have work left. *new* is served first, with at most half of the stage's time while *old* is not empty, so a
-//! connection that asks for little does not wait for a round over thousands that ask for much, and those are not starved either.
-//! `Slot::queued` says which list a connection is on, so that it is on one list, once.
+//! *new* holds connections that an event or another connection made runnable and that the stage had no time to visit. *old* holds
+//! connections that spent a quantum and have work left. *new* is served first, with at most half of the stage's time while *old* is not
+//! empty. So a connection that asks for little does not wait for a round over thousands that ask for much, and those are not starved.
+//! Tests: `a_light_client_is_answered_before_a_round_over_all_heavy_ones`,
+//! `heavy_clients_are_not_starved_by_those_that_come_back_with_little`.
+//!
+//! `Slot::queued` names the list that a connection is on, so that it is not listed twice.
 
 use std::collections::VecDeque;
 
@@ -15,16 +20,16 @@ use crate::token::Token;
 /// Which list a connection is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Queued {
-    /// None: it waits for an event, for mail, for a deadline or for its close.
+    /// On no list: it waits for an event, mail, another connection, a deadline or its close.
     #[default]
     No,
-    /// Runnable, and not served yet.
+    /// On the new list: runnable, and not visited since.
     New,
-    /// It has spent a quantum, and has work left.
+    /// On the old list: it has spent a quantum and has work left.
     Old,
 }
 
-/// Both lists, each served in the order of arrival.
+/// Both lists, each first in, first out.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyLists {
     new: VecDeque<Token>,
@@ -32,12 +37,12 @@ pub(crate) struct ReadyLists {
 }
 
 impl ReadyLists {
-    /// Appends a connection that is on neither list.
+    /// Appends to the new list a connection that is on neither list.
     pub(crate) fn push_new(&mut self, token: Token) {
         self.new.push_back(token);
     }
 
-    /// Appends a connection that is on neither list.
+    /// Appends to the old list a connection that is on neither list.
     pub(crate) fn push_old(&mut self, token: Token) {
         self.old.push_back(token);
     }

@@ -1,8 +1,10 @@
-//! Where connections live: a slab of entries, and beside it what must be reachable while an entry is borrowed.
+//! The state of a connection: its [`Slot`] (list membership, leases), its [`Flags`], and its [`Entry`] (socket, deadlines, handler state).
 //!
-//! Generations, the bits "queued" and "woken" and the leases lie beside the entries: a callback that runs with one entry borrowed can
-//! then wake any connection, and memory can be taken back from any. A slot's generation changes when its connection closes, so that
-//! everything still under way for it is recognised as late.
+//! Entries are in a slab; slots are in a vector next to it, with the same index. A visit borrows one entry mutably. While its callback
+//! runs, the slots are still reachable, so the callback can wake any connection, and the loop can evict a buffer of any connection.
+//!
+//! A slot's generation changes when its connection closes. Mail, events and list entries with the old generation are recognised as stale
+//! (`stale-completion`). Test: `late_mail_never_reaches_the_next_tenant`.
 
 use std::time::Instant;
 
@@ -15,42 +17,43 @@ use crate::policy::TokenCheck;
 use crate::ready_list::Queued;
 use crate::token::Token;
 
-/// What lies beside one slot.
+/// The part of a connection's state that is reachable while its entry is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    /// Counts the slot's tenants. 32 bits: a slot reused 10,000 times a second repeats after five days, and nothing carries a token so long.
+    /// Number of connections that the slot has held. 32 bits: at 10,000 reuses a second it repeats after five days, and no mail or event is
+    /// in flight for so long.
     pub(crate) generation: u32,
-    /// A connection lives here.
+    /// The slot holds a connection.
     pub(crate) open: bool,
     /// The ready list that it is on.
     pub(crate) queued: Queued,
-    /// Another connection woke it; `room` is owed.
+    /// Another connection woke this one; its next visit calls `room`.
     pub(crate) woken: bool,
-    /// A buffer of its was taken back because the memory was full; its next visit deals with that.
+    /// A buffer of this connection was evicted because the buffer memory was full. Its next visit closes it.
     pub(crate) evicted: Evicted,
-    /// The group that its buffers count for from now on (`eviction.rs`). 0: none was named.
+    /// The group to which its buffers count from now on (`eviction.rs`). 0: the service named none.
     pub(crate) group: u32,
-    /// Partial input: what has arrived and no message has taken.
+    /// Partial input: bytes that were read and that no message has taken.
     pub(crate) input: Option<Lease>,
-    /// Pending output: what the kernel has not taken.
+    /// Pending output: bytes that the kernel has not taken.
     pub(crate) output: Option<Lease>,
-    /// Its neighbours on the list of expendable connections.
+    /// Its neighbours in the list of expendable connections.
     neighbours: Neighbours,
 }
 
-/// What was taken from a connection because the buffer memory was full.
+/// The buffer that was evicted from a connection because the buffer memory was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Evicted {
     #[default]
     Nothing,
-    /// Its partial input: it is told, and closed.
+    /// Its partial input: the handler gets `pressed`, and the connection closes.
     Input,
-    /// Its pending output: it is reset, since its response has a hole.
+    /// Its pending output: the connection is reset, because its response has a hole.
     Output,
 }
 
 impl Evicted {
-    /// What is taken from a connection when a buffer of `owner` is.
+    /// The eviction of a buffer of `owner`.
     pub(crate) fn of(owner: BufferOwner) -> Evicted {
         match owner {
             BufferOwner::Input => Evicted::Input,
@@ -58,20 +61,20 @@ impl Evicted {
         }
     }
 
-    /// The loss of output outweighs that of input.
+    /// Adds another eviction. Evicted output outweighs evicted input.
     pub(crate) fn add(&mut self, other: Evicted) {
         *self = (*self).max(other);
     }
 }
 
-/// Slot + 1; 0 is none.
+/// The neighbours of a slot in a linked list, as slot + 1; 0 is none.
 #[derive(Clone, Copy, Debug, Default)]
 struct Neighbours {
     older: u32,
     newer: u32,
 }
 
-/// Both ends of a list, slot + 1 or 0 for none, and how many are on it.
+/// The ends of a linked list, as slot + 1 or 0 for none, and its length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ends {
     oldest: u32,
@@ -86,22 +89,23 @@ impl Slot {
     }
 }
 
-/// The part beside the slab: no type parameter, so a [`crate::Context`] can hold it.
+/// The slots of a loop. It has no type parameter, so that a [`crate::Context`] can borrow it.
 #[derive(Debug)]
 pub(crate) struct Slots {
     state: Vec<Slot>,
-    /// The connections that wait for their peer, by the time since when: the oldest is evicted when the connection limit nears.
+    /// The connections that wait for their peer, the longest wait first. The first is evicted when the connection limit nears.
     expendable: Ends,
     check: TokenCheck,
 }
 
 impl Slots {
-    /// Reserves address space for `slots_max`; a page becomes resident when its slots are first used, and nothing is ever moved.
+    /// Reserves address space for `slots_max` slots, so that the vector does not move when it grows to them. A page becomes resident when
+    /// its first slot is used.
     pub(crate) fn new(slots_max: usize, check: TokenCheck) -> Slots {
         Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check }
     }
 
-    /// Puts an entry into a free slot.
+    /// Puts an entry into a free slot. Returns its token.
     pub(crate) fn insert<C, S>(&mut self, entries: &mut Slab<Entry<C, S>>, entry: Entry<C, S>) -> Token {
         let slot = entries.insert(entry);
         if slot == self.state.len() {
@@ -113,7 +117,7 @@ impl Slots {
         Token { slot: slot as u32, generation: state.generation }
     }
 
-    /// Ends the slot's tenancy. The leases must have been given back.
+    /// Frees a slot and advances its generation. Its leases must be back in the pool.
     pub(crate) fn vacate(&mut self, slot: u32) {
         self.unlink_expendable(slot);
         let state = &mut self.state[slot as usize];
@@ -121,13 +125,13 @@ impl Slots {
         *state = Slot { generation: state.generation.wrapping_add(1), ..Slot::default() };
     }
 
-    /// Whether the token's connection is the one that lives in its slot now.
+    /// Whether the token's connection is the one that is in its slot now.
     #[inline]
     pub(crate) fn is_live(&self, token: Token) -> bool {
         match self.state.get(token.slot as usize) {
             Some(state) if state.open => match self.check {
                 TokenCheck::SlotAndGeneration => state.generation == token.generation,
-                TokenCheck::SlotOnly => true, // MISTAKE(stale-completion): what was meant for the last tenant reaches the next one.
+                TokenCheck::SlotOnly => true, // MISTAKE(stale-completion): mail and events of a closed connection reach the next one in its slot.
             },
             _ => false,
         }
@@ -143,13 +147,13 @@ impl Slots {
         &mut self.state[slot as usize]
     }
 
-    /// The token of the slot's present tenant.
+    /// The token of the connection that is in the slot now.
     #[inline]
     pub(crate) fn token(&self, slot: u32) -> Token {
         Token { slot, generation: self.state[slot as usize].generation }
     }
 
-    /// A slot's lease of either kind.
+    /// A slot's input or output lease.
     #[inline]
     pub(crate) fn lease_mut(&mut self, owner: BufferOwner, slot: u32) -> &mut Option<Lease> {
         let state = &mut self.state[slot as usize];
@@ -159,6 +163,7 @@ impl Slots {
         }
     }
 
+    /// Appends the slot to the list of expendable connections, as the newest.
     fn link_expendable(&mut self, slot: u32) {
         let ends = &mut self.expendable;
         ends.length += 1;
@@ -170,7 +175,7 @@ impl Slots {
         self.state[slot as usize].neighbours = Neighbours { older: newest, newer: 0 };
     }
 
-    /// Puts the slot at the young end of the list of expendable connections, wherever it is now.
+    /// Moves the slot to the newest end of the list of expendable connections, or adds it there.
     #[inline]
     pub(crate) fn renew_expendable(&mut self, slot: u32) {
         if self.expendable.newest != slot + 1 {
@@ -179,7 +184,7 @@ impl Slots {
         }
     }
 
-    /// Takes the slot off the list of expendable connections, if it is on it.
+    /// Removes the slot from the list of expendable connections, if it is there.
     pub(crate) fn unlink_expendable(&mut self, slot: u32) {
         if !self.is_expendable(slot) {
             return;
@@ -204,7 +209,7 @@ impl Slots {
         older != 0 || newer != 0 || self.expendable.oldest == slot + 1
     }
 
-    /// How many connections are expendable.
+    /// Number of expendable connections.
     pub(crate) fn expendable_len(&self) -> u32 {
         self.expendable.length
     }
@@ -215,66 +220,68 @@ impl Slots {
     }
 }
 
-// What is known about one connection, a bit each. Readiness is state here, not a message.
+// The flags of a connection. Readiness is a flag here that stays set until a system call shows that it is false; it is not a message.
 //
-// Each sticky bit is written in few, named places: `READABLE` is set by events (and for a last look, `eviction.rs`) and cleared by
-// `drain_read`'s exit, `WRITABLE` by events and `drain_write`'s.
+// `READABLE` is set by events, and where input may have arrived without one: after a connect, after a failure, and before a connection is
+// timed out or evicted. It is cleared by the result of a read. `WRITABLE` is set at first, by events, and before a stall times out. It is
+// cleared by the result of a write.
 
 bitflags! {
-    /// The bits of one connection.
+    /// The flags of one connection.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(crate) struct Flags: u32 {
-        /// The kernel may have input for us. Cleared only by a read that shows there is none.
+        /// The socket may have input. Cleared by a read that shows that it has none.
         const READABLE = 1;
-        /// The kernel may take output. Cleared only by `WouldBlock`.
+        /// The socket may take output. Cleared by `WouldBlock`.
         const WRITABLE = 1 << 1;
-        /// A close bit or urgent data was reported: a short read proves nothing any more (netty PR 6199, tcp(7) on urgent data).
+        /// An event has reported a close or urgent data: from now on a short read does not show that the socket is empty (netty PR 6199;
+        /// tcp(7) on urgent data). Test: `urgent_data_hides_nothing_that_comes_after_it`.
         const READ_TO_THE_END = 1 << 2;
-        /// `read` returned 0: the peer has sent its last byte, and we have read it.
+        /// `read` returned 0: the peer has sent FIN, and the loop has read the last byte.
         const INPUT_ENDED = 1 << 3;
-        /// The handler was told so.
+        /// The handler got `ended` for it, or must not get it.
         const END_TOLD = 1 << 4;
-        /// The handler wants no input for now.
+        /// The handler has paused input.
         const PAUSED = 1 << 5;
-        /// The handler wants `room` when there is some.
+        /// The handler wants a call of `room` when there is output space.
         const WANTS_ROOM = 1 << 6;
-        /// Unsent output reached the high water and has not fallen to the low one.
+        /// Pending output has reached the high water mark and has not fallen to the low one.
         const OUTPUT_FULL = 1 << 7;
-        /// The kept input has not been offered to the handler to its end: it may hold a complete message.
+        /// The input that was read may hold a complete message that the handler has not been offered.
         const UNPARSED = 1 << 8;
-        /// To be closed in order when the output is sent.
+        /// To be closed with FIN when the output is written.
         const CLOSE = 1 << 9;
-        /// To be closed now.
+        /// To be closed at once, with a reset.
         const ABORT = 1 << 10;
-        /// FIN is sent; input is discarded until the peer's FIN or a limit.
+        /// FIN is sent. Input is discarded until the peer's FIN or a limit.
         const LINGERING = 1 << 11;
-        /// On the list of closes; nothing else happens to it.
+        /// Closed but for close(2): it is on the list of closes and is not visited.
         const DEAD = 1 << 12;
-        /// connect(2) is under way; no handler state yet.
+        /// connect(2) is in progress. There is no handler state yet.
         const CONNECTING = 1 << 13;
-        /// The handler took nothing of its input and asked for room: nothing is read or offered before there is some.
+        /// The handler took nothing of its input and asked for output space. The loop does not read or offer input before there is space.
         const INPUT_WAITS = 1 << 14;
-        /// Its close(2) is to send a reset: something was cut short, and FIN would say that it was whole.
+        /// Its close(2) must send a reset: output was cut short, and a FIN would mark it as complete.
         const RESET = 1 << 15;
-        /// It waits for its peer, and may be closed to make room for others.
+        /// It waits for its peer and may be evicted when the connection limit nears.
         const EXPENDABLE = 1 << 16;
-        /// It was refused: it lingers for no longer than those over `connections_max`.
+        /// The handler rejected it (`Context::refuse`): it closes as `Refused` and lingers for `refused_linger_timeout`.
         const REFUSED = 1 << 17;
-        /// It has begun to wait since its place among the expendable was last seen to.
+        /// Its wait began anew since its place in the list of expendable connections was last updated.
         const RENEWED = 1 << 18;
-        /// It is to make room for newcomers, unless a last look at its socket finds that it has spoken.
+        /// It will be evicted for new clients, unless a last read of its socket finds input.
         const LEAVING = 1 << 19;
-        /// We connected to the peer: what it sent before the connection failed is delivered (`close.rs`).
+        /// An outbound connection: input that arrived before the connection failed is delivered (`close.rs`).
         const OUTBOUND = 1 << 20;
         /// An outbound connection's socket has failed: output is discarded, and input is read until nothing more has arrived.
         const FAILED = 1 << 21;
         /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
         const FIN_BEFORE_FAILURE = 1 << 22;
-        /// The handler was notified that the loop drains.
+        /// The handler got `pressed` with `Pressure::Draining`.
         const DRAIN_NOTIFIED = 1 << 23;
-        /// No more input is wanted, for good: closing or gone.
+        /// The handler gets no more input: the connection is connecting, closing or closed.
         const NO_MORE_MESSAGES = Self::CLOSE.bits() | Self::ABORT.bits() | Self::LINGERING.bits() | Self::DEAD.bits() | Self::CONNECTING.bits();
-        /// No more messages for now.
+        /// The handler gets no input for now.
         const HELD = Self::NO_MORE_MESSAGES.bits() | Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
     }
 }
@@ -287,32 +294,27 @@ impl Flags {
     }
 }
 
-// One socket: its state, how it is read, written, visited and closed.
-//
-// Read in this order: [`flags`], `slots`, `buffers`, [`drain_read`](mod@drain_read), [`drain_write`](mod@drain_write), `visit`, `input`, `sending`,
-// `pressure`, `water_marks`, `settle`, `failed`, `closing`.
-
-/// What the loop keeps for one connection in the slab. `C` is the handler's part.
+/// The slab's entry of one connection. `C` is the handler's state, `S` the socket.
 #[derive(Debug)]
 pub(crate) struct Entry<C, S> {
     pub(crate) stream: S,
     pub(crate) control: Control,
-    /// When the unsent output has stalled for too long. Moves with every byte the kernel takes.
+    /// When pending output has stalled for too long. Moves later when the kernel takes a part of it. None if none is pending.
     pub(crate) stall_at: Option<Instant>,
-    /// None until the connection is open.
+    /// The handler's state. None until the connection is open.
     pub(crate) conn: Option<C>,
-    /// The caller's tag while connecting; while lingering, the bytes that may still be discarded. Never both, and 8 bytes for each
-    /// connection matter.
+    /// While connecting: the caller's tag. While lingering: the number of bytes that may still be discarded. One field, to save 8 bytes for
+    /// each connection.
     pub(crate) tag_or_linger_bytes: u64,
-    /// Why it closes, once it does.
+    /// The reason for the close. `Finished` until there is another one.
     pub(crate) reason: CloseReason,
 }
 
-/// The part of an entry that a callback may change: borrowed by the context beside the handler's own state.
+/// The part of an entry that a callback may change. The context borrows it while the callback borrows the handler's state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Control {
     pub(crate) flags: Flags,
-    /// The handler's deadline; the loop's own for a connection that connects or lingers.
+    /// The handler's deadline, or the loop's own while the connection connects or lingers.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -328,7 +330,7 @@ impl<C, S> Entry<C, S> {
         }
     }
 
-    /// The earlier of both times at which something must be done without an event.
+    /// The earlier of the deadline and the write stall: when the loop must act without an event.
     #[inline]
     pub(crate) fn due(&self) -> Option<Instant> {
         match (self.control.deadline, self.stall_at) {
@@ -338,8 +340,8 @@ impl<C, S> Entry<C, S> {
     }
 }
 
-/// Bytes of state that the loop keeps for one connection whose handler keeps a `C`: the slab's entry, what lies beside it, and the link
-/// of the wheel. A connection at rest has nothing else. For a compile-time assertion beside `C`.
+/// Bytes of state that the loop holds for one connection whose handler's state is a `C`: the slab's entry, the slot, and the link of the
+/// timer wheel. An idle connection has no buffer besides. For a compile-time assertion next to `C`.
 #[must_use]
 pub const fn state_bytes<C>() -> usize {
     // slab::Slab keeps `enum { Vacant(usize), Occupied(T) }`; the same shape here has the same size.

@@ -1,7 +1,12 @@
-//! One visit to one connection: send what is kept, read, hand out messages, send the answers, and decide what comes next.
+//! One visit to one connection ([`Visit::run`]): write pending output, read, hand out messages, write the responses, settle.
 //!
-//! A visit is bounded in bytes, messages, reads and writes. Whatever stops it, `visit.rs` leaves the connection in exactly one
-//! place: on the ready list if it can go on now, else waiting for an event, for mail, for a deadline or for its close.
+//! A visit has budgets of read calls, messages, `room` calls and written bytes, so that one connection does not hold the loop (`firehose`).
+//! At its end [`Visit::settle`] puts a connection that can still make progress on the ready list (`ready_list.rs`). Any other connection
+//! waits for an event, mail, another connection, a deadline or its close. Tests: `what_has_arrived_is_answered_without_another_event`,
+//! `a_loop_with_nothing_to_do_sleeps`.
+//!
+//! The file holds, in this order: the visit and its budgets, input, output, settle. Callbacks for other reasons than the socket are in
+//! `notify.rs`. Closing is in `close.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -20,19 +25,19 @@ use crate::slot::{Entry, Evicted, Flags, Slot};
 use crate::token::Token;
 use crate::water_marks::{hold_or_let_go, may_say_more, room_bytes};
 
-/// Why a connection is visited, if not for its socket.
+/// The reason for a visit, if it is not the socket.
 pub(crate) enum Cause<M> {
     /// It has just been accepted or connected.
     Opened(Origin),
-    /// Another thread sent it something.
+    /// Mail from another thread.
     Mail(M),
     /// Its deadline has passed.
     Deadline,
-    /// The loop wants it to go.
+    /// The loop wants the connection to close.
     Pressed(Pressure),
 }
 
-/// All that a visit works with: the loop, taken apart once, and one entry of its slab.
+/// The state of one visit: borrowed parts of the loop, one entry of its slab, and the budgets.
 pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) os: &'a mut O,
     pub(crate) handler: &'a mut H,
@@ -41,19 +46,19 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) output: &'a mut OutputScratch,
     pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
     pub(crate) token: Token,
-    /// What is left of the visit's budgets.
+    /// Budgets left: reads into a buffer, messages, calls of `room`.
     buffers_left: u32,
     pub(crate) messages_left: u32,
     rooms_left: u32,
-    /// `input` has asked for output space, and `room` has written nothing to all the space there is.
+    /// `input` has asked for output space, and `room` wrote nothing although all the space was free.
     pub(crate) room_was_in_vain: bool,
     pub(crate) write_left_bytes: usize,
-    /// What the visit began with, in messages and bytes: what is missing at its end is what it has done.
+    /// The budgets at the start, in messages and bytes. The visit's cost is the part that is spent.
     messages_max: u32,
     write_bytes_max: usize,
-    /// Output before the running callback: what a panic falls back to.
+    /// Length of the output before the running callback. A panic truncates to it.
     pub(crate) output_before: usize,
-    /// When the connection was due before the visit.
+    /// When the connection was due before the visit, to see whether the wheel must change.
     pub(crate) due_before: Option<Instant>,
 }
 
@@ -96,7 +101,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
     }
 
-    /// The whole visit, whatever it is for.
+    /// Runs the visit: pending output, `work`, settle.
     #[inline]
     pub(crate) fn run(&mut self, work: impl FnOnce(&mut Self)) {
         self.output.truncate(0);
@@ -107,7 +112,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.settle();
     }
 
-    /// What the visit cost, in units of a small one: 16 messages or 16 KiB written are about as much work as the system calls of one visit.
+    /// The cost of the visit, in small visits: 16 messages or 16 KiB written are about as much work as the system calls of one visit.
     #[inline]
     pub(crate) fn cost(&self) -> u32 {
         let messages = self.messages_max - self.messages_left;
@@ -115,7 +120,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         1 + messages / 16 + (written_bytes >> 14) as u32
     }
 
-    /// What an event or a place on the ready list is for.
+    /// The work of a visit for an event or from the ready list.
     #[inline]
     pub(crate) fn see_to_socket(&mut self) {
         if self.entry.control.flags.intersects(Flags::LEAVING) {
@@ -133,7 +138,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.shared.slots.get(self.token.slot)
     }
 
-    /// One callback that takes no input.
+    /// Calls one callback other than `input`. None if the connection has no handler state yet.
     pub(crate) fn call<R>(&mut self, callback: Callback, f: impl FnOnce(&mut H, &mut H::Conn, &mut Context<'_>) -> R) -> Option<R> {
         self.output_before = self.output.len();
         let output_end_max = self.output_end_max();
@@ -146,11 +151,11 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         Some(result)
     }
 
-    /// Reads, hands out messages and sends the answers.
+    /// Reads, hands out messages and writes the responses, within the budgets.
     #[inline]
     pub(crate) fn go_on(&mut self) {
         if self.entry.control.flags.intersects(Flags::LINGERING) {
-            // Nothing is owed to a connection that has said its last word; a debt kept would keep it on the ready list (failure mode R4).
+            // No callback follows our FIN. A pending one would be a `hot-loop`: `a_lingering_connection_that_is_woken_keeps_no_loop_awake`.
             let state = self.shared.slots.get_mut(self.token.slot);
             (state.evicted, state.woken) = (Evicted::Nothing, false);
             self.discard();
@@ -160,7 +165,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             self.owed_calls();
         }
         loop {
-            // Whole messages that were left come first, from where they are. Nothing is read behind them.
+            // Whole messages of an earlier visit come first, from the lease. The loop does not read before they are taken.
             let is_in_hand = self.may_parse() && self.take_in_hand();
             if !is_in_hand && !self.may_read() {
                 self.end_input(self.slot().input.as_ref().map_or(0, Lease::len));
@@ -191,7 +196,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         }
     }
 
-    /// After a flush: whether input that waited for room can be offered again in this visit.
+    /// After a flush: whether input that waited for output space can be offered again in this visit.
     #[inline]
     fn may_offer_more(&self, taken: usize, filled: usize) -> bool {
         let flags = self.entry.control.flags;
@@ -201,14 +206,14 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             && !flags.intersects(Flags::HELD.union(Flags::INPUT_WAITS))
     }
 
-    /// Calls `room` if it is wanted and everything said so far is in the kernel's hands. False when there is nothing to do.
+    /// Calls `room` if the handler wants it and no output is pending. False if there was no call.
     #[inline]
     pub(crate) fn give_room(&mut self) -> bool {
         let flags = self.entry.control.flags;
         if !flags.intersects(Flags::WANTS_ROOM) || !self.has_room() {
             return false;
         }
-        // By calls too: who has little to say each time would make the visit's bytes a write(2) each.
+        // The calls are bounded too, or one byte per call would cost a write(2) each. Test: `no_handler_makes_a_turn_long_by_asking`.
         if self.write_left_bytes == 0 || self.rooms_left == 0 {
             self.shared.stats.budget_exits.add(1);
             return false;
@@ -218,7 +223,8 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         self.flags().remove(Flags::WANTS_ROOM.union(Flags::INPUT_WAITS));
         self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
         if self.output.len() == 0 {
-            // All the room there is was not enough: asking again would spin. The handler has to wait for something else.
+            // The handler wrote nothing although all the space was free, so calling again would spin. It has to wait for something else.
+            // Test: `asking_for_output_space_never_spins`.
             self.flags().remove(Flags::WANTS_ROOM);
         }
         self.room_was_in_vain = input_waits && self.output.len() == 0;
@@ -237,13 +243,11 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     }
 }
 
-// The input half of a visit: the rest of earlier visits, what the socket has, the messages in it, and the new rest.
-//
-// A read is no message: TCP keeps the order of bytes and nothing else (RFC 9293 section 2.2). A message may come in any number of reads
-// and a read may hold any number of messages, so what no message took stays until more has come.
+// Input. A read is not a message: TCP keeps the order of bytes and nothing else (RFC 9293 section 2.2). A message may arrive in several
+// reads, and a read may hold several messages. Bytes that no message took are buffered until more arrive (`partial-read`).
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// Whether this visit may read: the socket may have input, the handler wants it, and no whole message is left of what was read before.
+    /// Whether this visit may read: the socket may have input, the handler wants it, and earlier input holds no whole message.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
         const ALL: Flags = Flags::READABLE.union(Flags::HELD).union(Flags::INPUT_ENDED).union(Flags::INPUT_WAITS).union(Flags::UNPARSED);
@@ -257,8 +261,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD).union(Flags::INPUT_WAITS), Flags::UNPARSED)
     }
 
-    /// Takes the partial input in hand, so that it is offered to the handler where it is: nothing is copied. What a connection has left when its
-    /// quantum is spent stays in the socket. False if there is none.
+    /// Takes the lease of the partial input out of the slot, so that the handler gets it without a copy. False if there is none.
     #[cold]
     pub(crate) fn take_in_hand(&mut self) -> bool {
         self.scratch.in_hand = self.shared.take_lease(BufferOwner::Input, self.token.slot);
@@ -269,7 +272,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.scratch.in_hand.as_ref().map_or(0, Lease::len)
     }
 
-    /// Puts back what no message took of the input in hand.
+    /// Returns the bytes that no message took to the slot, or the lease to the pool if none are left.
     #[cold]
     pub(crate) fn put_back(&mut self, taken: usize, filled: usize) {
         let Some(mut lease) = self.scratch.in_hand.take() else { return };
@@ -283,8 +286,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.put_input_back(self.token.slot, lease);
     }
 
-    /// The unfinished rest of earlier visits goes in front, so that a message is always one slice. It costs a copy of at most one
-    /// buffer per visit (a 64 KiB copy is about the price of a read(2)); a message that needs more is refused.
+    /// Copies the partial input of earlier visits to the front of the scratch buffer, so that the handler gets a message as one slice. It
+    /// copies at most one buffer (64 KiB take about as long as a read(2)). A message that does not fit the buffer closes the connection.
     #[inline]
     pub(crate) fn copy_kept_input(&mut self) -> usize {
         match &self.shared.slots.get(self.token.slot).input {
@@ -297,13 +300,13 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Reads behind the `kept_bytes`; returns how far the scratch is filled.
+    /// Reads into the scratch buffer after its first `kept_bytes`. Returns the number of bytes it then holds.
     #[inline]
     pub(crate) fn read(&mut self, kept_bytes: usize) -> usize {
         let flags = &mut self.entry.control.flags;
         let short_read_is_empty = !flags.intersects(Flags::READ_TO_THE_END);
         let shared = &mut *self.shared;
-        // What is read and not taken needs a buffer, so less is read where they are short.
+        // Bytes that no message takes need a buffer, so the loop reads less when buffer memory is short.
         let end = self.scratch.bytes.len().min(kept_bytes.saturating_add(shared.buffers.input_space_bytes()));
         let into = &mut self.scratch.bytes[kept_bytes..end];
         let reads_max = shared.limits.visit_reads_max;
@@ -338,7 +341,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Hands out messages from `taken` on until the handler needs more, is held, or has had its share. Returns how far it came.
+    /// Offers the input `taken..filled` to the handler until it needs more bytes, is held or has spent the budget. Returns the new `taken`.
     #[inline]
     pub(crate) fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
         let output_end_max = self.output_end_max();
@@ -350,7 +353,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 }
                 self.messages_left -= 1;
                 let flags = &mut self.entry.control.flags;
-                // Who asks for room in this very call waits with its input; who asked before waits with its output only.
+                // If the handler asks for output space during this call, the loop stops offering it input until there is space. An earlier
+                // request delays output only.
                 let wanted_room = flags.intersects(Flags::WANTS_ROOM);
                 flags.remove(Flags::WANTS_ROOM.union(Flags::INPUT_WAITS));
                 self.output_before = self.output.len();
@@ -381,12 +385,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 if used == 0 {
                     if asked_for_room {
                         if flags.intersects(Flags::FAILED) {
-                            // Output space never comes again.
+                            // A failed socket gets no output space any more.
                             self.die(CloseReason::Reset);
                             return taken;
                         }
                         if self.room_was_in_vain && self.output.len() == 0 && self.shared.slots.get(self.token.slot).output.is_none() {
-                            // All the space is free. Nothing has changed since it asked before, and nothing would. Test: `asking_for_output_space_never_spins`.
+                            // All the space is free, and nothing will change that. Test: `asking_for_output_space_never_spins`.
                             self.die(CloseReason::OutputSpaceTooSmall);
                             return taken;
                         }
@@ -411,7 +415,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         taken
     }
 
-    /// Calls `ended` once the peer's last byte was read and every whole message was taken; `rest_bytes` of an unfinished one are left.
+    /// Calls `ended` when the peer's last byte was read and the whole messages are taken. `rest_bytes` are left of an unfinished message.
     #[inline]
     pub(crate) fn end_input(&mut self, rest_bytes: usize) {
         let flags = self.entry.control.flags;
@@ -421,7 +425,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Keeps what no message took. `kept_bytes` of it are in the lease already.
+    /// Buffers the bytes that no message took. The first `kept_bytes` are in the lease already.
     #[inline]
     pub(crate) fn keep_rest(&mut self, kept_bytes: usize, taken: usize, filled: usize) {
         let slot = self.token.slot;
@@ -438,10 +442,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             return;
         }
         if self.slot().evicted != Evicted::Nothing {
-            return; // It was evicted in this very visit.
+            return; // A callback of this visit evicted it.
         }
         let kept_bytes = if taken > 0 {
-            // What is left is another message.
+            // The partial input is of another message, with an age of its own.
             self.shared.drop_input(slot);
             0
         } else {
@@ -451,24 +455,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     }
 }
 
-// The output half of a visit: what earlier visits left goes first, then all that this one has collected, in one call.
-//
-// What the kernel does not take is kept in a lease, and its edge waited for.
+// Output: the pending output of earlier visits first, then that of this visit. Output that the kernel does not take is buffered in a lease
+// until the socket is writable (`partial-write`).
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// Sends what earlier visits left.
+    /// Writes the pending output of earlier visits.
     #[inline]
     pub(crate) fn flush_kept(&mut self) {
         let state = self.slot();
         if state.output.is_some() && self.entry.control.flags.intersects(Flags::WRITABLE) {
             self.write_kept();
         } else if state.evicted == Evicted::Output {
-            // Nothing may be written behind the hole.
+            // Later output must not follow the hole.
             self.break_off(CloseReason::OutputEvicted);
         }
     }
 
-    /// Not inlined: it is seldom called, and the question before it is asked in every visit.
+    /// Not inlined: few visits call it, and the check before the call is in the hot path.
     #[inline(never)]
     fn write_kept(&mut self) {
         let slot = self.token.slot;
@@ -491,14 +494,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Sends what this visit has collected, in one call where the kernel takes it; keeps the rest.
+    /// Writes the output that callbacks have appended, in one call if the kernel takes it whole. Buffers what it does not take.
     #[inline]
     pub(crate) fn flush(&mut self) {
         if self.output.len() == 0 {
             return;
         }
         if self.entry.control.flags.intersects(Flags::DEAD.union(Flags::FAILED)) {
-            // Nobody can read it.
+            // The peer cannot get it.
             self.output.truncate(0);
             self.output_before = 0;
             return;
@@ -528,7 +531,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.output_before = 0;
     }
 
-    /// Whether the kernel may take something, and nothing older has to go first.
+    /// Whether the kernel may take output, and no pending output has to go first.
     #[inline]
     fn takes_output(&self) -> bool {
         let flags = self.entry.control.flags;
@@ -556,18 +559,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.entry.stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
         }
         if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
-            // A response that is cut short must not look complete.
+            // There is no buffer: reset, because a response that is cut short must not look complete.
             self.break_off(CloseReason::OutputEvicted);
         }
     }
 }
 
-// The end of every visit: in exactly one place, on the ready list or waiting for an event, mail, a deadline or the close.
-//
-//
-
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// The end of every visit: where the connection waits, and for what.
+    /// Ends the visit: continues a close, lists the connection if it can make progress, and updates its place on the timer wheel.
     #[inline]
     pub(crate) fn settle(&mut self) {
         let slot = self.token.slot;
@@ -585,7 +584,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 return;
             }
         }
-        // The FIN came with what it has asked for.
+        // The FIN came in the same read as the request that is being answered.
         if self.entry.control.flags.intersects(Flags::INPUT_ENDED)
             && self.entry.control.flags.intersects(Flags::PAUSED)
             && self.shared.policy.half_close == HalfClose::HasLeft
@@ -599,16 +598,16 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         hold_or_let_go(&mut self.entry.control.flags, state, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
         let on_the_list = match self.shared.policy.ready_rule {
             ReadyRule::CanProgress => can_progress(self.entry.control.flags, state, bound),
-            ReadyRule::HasWork => can_progress(self.entry.control.flags, state, bound) || state.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and no poll ever sleeps.
+            ReadyRule::HasWork => can_progress(self.entry.control.flags, state, bound) || state.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and the poll does not sleep.
         };
         if on_the_list {
             match self.shared.policy.resume {
                 ResumePolicy::ReadyList => self.shared.queue_old(slot),
-                ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): what it has left is already in the kernel or in our buffer, and no event will come for that.
+                ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): the work left is in the socket or in our buffer already, and no event will come for it.
             }
         }
-        // The wheel holds the connection at this time or an earlier one. A deadline that has moved later, as it does with every request, is
-        // looked at when the earlier time comes (`expire` in turn.rs), and costs nothing now.
+        // The wheel holds the connection at its due time or earlier. If a deadline has moved later, as with a new request, `expire`
+        // (deadlines.rs) moves it when the earlier time comes. Test: `a_deadline_that_is_moved_later_runs_once_and_later`.
         if let Some(due) = self.entry.due()
             && self.due_before.is_none_or(|before| due < before)
         {
@@ -617,7 +616,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     }
 }
 
-/// The one rule of the ready list: whether a visit now would get anywhere without anything new from the peer.
+/// The rule of the ready list: whether a visit now can make progress without anything new from the peer.
 #[inline]
 pub(crate) fn can_progress(flags: Flags, state: &Slot, bound: OutputBound) -> bool {
     if flags.intersects(Flags::DEAD.union(Flags::CONNECTING)) {
@@ -641,7 +640,7 @@ pub(crate) fn can_progress(flags: Flags, state: &Slot, bound: OutputBound) -> bo
     if flags.intersects(Flags::HELD) {
         return false;
     }
-    // Input that waits for room is offered again after `room`.
+    // Input that waits for output space is offered again after `room`.
     let waits = flags.intersects(Flags::INPUT_WAITS);
     let unread = flags.intersects(Flags::READABLE) && !flags.intersects(Flags::INPUT_ENDED) && !waits;
     let end_untold = flags.intersects(Flags::INPUT_ENDED) && !flags.intersects(Flags::END_TOLD);

@@ -1,6 +1,14 @@
-//! Takes connections from the kernel's queue: within a budget, refusing or waiting at the limit, pausing when descriptors run out.
+//! Accepting: adding listeners, the accept stage of a turn, errors of accept(2), and admitting a connection.
 //!
-//! Every reason to stop has its way to go on: an event, the ready bit with budget left, a close, or a time.
+//! Listening sockets are edge-triggered, so the loop must remember why it stopped accepting. Each reason has its way to resume:
+//! - the queue is empty: an event;
+//! - the budget is spent: the listener stays `ready`, and the next poll returns at once;
+//! - the connection limit is reached: a close;
+//! - descriptors or memory are short: a close, or the end of a pause (`fd-exhaustion`, docs/failures/fd-exhaustion.md);
+//! - the listener has another error: the end of a pause.
+//!
+//! Tests: `clients_that_arrive_together_are_all_accepted_from_one_edge`, `at_the_connection_limit_clients_are_told_or_wait`,
+//! `without_descriptors_clients_are_served_or_told`, `a_listeners_own_error_is_retried_after_a_pause`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,21 +26,22 @@ use crate::slot::{Entry, Flags};
 use crate::token::Token;
 use crate::visit::Cause;
 
-/// What accept(2), epoll_ctl(2) and the first callback cost, in units of a small visit: about 10 µs (docs/numbers.md).
+/// Cost of accept(2), epoll_ctl(2) and the first callback, in small visits: about 10 µs (docs/numbers.md).
 const ACCEPT_COST: u32 = 4;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// Accepts connections from a listening socket. [`Origin::Accepted`] names it by its number, 0 for the first. The kernel's part of their
-    /// output is bounded from now on ([`crate::Limits::kernel_unsent_bytes_max`]), wherever the socket comes from.
+    /// Adds a listening socket. Returns its index, 0 for the first, which [`Origin::Accepted`] names. Sets the bound on the kernel's part
+    /// of the accepted connections' output ([`crate::Limits::kernel_unsent_bytes_max`]) on the socket.
     ///
     /// # Errors
-    /// setsockopt(2), epoll_ctl(2), with the socket lost; `InvalidInput` beyond 63 listeners.
+    /// setsockopt(2), epoll_ctl(2); `InvalidInput` beyond 63 listeners. The socket is closed then.
     pub fn listen_on(&mut self, socket: O::Listener, wakes: ListenerWakes) -> io::Result<usize> {
         self.add_listener(socket, wakes, false)
     }
 
-    /// The same for a socket that another process holds too (`socket.rs`). A drain takes what is in its queue at that time, and leaves
-    /// whoever comes later to the process that listens next.
+    /// Adds a listening socket that another process holds too ([`adopt`](crate::listen::socket::adopt)). A drain accepts the connections
+    /// that are in its queue when the drain begins, up to [`LISTEN_BACKLOG`](crate::listen::socket::LISTEN_BACKLOG), and leaves later ones
+    /// to the next server.
     ///
     /// # Errors
     /// As [`EventLoop::listen_on`].
@@ -53,25 +62,26 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Ok(index)
     }
 
-    /// Whether accept(2) may be called now. The queue of a listener at the connection limit is no carried work: it would keep the loop
-    /// from sleeping, and a close ends it anyway.
+    /// Whether accept(2) may be called now. False at the connection limit: clients in the queue must not keep the loop from sleeping, and a
+    /// close resumes accepting. Test: `a_full_house_with_clients_at_the_door_keeps_no_loop_awake`.
     pub(crate) fn may_accept(&self, index: usize) -> bool {
         let listener = &self.listeners[index];
         listener.ready && listener.pause.is_none_or(|pause| pause.is_over(self.shared.now)) && self.has_a_place(listener)
     }
 
-    /// When the pause of a listener ends, if its end lets accept(2) be called. At the connection limit it does not, and the loop would wake up
-    /// for nothing.
+    /// When the pause of a listener ends. None if accept(2) may not be called then either, as at the connection limit: the loop would wake
+    /// up for nothing.
     pub(crate) fn pause_ends(&self, index: usize) -> Option<Instant> {
         let listener = &self.listeners[index];
         listener.pause.filter(|_| listener.ready && self.has_a_place(listener))?.until
     }
 
-    /// Whether there is a place for who waits in the queue of a listener. Few turns ask; inlined, its loads would be made in all of them.
+    /// Whether a slot is free for a client in the queue of a listener, here or in another loop. Not inlined: few turns call it, and its
+    /// loads would be made in the others too.
     #[cold]
     fn has_a_place(&self, listener: &Listener<O::Listener>) -> bool {
         let limits = &self.shared.limits;
-        // A place that is about to be free is worth a turn's wait: who came meanwhile would be refused for nothing.
+        // If a slot is about to be free, the client waits for the next turn; else it would be rejected although it could be served.
         let room_comes = self.shared.leaving > 0 || !self.shared.closes.is_empty();
         let open_max = match self.shared.policy.at_connections_max {
             AtConnectionsMax::Refuse if !room_comes => limits.connections_max + limits.refusals_max,
@@ -80,20 +90,22 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
     }
 
-    /// How many connections this turn may accept or adopt. While dead sockets wait for their close(2), no more than the last turn closed: else
-    /// clients that connect and leave fill the table with dead sockets, since a turn closes fewer than it accepts.
-    /// `churn_leaves_no_more_dead_sockets_than_one_turn_accepts` fails without it.
+    /// Number of connections that this turn may accept or adopt. While dead sockets wait for close(2), it is at most the number that the
+    /// last turn closed. Without this, clients that connect and disconnect would fill the table with dead sockets, because a turn closes
+    /// fewer connections than it accepts. Test: `churn_leaves_no_more_dead_sockets_than_one_turn_accepts`.
     pub(crate) fn accepts_allowed(&self) -> u32 {
         let accepts_max = self.shared.limits.accepts_per_turn_max;
         if self.shared.closes.is_empty() { accepts_max } else { accepts_max.min(self.closed_last_turn) }
     }
 
-    /// How many outbound connections this turn may begin: as [`EventLoop::accepts_allowed`], together with those accepted.
+    /// Number of outbound connections that this turn may begin. While dead sockets wait for close(2), connects share the turn's budget of
+    /// accepts.
     pub(crate) fn connects_allowed(&self) -> u32 {
         if self.shared.closes.is_empty() { u32::MAX } else { self.accepts_left }
     }
 
-    /// The accept stage of a turn.
+    /// The accept stage of a turn: accepts from the listeners, within the stage's count and time, and closes emptied listeners while
+    /// draining.
     pub(crate) fn accept_waiting(&mut self) {
         if self.drain.is_none() && !self.listeners.iter().any(|listener| listener.ready || listener.pause.is_some()) {
             return;
@@ -104,7 +116,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         for index in (first..listeners).chain(0..first) {
             if self.listeners[index].pause.is_some_and(|pause| pause.is_over(self.shared.now)) {
                 self.listeners[index].pause = None;
-                // Another thread may have had the spare, and have given it back since.
+                // Another thread may have taken the spare descriptor, and freed it since.
                 self.os.hold_spare();
             }
             while !is_up && self.may_accept(index) {
@@ -113,16 +125,18 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 is_up = self.time_is_up(&mut stage, ACCEPT_COST) || self.accepts_left == 0;
             }
             if self.drain.is_some() && !self.listeners[index].ready {
-                // At once: whoever comes between the last look into the queue and the close is reset.
+                // At once: a client that connects between the last accept(2) and the close is reset.
                 self.stop_listening(index);
             }
         }
         if is_up && listeners > 0 {
-            // A queue that never runs empty takes the whole budget in every turn. Another listener is first in the next one.
+            // A queue that does not run empty spends the whole budget, so another listener is first in the next turn. Test:
+            // `a_queue_that_never_runs_empty_leaves_the_other_listeners_their_turn`.
             self.first_to_accept = (first + 1) % listeners;
         }
     }
 
+    /// Calls accept(2) once.
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         let Some(socket) = listener.socket.as_mut() else { return };
@@ -141,25 +155,27 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// An error other than "nothing there". None of them ends the loop.
+    /// Handles an error of accept(2) other than `WouldBlock`. The loop continues.
     #[cold]
     fn accept_failed(&mut self, index: usize, error: &io::Error) {
         let kind = AcceptError::of(error);
         self.shared.stats.accept_errors(kind).add(1);
         match kind {
             AcceptError::Emfile | AcceptError::Enfile | AcceptError::Enobufs | AcceptError::Enomem => self.under_pressure(index),
-            // The connection died in the queue, or the network reported its own trouble: the next one.
+            // The connection failed in the queue or in the network. The loop accepts the next one.
             _ if is_of_the_connection(error) => {}
-            // The listener's own trouble: whoever shares an inherited one has shut it down (EINVAL), or a security module says no (EACCES).
-            // Nothing was taken from its queue, so trying again at once would keep the loop from sleeping (failure mode R4).
+            // The listener failed: another process has shut an inherited socket down (EINVAL), or a security module denies accept(2)
+            // (EACCES). The queue is unchanged, so a retry at once would keep the loop from sleeping (`hot-loop`). Test:
+            // `a_listener_that_fails_for_good_keeps_no_loop_awake`.
             _ => {
                 self.pause_accepting(index, false);
-                self.shared.logs.accept.warn(self.shared.now, format_args!("accept fails, and is tried again after a pause: {error}"));
+                self.shared.logs.accept.warn(self.shared.now, format_args!("accept(2) failed and is retried after a pause: {error}"));
             }
         }
     }
 
-    /// accept(2) failed before it took the connection: the client still waits, and no edge will come for it (failure mode L1).
+    /// Handles a lack of descriptors or memory. accept(2) took no connection, so the client is still in the queue, and no event will come
+    /// for it (`fd-exhaustion`).
     fn under_pressure(&mut self, index: usize) {
         match self.shared.policy.accept_pressure {
             AcceptPressure::PauseAndResume => {}
@@ -170,9 +186,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         self.shared.stats.accept_pauses.add(1);
         self.pause_accepting(index, true);
-        // One descriptor was kept for this: use it to tell one client, whose close brings it back and lets the next be told. Another
-        // thread may snatch it in between; then the pause alone must do. Without a slot for it (this loop accepts for others and is full itself) the
-        // client stays in the queue.
+        // The spare descriptor is used to accept one client and to reject it with a response. Its close frees the descriptor for the next
+        // one. Another thread may take the descriptor in between; then the pause alone must do. If there is no free slot (this loop accepts
+        // for other loops and is full itself), the client stays in the queue.
         let slots_max = (self.shared.limits.connections_max + self.shared.limits.refusals_max) as usize;
         if self.entries.len() < slots_max && self.os.release_spare() {
             let listener = &mut self.listeners[index];
@@ -181,24 +197,25 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 Ok((stream, peer)) => self.admit(stream, Origin::Accepted { peer, listener: index }, true),
                 Err(e) => {
                     if e.kind() == io::ErrorKind::WouldBlock {
-                        // accept(2) wants a descriptor before it looks into the queue: EMFILE does not say that somebody waits.
+                        // accept(2) allocates a descriptor before it looks into the queue, so EMFILE came although the queue is empty.
                         listener.ready = false;
                         listener.pause = None;
                     }
-                    // Not kept, it would serve the next client, and all after that one would wait in silence.
+                    // Taken back, else it would serve the next client, and later clients would get no response.
                     self.os.hold_spare();
                 }
             }
         }
     }
 
+    /// Pauses accept(2) on a listener for `accept_pause`.
     fn pause_accepting(&mut self, index: usize, ends_at_close: bool) {
         let until = clock::after(self.shared.now, self.shared.limits.accept_pause);
         self.listeners[index].pause = Some(Pause { until, ends_at_close });
     }
 
-    /// A close has freed a descriptor and a slot: first the spare is taken back, then the queue goes on. A listener that paused for another
-    /// reason waits for the end of its pause.
+    /// Resumes accepting after a close has freed a descriptor and a slot. The spare descriptor is taken back first. A listener that pauses
+    /// for another reason waits for the end of its pause.
     pub(crate) fn resume_accepting(&mut self) {
         for listener in &mut self.listeners {
             if listener.pause.take_if(|pause| pause.ends_at_close).is_some() {
@@ -207,16 +224,17 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// Gives a new connection its slot, its registration and its first callback; `refuse` it audibly if there is no room.
+    /// Gives a new connection its slot, its registration and its first callback. If `refuse`, it is then rejected: the handler may write a
+    /// response, and the connection closes.
     pub(crate) fn admit(&mut self, stream: O::Stream, origin: Origin, refuse: bool) {
         self.shared.progress = true;
         self.shared.stats.accepts.add(1);
         let limits = &self.shared.limits;
         if self.entries.len() >= (limits.connections_max + limits.refusals_max) as usize {
-            // No slot even for a refusal: a loop that was handed more than it can hold. Dropping the stream closes it.
+            // No slot is free to reject it in: another loop handed over more than this one can hold. Dropping the stream closes it.
             return self.shared.stats.closes(CloseReason::Refused).add(1);
         }
-        // Writable until proved otherwise: the edge of an empty send buffer is consumed by the registration.
+        // Writable until a write fails: the edge of an empty send buffer is consumed by the registration.
         let token = self.shared.slots.insert(&mut self.entries, Entry::new(stream, Flags::WRITABLE));
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         let entry = &mut self.entries[token.slot as usize];
@@ -232,7 +250,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// A connection that another loop accepted.
+    /// Admits a connection that another loop accepted.
     pub(crate) fn adopt(&mut self, descriptor: O::Handover, peer: SocketAddr, listener: usize) {
         match self.os.adopt(descriptor) {
             Ok(stream) => {
@@ -247,8 +265,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// Takes a listener out of the poller and closes it. Whoever is still in its queue is reset by the kernel, unless another process holds
-    /// the socket too.
+    /// Removes a listener from epoll and closes it. The kernel resets the clients that are in its queue, unless another process holds the
+    /// socket too.
     pub(crate) fn stop_listening(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         listener.ready = false;

@@ -1,8 +1,8 @@
-//! One loop accepts for all: each connection goes to the loop that has the fewest.
+//! Handing connections to other loops: one loop accepts, and gives each connection to the loop with the fewest.
 //!
-//! The kernel balances by a hash (`SO_REUSEPORT`) or wakes whoever waits (`EPOLLEXCLUSIVE`); neither knows how many connections a loop
-//! already has (failure mode H2; Envoy `connection_balance_config` exists for the same reason). It costs a message and a wake-up per
-//! connection.
+//! The kernel balances by a hash (`SO_REUSEPORT`) or wakes a waiting loop (`EPOLLEXCLUSIVE`). Neither takes account of the number of
+//! connections that a loop has, so one loop can get most of them (Envoy `connection_balance_config` exists for the same reason). A hand-off
+//! costs a message and a wake-up per connection. Tests: `several_loops_share_the_clients`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,36 +14,38 @@ use crate::mail::Envelope;
 use crate::os::Os;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// This loop as a receiver, to be given to the loop that accepts. As long as it is not dropped, a drain does not end this loop before its
-    /// grace time: a connection handed over at the last moment would be lost. The loop that accepts drops it when it drains itself.
+    /// This loop as a target, for [`EventLoop::hand_off_to`] of the loop that accepts. Until the target is dropped, a drain of this loop
+    /// lasts for its grace time, because a connection that is handed over late would be lost. The accepting loop drops the target when it
+    /// drains itself.
     ///
     /// # Errors
-    /// `InvalidInput` when the mailbox has no place left for the last message of another loop: `mail_max` is too small, or mail fills it.
+    /// `InvalidInput` when the mailbox has no space for the final message of another loop: `mail_max` is too small, or mail fills it.
     pub fn receiver(&mut self) -> io::Result<HandOffTarget<H::Mail, O::Handover>> {
         let mailer = self.mailer();
         let Some(room) = mailer.reserve_room() else {
-            let text = format!("mail_max ({}) has no place for a loop that hands connections over", self.shared.limits.mail_max);
+            let text = format!("mail_max ({}) has no space for another loop that hands connections over", self.shared.limits.mail_max);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         self.givers += 1;
         Ok(HandOffTarget { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(room) })
     }
 
-    /// Spreads the connections that this loop accepts over itself and `receivers`, fewest first.
+    /// Spreads the connections that this loop accepts over itself and `receivers`: each goes to the loop with the fewest. Test:
+    /// `the_hand_off_goes_to_the_loop_with_the_fewest`.
     pub fn hand_off_to(&mut self, receivers: Vec<HandOffTarget<H::Mail, O::Handover>>) {
         self.receivers = receivers;
     }
 
-    /// Whether some other loop can take a connection when this one cannot.
+    /// Whether another loop can take a connection.
     pub(crate) fn can_hand_off(&self) -> bool {
         self.drain.is_none() && self.receivers.iter().any(HandOffTarget::has_room)
     }
 
-    /// Keeps a new connection or hands it over.
+    /// Admits a new connection here or hands it to another loop. `over`: this loop is at `connections_max`.
     pub(crate) fn place(&mut self, stream: O::Stream, peer: SocketAddr, listener: usize, over: bool) {
         let origin = Origin::Accepted { peer, listener };
         if self.drain.is_some() {
-            // The others drain too, or have ended: whoever comes now is told by us.
+            // The other loops drain too, or have ended, so this loop serves the client.
             return self.admit(stream, origin, over);
         }
         let own_load = if over { u64::MAX } else { self.entries.len() as u64 };
@@ -61,7 +63,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.progress = true;
         match room.send(Envelope::Socket { descriptor, peer, listener }) {
             Ok(()) => self.receivers[index].handed += 1,
-            // That loop has ended. With nobody open it would look like the least loaded for ever.
+            // That loop has ended. It is marked, because without connections it would look like the least loaded one.
             Err(Envelope::Socket { descriptor, .. }) => {
                 self.receivers[index].gone = true;
                 match self.os.adopt(descriptor) {

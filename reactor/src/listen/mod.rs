@@ -1,4 +1,6 @@
-//! Where connections come from: how the socket is made, shared between loops, and emptied.
+//! Listening sockets: [`socket`] makes them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops.
+//!
+//! This file holds the state of one listener, and a loop's view of another loop to which it hands connections.
 
 pub mod accept;
 pub mod hand_off;
@@ -12,13 +14,13 @@ use crate::mail::{Envelope, Mailer};
 use crate::mailbox::Room;
 use crate::stats::Stats;
 
-/// Why accept(2) is not called for now, and how long.
+/// A pause of accept(2) after an error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pause {
-    /// None: for ever.
+    /// The end of the pause. None: no end.
     pub(crate) until: Option<Instant>,
-    /// There were no descriptors or no memory: a close ends the pause. It does not help a listener that is shut down, or that a security module
-    /// does not let accept.
+    /// The error was a lack of descriptors or memory, so a close of a connection ends the pause early. A close does not help a listener
+    /// that was shut down or that a security module denies. Test: `a_close_ends_a_pause_for_descriptors_and_no_other`.
     pub(crate) ends_at_close: bool,
 }
 
@@ -28,52 +30,56 @@ impl Pause {
     }
 }
 
-/// One listener of one loop.
+/// A listener of a loop.
 #[derive(Debug)]
 pub(crate) struct Listener<L> {
-    /// None once it is closed.
+    /// None after it was closed.
     pub(crate) socket: Option<L>,
-    /// Sticky: connections may be waiting. Cleared only by `WouldBlock`.
+    /// Connections may be in the queue. Set by an event. Cleared by `WouldBlock`, and at the end of its accepts in a drain.
     pub(crate) ready: bool,
-    /// accept(2) has failed and is not called for now.
+    /// accept(2) has failed and is not called before the pause ends.
     pub(crate) pause: Option<Pause>,
-    /// Another process holds the socket too, and with it the queue, when this loop has closed its own descriptor.
+    /// Another process holds the socket too, so its queue lives on when this loop closes its descriptor.
     pub(crate) inherited: bool,
-    /// While the loop drains: how many it still accepts, however many come.
+    /// While the loop drains an inherited listener: the number of connections that it still accepts.
     pub(crate) accepts_left: Option<u32>,
 }
 
-/// A loop to hand connections to.
+/// Another loop, to which this one hands connections.
 #[derive(Debug)]
 pub struct HandOffTarget<M, D = OwnedFd> {
     mailer: Mailer<M, D>,
     stats: Arc<Stats>,
-    /// Sent and perhaps not yet arrived: without it a burst would all go to the same loop.
+    /// Number of connections handed to it. Minus those that it has adopted, they are in flight and count as its load; else a burst would go
+    /// to one loop.
     handed: u64,
-    /// It has given a connection back, because it has ended.
+    /// The loop has ended: a connection could not be sent to it.
     gone: bool,
-    /// Room for the last word, sent when this is dropped: mail of one sender arrives in order, so every connection comes before it.
+    /// Permit for the final message, sent on drop. Mail of one sender arrives in order, so connections handed over before arrive first.
     last_word: Option<Room<Envelope<M, D>>>,
 }
 
 impl<M, D> Drop for HandOffTarget<M, D> {
     fn drop(&mut self) {
         if let Some(room) = self.last_word.take() {
-            // One that has ended waits for nobody.
+            // A loop that has ended does not wait for the message.
             let _ = room.send(Envelope::NoMoreSockets);
         }
     }
 }
 
 impl<M, D> HandOffTarget<M, D> {
+    /// The loop's open connections and those in flight to it.
     pub(crate) fn load(&self) -> u64 {
         let arrived = self.stats.adoptions.get() + self.stats.adoption_failures.get();
         let under_way = self.handed.saturating_sub(arrived);
         self.stats.connections_open.get() + under_way
     }
 
+    /// Whether the loop can take a connection.
     fn has_room(&self) -> bool {
-        // And a place in its mailbox: a full loop that accepts for it would have to keep whom it cannot hand over.
+        // Its mailbox must have space too: an accepting loop that is full itself would have to keep a connection that it cannot hand over.
+        // Test: `where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_refused`.
         !self.gone && self.load() < self.stats.connections_max.get() && self.mailer.has_room()
     }
 }

@@ -1,4 +1,4 @@
-//! Makes listening sockets, and says how several loops share one port.
+//! Listening sockets: how loops share a port, how a socket is made ([`listen`]), and how one of another process is taken over ([`adopt`]).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,11 +10,11 @@ use crate::os::ListenerWakes;
 use crate::policy::{ListenerSharing, WritePolicy};
 
 impl ListenerSharing {
-    /// Who is told of a new connection.
+    /// Which of the loops that wait on the socket the kernel wakes for a new connection.
     #[must_use]
     pub fn wakes(self) -> ListenerWakes {
         match self {
-            // Alone with its socket, or the only loop that accepts.
+            // One loop waits on the socket.
             ListenerSharing::ReusePort | ListenerSharing::HandOff => ListenerWakes::All,
             ListenerSharing::Exclusive => ListenerWakes::One,
             ListenerSharing::WakeAll => ListenerWakes::All, // MISTAKE(herd): every loop that waits on the shared socket wakes for each connection, and all but one find nothing.
@@ -22,26 +22,26 @@ impl ListenerSharing {
     }
 }
 
-/// Connections that may wait in the kernel for accept(2). The kernel cuts it to `net.core.somaxconn`, 4096 since Linux 5.4; std and
-/// mio ask for 128 and overflow in any burst (failure mode L3).
+/// Length of the kernel's queue of connections before accept(2). The kernel limits it to `net.core.somaxconn`, 4096 since Linux 5.4. std
+/// and mio ask for 128, which a burst overflows; a client whose SYN is dropped retries after a second.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// How a listening socket is made.
+/// Options of a listening socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenOptions {
     /// `SO_REUSEPORT`: each loop has a socket of its own on the same port (socket(7)).
     pub reuse_port: bool,
-    /// `SO_SNDBUF` of accepted connections, in bytes, doubled by the kernel for its bookkeeping (socket(7)). It bounds what is unsent and
-    /// what is not acknowledged together, also for a peer that lies about what it has received; and it turns the kernel's autotuning off, so
-    /// that a connection sends no more than this in a round trip. [`crate::Limits::kernel_unsent_bytes_max`] bounds the first part alone, at no
-    /// such price, and is the default.
+    /// `SO_SNDBUF` of accepted connections, in bytes; the kernel doubles it for its bookkeeping (socket(7)). It bounds unsent and
+    /// unacknowledged output together, also for a peer that acknowledges falsely. It turns the kernel's autotuning off, so a connection
+    /// sends at most this much in a round trip. [`crate::Limits::kernel_unsent_bytes_max`], which is set by default, bounds unsent output
+    /// only and leaves autotuning on.
     pub send_buffer_bytes: Option<usize>,
-    /// Decides about `TCP_NODELAY`. The loop's policy has the same value.
+    /// Whether `TCP_NODELAY` is set. Must be the same as in the loop's policy.
     pub write: WritePolicy,
 }
 
 impl ListenOptions {
-    /// Sets on a listening socket what the sockets accepted from it inherit.
+    /// Sets the options of a listening socket that accepted sockets inherit.
     ///
     /// # Errors
     /// setsockopt(2).
@@ -54,7 +54,7 @@ impl ListenOptions {
     }
 }
 
-/// Binds and listens. `TCP_NODELAY` is set here, since accepted sockets inherit it: no call per connection.
+/// Makes a non-blocking listening socket. `TCP_NODELAY` is set here: accepted sockets inherit it, so there is no call per connection.
 ///
 /// # Errors
 /// socket(2), bind(2) with the address in the message, listen(2).
@@ -62,14 +62,14 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpList
     let in_context = |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what} {address}: {e}"));
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
         .map_err(|e| in_context("no socket for", e))?;
-    // A restarted server must not wait for the TIME_WAIT of its predecessor's connections (socket(7)).
+    // A restarted server must not wait until its predecessor's connections leave TIME_WAIT (socket(7)).
     socket.set_reuse_address(true)?;
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
     options.set_what_is_accepted(&socket)?;
     if address.is_ipv6() {
-        // One socket, one family: `[::]` must not depend on net.ipv6.bindv6only (ipv6(7)).
+        // IPv6 only, so that the meaning of `[::]` does not depend on net.ipv6.bindv6only (ipv6(7)).
         socket.set_only_v6(true)?;
     }
     socket.bind(&SockAddr::from(address)).map_err(|e| in_context("cannot bind", e))?;
@@ -77,16 +77,15 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpList
     Ok(socket.into())
 }
 
-// A listening socket that another process has opened: taken over, once it is known to be one.
-//
-// Whoever holds the socket while servers come and go keeps its queue, so a restart refuses nobody (failure mode H3).
-
-/// Takes a listening TCP socket over. It becomes non-blocking, for whoever else holds it too (`O_NONBLOCK` belongs to the open socket, not
-/// to the descriptor: fcntl(2)). What accepted sockets inherit is still to be set (`ListenOptions::set_what_is_accepted`), and
-/// is not for those who are in the queue already: whoever makes the socket sets `TCP_NODELAY` on it (systemd: `NoDelay=yes`).
+/// Takes over a listening TCP socket that another process has opened. While that process (systemd, say) holds the socket, its queue
+/// survives a restart of the server, so no queued client is reset. Test: `an_inherited_queue_is_left_to_the_next_loop`.
+///
+/// The socket becomes non-blocking for other processes that hold it too, because `O_NONBLOCK` belongs to the open file description and not
+/// to the descriptor (fcntl(2)). The caller then sets the inherited options ([`ListenOptions::set_what_is_accepted`]). They do not reach
+/// connections that are in the queue already, so the process that makes the socket should set `TCP_NODELAY` (systemd: `NoDelay=yes`).
 ///
 /// # Errors
-/// `InvalidInput` with what it is instead: no socket, not TCP over IPv4 or IPv6, not listening; getsockopt(2), fcntl(2).
+/// `InvalidInput` with a description of the descriptor: no socket, not TCP over IPv4 or IPv6, not listening; getsockopt(2), fcntl(2).
 pub fn adopt(descriptor: OwnedFd) -> io::Result<TcpListener> {
     let socket = SockRef::from(&descriptor);
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
@@ -120,7 +119,7 @@ mod tests {
     #[test]
     fn a_listening_tcp_socket_is_taken_over() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            // A machine without IPv6 has nothing to show for it.
+            // A machine without IPv6 skips the second address.
             let Ok(original) = TcpListener::bind(address) else { continue };
             let adopted = adopt(original.try_clone().unwrap().into()).unwrap();
             assert_eq!(adopted.local_addr().unwrap(), original.local_addr().unwrap());
