@@ -11,6 +11,9 @@
 //!
 //! The smallest use is `examples/echo.rs`.
 
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("reactor is an event loop on Linux's epoll(7), and its tokens need 64-bit pointers: build it for 64-bit Linux");
+
 pub mod accept_error;
 pub mod callback;
 pub mod context;
@@ -21,9 +24,11 @@ pub mod histogram;
 pub mod limits;
 pub mod listen;
 pub mod mail;
+#[cfg(feature = "mistakes")]
 pub mod mistakes;
 pub mod os;
 pub mod policy;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;
 pub mod token;
@@ -61,6 +66,7 @@ pub use handler::{Handler, Origin, Pressure};
 pub use io::{Drained, Flushed, Output, ReadOutcome, WriteOutcome, drain_read, drain_write};
 pub use limits::{Config, Limits};
 pub use mail::{Mailer, Reserved};
+#[cfg(feature = "mistakes")]
 pub use mistakes::MISTAKES;
 pub use os::{Linux, LinuxListener, ListenerWakes, Os};
 pub use policy::{DrainOrder, Policy};

@@ -225,7 +225,7 @@ fn a_stage_with_time_is_bounded_by_its_counts() {
 }
 
 #[test]
-fn churn_leaves_no_more_dead_sockets_than_one_turn_accepts() {
+fn churn_does_not_fill_the_table_with_dead_sockets() {
     let config = Config::default();
     let (accepts_max, closes_max) = (config.limits.accepts_per_turn_max, config.limits.closes_per_turn_max);
     assert!(accepts_max > closes_max, "else there is nothing to show");

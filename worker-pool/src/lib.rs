@@ -55,6 +55,7 @@ mod limits;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod loom_model;
+#[cfg(feature = "mistakes")]
 pub mod mistakes;
 mod permits;
 mod policy;
@@ -76,6 +77,7 @@ pub use errors::{ConfigError, StartError};
 pub use histogram::{BUCKETS, Histogram, HistogramSnapshot};
 pub use job::{CancelFlag, Checkpoint, Class, Job, Outcome, OutcomeKind, Terms, Unfinished};
 pub use limits::{Config, Limits, QUEUE_JOBS_MAX, STANDING_WAIT_MAX_DEFAULT, THREADS_MAX, WAIT_MAX_DEFAULT};
+#[cfg(feature = "mistakes")]
 pub use mistakes::MISTAKES;
 pub use permits::InFlight;
 pub use policy::{

@@ -92,7 +92,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Number of connections that this turn may accept or adopt. While dead sockets wait for close(2), it is at most the number that the
     /// last turn closed. Without this, clients that connect and disconnect would fill the table with dead sockets, because a turn closes
-    /// fewer connections than it accepts. Test: `churn_leaves_no_more_dead_sockets_than_one_turn_accepts`.
+    /// fewer connections than it accepts. Test: `churn_does_not_fill_the_table_with_dead_sockets`.
     pub(crate) fn accepts_allowed(&self) -> u32 {
         let accepts_max = self.shared.limits.accepts_per_turn_max;
         if self.shared.closes.is_empty() { accepts_max } else { accepts_max.min(self.closed_last_turn) }
