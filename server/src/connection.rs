@@ -3,7 +3,6 @@
 //! A connection at rest is the machine and a few numbers; what an answer needs while it is under way is one box, gone when it is over.
 //! Read next: `exchange.rs`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +18,7 @@ use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Refusal, Response, Step}
 use crate::http_stats::HttpStats;
 use crate::sending::Ended;
 use crate::service::Service;
-use crate::source_limit::{Seat, SourceLimit};
+use crate::source_limit::{Seat, SourceLimit, group_of};
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,18 +97,6 @@ const JOB_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A refusal fits this: about 150 bytes of head, and its reason.
 const REFUSAL_BYTES_MAX: usize = 512;
-
-/// The group of a source address for the eviction of buffers. One subscriber of IPv6 has a whole /64 (RFC 6177), so the rest of the address
-/// does not count.
-fn group_of(address: IpAddr) -> u32 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => {
-            let network = (address.to_bits() >> 64) as u64;
-            (network >> 32) as u32 ^ network as u32
-        }
-    }
-}
 
 /// HTTP on one loop: a service and everything that its connections share.
 pub struct HttpHandler<S> {

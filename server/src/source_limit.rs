@@ -66,6 +66,18 @@ fn source(peer: IpAddr) -> (bool, u64) {
     }
 }
 
+/// The group of a source address for the eviction of buffers. One subscriber of IPv6 has a whole /64 (RFC 6177), so the rest of the address
+/// does not count.
+pub(crate) fn group_of(address: IpAddr) -> u32 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let network = (address.to_bits() >> 64) as u64;
+            (network >> 32) as u32 ^ network as u32
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
