@@ -1,12 +1,12 @@
 //! Buffers that connections lease while they hold an unfinished message or unsent output, and at no other time.
 //!
-//! 10,000 idle connections with a buffer each would be hundreds of megabytes (`idle-memory`). Here they share one pool per loop,
-//! with a byte limit, and what a peak made it allocate is freed again when it has not been used for a while. A lease does not know its pool;
-//! giving it back is the holder's duty, since a pointer to the pool would cost 8 bytes in each connection.
+//! 10,000 idle connections with a buffer each would need hundreds of megabytes. Here they share one pool per loop with a byte limit. Buffers that a
+//! peak has allocated are freed when they have not been used for about a second. A lease has no pointer to its pool, which would cost 8 bytes in
+//! each connection, so its holder must give it back.
 //!
-//! The memory has two owners, partial input and pending output, and each has a guaranteed share. Without that, clients that do not read fill the
-//! pool with their output, and then no request that arrives in two pieces finds a buffer. The space that one connection is offered shrinks as its
-//! owner's part fills, so that many connections have a little before few have much.
+//! The memory has two owners, partial input and pending output, and each has a guaranteed share. Without the shares, clients that do not read fill
+//! the pool with their output, and a request that arrives in two pieces finds no buffer. The space that one connection is offered shrinks as its
+//! owner's part fills, so that many connections get a small buffer before a few get large ones.
 
 use std::time::Instant;
 
@@ -18,16 +18,16 @@ const MIDDLE_BYTES: u32 = 16 << 10;
 /// What a buffer is leased for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BufferOwner {
-    /// Partial input: bytes that have arrived and are no whole message yet, or could not be handed to the handler.
+    /// Partial input: bytes that have arrived and are not a whole message yet, or could not be delivered to the handler.
     Input,
     /// Pending output: bytes that the handler has written and the kernel has not taken.
     Output,
 }
 
 impl BufferOwner {
-    /// How many there are.
+    /// The number of owners.
     pub const COUNT: usize = 2;
-    /// Both, in the order of their numbers.
+    /// Both owners, in the order of their discriminants.
     pub const ALL: [BufferOwner; Self::COUNT] = [BufferOwner::Input, BufferOwner::Output];
 
     /// The name in metrics: lower case.
@@ -40,7 +40,7 @@ impl BufferOwner {
     }
 }
 
-/// A leased buffer, of which `start..end` is filled. 8 bytes, also as an `Option`: what a connection at rest keeps of it.
+/// A leased buffer, of which `start..end` is filled. The lease and its `Option` have 8 bytes, which is what an idle connection stores.
 #[derive(Debug)]
 #[must_use = "a lease must be given back to its pool"]
 pub(crate) struct Lease(Box<Buffer>);
@@ -56,13 +56,13 @@ struct Buffer {
 /// A lease's place in the order of eviction (`eviction.rs`).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Held {
-    /// The first byte of the unfinished message came, or the peer's present time without progress began. None: it is in nobody's list.
+    /// When the first byte of the unfinished message arrived, or when the peer's present stall began. `None`: the lease is on no list.
     pub(crate) since: Option<Instant>,
     /// Bytes that the peer has taken since then.
     pub(crate) progress_bytes: u32,
-    /// The group that it counts for.
+    /// The group that the lease counts for.
     pub(crate) group: u32,
-    /// The slots before and after in its group's list, plus 1; 0: none.
+    /// The slots before and after in the group's list, plus 1. 0 means none.
     pub(crate) older: u32,
     pub(crate) newer: u32,
 }
@@ -83,22 +83,22 @@ impl Lease {
         &mut self.0.held
     }
 
-    /// What was appended and not yet consumed.
+    /// The bytes that were appended and not consumed yet.
     pub(crate) fn filled(&self) -> &[u8] {
         &self.0.bytes[self.0.start as usize..self.0.end as usize]
     }
 
-    /// How many bytes that is.
+    /// The number of filled bytes.
     pub(crate) fn len(&self) -> usize {
         (self.0.end - self.0.start) as usize
     }
 
-    /// Whether all is consumed: time to give the lease back.
+    /// Whether all bytes were consumed. The lease should be given back then.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.start == self.0.end
     }
 
-    /// How many bytes it can hold.
+    /// The size of the buffer in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.0.bytes.len()
     }
@@ -108,8 +108,8 @@ impl Lease {
         self.capacity() - self.len()
     }
 
-    /// Appends what fits of `bytes`, and returns how many that were. Moves the content to the front only if it must, so at most once
-    /// for each call.
+    /// Appends the part of `bytes` that fits, and returns how many bytes that were. Moves the content to the front only when the end of the
+    /// buffer is too short.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
         let buffer = &mut *self.0;
@@ -133,12 +133,12 @@ impl Lease {
         let buffer = &mut *self.0;
         buffer.start += n as u32;
         if buffer.start == buffer.end {
-            (buffer.start, buffer.end) = (0, 0); // Nothing has to be moved for this space.
+            (buffer.start, buffer.end) = (0, 0); // The whole buffer is free again without a move.
         }
     }
 }
 
-/// The pool has no room for more. What was to be appended is still the caller's, and the lease is as it was.
+/// The error when the pool has no buffer for an append. The lease is unchanged, and the caller still has the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -146,9 +146,10 @@ pub(crate) struct Full;
 #[derive(Debug)]
 struct Class {
     buffer_bytes: u32,
-    /// Given back and not leased again. The last one is the warmest in the cache, so it goes first.
+    /// Buffers that were given back and not leased again. The last one was used most recently and may still be in the CPU's cache, so it is
+    /// leased first.
     free: Vec<Lease>,
-    /// The shortest that `free` was since the last [`BufferPool::trim`]: so many were never needed.
+    /// The smallest length of `free` since the last [`BufferPool::trim`]: the number of buffers that were not needed in that time.
     free_low_water: usize,
 }
 
@@ -158,17 +159,18 @@ pub(crate) struct BufferPool {
     /// By size, ascending.
     classes: Vec<Class>,
     memory_bytes_max: usize,
-    /// What each owner can always have, by [`BufferOwner`]: half of the memory, less one largest buffer.
+    /// The guaranteed share of each owner in bytes: half of the memory, less one largest buffer.
     share_bytes: usize,
     leased_bytes: [usize; BufferOwner::COUNT],
     free_bytes: usize,
 }
 
 impl BufferPool {
-    /// A pool that never holds more than `memory_bytes_max`, in buffers of 4 KiB, 16 KiB and `buffer_bytes_max`. It allocates when asked.
+    /// A pool that holds at most `memory_bytes_max` (test: `every_owner_reads_back_what_it_wrote_and_the_account_is_right`), in buffers of 4 KiB,
+    /// 16 KiB and `buffer_bytes_max`. A buffer is allocated when it is leased for the first time.
     ///
-    /// Both shares together leave two of the largest buffers over. When the memory is full, the owner that is farther above its share is then above
-    /// it by more than one buffer, so an eviction never takes it below (`no_eviction_takes_an_owner_below_its_share`).
+    /// Both shares together leave two of the largest buffers over. When the memory is full, the owner that is farther above its share is above it
+    /// by more than one buffer. So an eviction does not take an owner below its share (test: `no_eviction_takes_an_owner_below_its_share`).
     pub(crate) fn new(memory_bytes_max: usize, buffer_bytes_max: u32) -> BufferPool {
         let mut sizes: Vec<u32> = [SMALL_BYTES, MIDDLE_BYTES].into_iter().filter(|&bytes| bytes < buffer_bytes_max).collect();
         sizes.push(buffer_bytes_max);
@@ -177,8 +179,9 @@ impl BufferPool {
         BufferPool { classes, memory_bytes_max, share_bytes, leased_bytes: [0; BufferOwner::COUNT], free_bytes: 0 }
     }
 
-    /// The most bytes of input that one connection should read behind what it holds: the largest buffer while less than a quarter of the share is
-    /// leased, 16 KiB up to a half, then 4 KiB. What is not read stays in the socket's receive buffer, whose window the kernel then closes.
+    /// How many bytes one connection should read in addition to its partial input: the largest buffer while less than a quarter of the share is
+    /// leased, 16 KiB up to a half, then 4 KiB. Input that is not read stays in the socket's receive buffer, and the kernel closes the TCP window
+    /// when that is full.
     #[inline]
     pub(crate) fn input_space_bytes(&self) -> usize {
         let leased_bytes = self.leased_bytes[BufferOwner::Input as usize];
@@ -192,23 +195,23 @@ impl BufferPool {
         bytes as usize
     }
 
-    /// The most bytes of output that one connection should have pending: 16 KiB once half of the share is leased. Never less, so that a handler may
-    /// count on as much (or on `output_high_water_bytes`, where that is less) when nothing is pending.
+    /// How many bytes of output one connection should have pending at most: no bound of the pool at first, and 16 KiB when half of the share is
+    /// leased. So a handler can count on 16 KiB of output space, or on `output_high_water_bytes` if that is less, when no output is pending.
     #[inline]
     pub(crate) fn output_space_bytes(&self) -> usize {
         if self.leased_bytes[BufferOwner::Output as usize] < self.share_bytes / 2 { usize::MAX } else { MIDDLE_BYTES as usize }
     }
 
-    /// Which owner gives a buffer up, so that `for_owner` can have one of `bytes_min` when the memory is full: the one that would be farther above
-    /// its share.
+    /// Which owner loses a buffer when the memory is full and `for_owner` needs one of `bytes_min`: the owner that would be farther above its
+    /// share.
     pub(crate) fn owner_to_evict(&self, for_owner: BufferOwner, bytes_min: usize) -> BufferOwner {
         let needed = self.class_for(bytes_min).map_or(bytes_min.next_power_of_two(), |index| self.classes[index].buffer_bytes as usize);
         let wanted = |owner| self.leased_bytes[owner as usize] + if owner == for_owner { needed } else { 0 };
         if wanted(BufferOwner::Input) > wanted(BufferOwner::Output) { BufferOwner::Input } else { BufferOwner::Output }
     }
 
-    /// An empty lease of at least `bytes_min`, of the smallest size that fits. `None` if the limit is reached even when all free buffers of
-    /// other sizes are given up.
+    /// An empty lease of at least `bytes_min`, of the smallest size that fits. `None` if there is no memory for it, even if the free buffers of
+    /// other sizes were freed.
     pub(crate) fn lease(&mut self, owner: BufferOwner, bytes_min: usize) -> Option<Lease> {
         let Some(index) = self.class_for(bytes_min) else { return self.lease_oversized(owner, bytes_min) };
         let buffer_bytes = self.classes[index].buffer_bytes as usize;
@@ -229,8 +232,8 @@ impl BufferPool {
         Some(lease)
     }
 
-    /// A lease larger than the largest size, rounded up to a power of two, and freed when it is given back. Neither the scratch nor the water
-    /// marks make one necessary; only output without marks (`slow-consumer`) reaches this, and then the limit of the pool.
+    /// A lease larger than the largest size, rounded up to a power of two, and freed when it is given back. Within the water marks none is
+    /// needed. Output without water marks (`slow-consumer`) needs them, until it reaches the limit of the pool.
     #[cold]
     fn lease_oversized(&mut self, owner: BufferOwner, bytes_min: usize) -> Option<Lease> {
         let buffer_bytes = u32::try_from(bytes_min).ok()?.checked_next_power_of_two()? as usize;
@@ -242,7 +245,7 @@ impl BufferPool {
         Some(Lease::new(vec![0; buffer_bytes].into_boxed_slice()))
     }
 
-    /// Takes a lease back, and what it holds is gone.
+    /// Takes a lease back and discards its content.
     pub(crate) fn give_back(&mut self, owner: BufferOwner, mut lease: Lease) {
         debug_assert!(lease.held().since.is_none(), "a lease that others may still evict");
         let bytes = lease.capacity();
@@ -253,10 +256,10 @@ impl BufferPool {
         self.classes[index].free.push(lease);
     }
 
-    /// Appends all of `bytes` to what `lease` holds: leases a buffer if there is none, and moves to a larger one if needed.
+    /// Appends all of `bytes` to `lease`. Leases a buffer if there is none, and moves the content to a larger one if needed.
     ///
     /// # Errors
-    /// [`Full`], and then nothing has changed.
+    /// [`Full`] if there is no memory for the buffer. Nothing has changed then (test: `a_refused_append_leaves_the_lease_as_it_was`).
     pub(crate) fn append(&mut self, owner: BufferOwner, lease: &mut Option<Lease>, bytes: &[u8]) -> Result<(), Full> {
         let held: &[u8] = match lease {
             Some(lease) if lease.room() >= bytes.len() => {
@@ -274,7 +277,7 @@ impl BufferPool {
         Ok(())
     }
 
-    /// Moves what `lease` holds to a buffer of a smaller size, if one is large enough and free.
+    /// Moves the content of `lease` to a smaller buffer, if it fills at most a quarter of its own and a smaller one can be leased.
     pub(crate) fn shrink(&mut self, owner: BufferOwner, lease: &mut Option<Lease>) {
         let Some(large) = lease else { return };
         if large.len() > large.capacity() / 4 || self.class_for(large.len()) == self.class_for(large.capacity()) {
@@ -285,7 +288,7 @@ impl BufferPool {
         self.replace(owner, lease, smaller);
     }
 
-    /// Puts another buffer in a lease's place, in the order of eviction too.
+    /// Replaces a lease by another one, which takes over its place in the order of eviction.
     fn replace(&mut self, owner: BufferOwner, lease: &mut Option<Lease>, mut by: Lease) {
         by.0.held = lease.as_ref().map_or_else(Held::default, |lease| lease.0.held);
         if let Some(mut before) = lease.replace(by) {
@@ -294,28 +297,28 @@ impl BufferPool {
         }
     }
 
-    /// Frees the buffers that nobody has needed since the last call. Called about once a second: a burst keeps its buffers while it
-    /// lasts, and the memory goes back after it.
+    /// Frees the buffers that were not needed since the last call. The loop calls it about once a second, so a burst keeps its buffers while it
+    /// lasts, and the memory is freed after it.
     pub(crate) fn trim(&mut self) {
         for class in &mut self.classes {
-            // From the front: the coldest.
+            // From the front, where the buffers are that were not used for the longest time.
             let freed = class.free.drain(..class.free_low_water).count();
             self.free_bytes -= freed * class.buffer_bytes as usize;
             class.free_low_water = class.free.len();
         }
     }
 
-    /// Bytes of all leases now, as buffers, however little is in them.
+    /// The sizes in bytes of the buffers that are leased now, however few of their bytes are filled.
     pub(crate) fn leased_bytes(&self) -> usize {
         self.leased_bytes.iter().sum()
     }
 
-    /// The same, of one owner.
+    /// The same for one owner.
     pub(crate) fn leased_bytes_of(&self, owner: BufferOwner) -> usize {
         self.leased_bytes[owner as usize]
     }
 
-    /// What each owner can always have.
+    /// The guaranteed share of each owner in bytes.
     #[cfg(test)]
     pub(crate) fn share_bytes(&self) -> usize {
         self.share_bytes
@@ -330,7 +333,7 @@ impl BufferPool {
         self.classes.iter().position(|class| class.buffer_bytes as usize >= bytes_min)
     }
 
-    /// Drops free buffers, the largest first, until another one of `buffer_bytes` fits under the limit.
+    /// Frees unleased buffers, the largest first, until another one of `buffer_bytes` fits under the limit.
     fn drop_free_for(&mut self, buffer_bytes: usize) {
         let leased_bytes = self.leased_bytes();
         for class in self.classes.iter_mut().rev() {
@@ -393,7 +396,7 @@ mod tests {
                         let bytes = bytes_from(seed, n);
                         match pool.append(BufferOwner::ALL[owner % 2], &mut leases[owner], &bytes) {
                             Ok(()) => model[owner].extend(&bytes),
-                            // It may refuse only what needs a buffer that does not exist, or one for which there is no room.
+                            // It may fail only if the buffer that is needed does not fit under the limit.
                             Err(Full) => {
                                 let needed = model[owner].len() + n;
                                 let class = [SMALL_BYTES, MIDDLE_BYTES, LARGE].map(|bytes| bytes as usize).into_iter().find(|&bytes| bytes >= needed);

@@ -1,6 +1,6 @@
-//! The names of a handler's callbacks: for metrics, and for the watchdog that names the one that runs too long.
+//! The names of a handler's callbacks, for metrics and for a watchdog that reports the callback that runs too long.
 
-/// Which of the [`crate::Handler`]'s callbacks.
+/// One of the [`crate::Handler`]'s callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callback {
     /// [`crate::Handler::opened`]
@@ -30,9 +30,9 @@ pub enum Callback {
 }
 
 impl Callback {
-    /// How many there are.
+    /// The number of callbacks.
     pub const COUNT: usize = 12;
-    /// All of them, in the order of their numbers.
+    /// All callbacks, in the order of their discriminants.
     pub const ALL: [Callback; Self::COUNT] = [
         Callback::Opened,
         Callback::Input,
@@ -48,7 +48,7 @@ impl Callback {
         Callback::TurnEnded,
     ];
 
-    /// The name in metrics and logs: that of the method.
+    /// The name in metrics and logs: the name of the method.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {

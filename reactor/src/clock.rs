@@ -1,20 +1,20 @@
-//! Times from durations, without a panic: `Instant + Duration` panics where no `Instant` can hold the sum.
+//! Addition of times and durations without a panic: `Instant + Duration` panics where no `Instant` can hold the sum.
 //!
-//! The limits and the arguments of this crate are any `Duration`, and `Duration::MAX` is a usual way to say "no limit". So the loop adds here
-//! and nowhere else. Test: `no_duration_is_too_long`.
+//! The limits and the arguments of this crate may be any `Duration`, and `Duration::MAX` is a common way to write "no limit". So the loop uses these
+//! functions for durations that a caller chose. Test: `no_duration_is_too_long`.
 
 use std::time::{Duration, Instant};
 
-/// The time `duration` after `now`. `None` is never: no `Instant` is so far away.
+/// The time `duration` after `now`. `None` if no `Instant` can hold it, which means never.
 #[inline]
 pub(crate) fn after(now: Instant, duration: Duration) -> Option<Instant> {
     now.checked_add(duration)
 }
 
-/// `duration`, lengthened by a part of its tenth: `part` of 1024.
+/// `duration`, lengthened by `part` / 1024 of its tenth.
 pub(crate) fn lengthened(duration: Duration, part: u32) -> Duration {
     let tenth = duration / 10;
-    // Divided first where the product would not fit; there the rounding does not matter.
+    // Where the product would overflow, divide first. The rounding does not matter for such durations.
     let more = tenth.checked_mul(part).map_or_else(|| (tenth / 1024).saturating_mul(part), |product| product / 1024);
     duration.saturating_add(more)
 }

@@ -1,46 +1,47 @@
-//! Why a connection ended: each reason is counted.
+//! The reasons for which connections close. Each is counted.
 
-/// Why a connection ended. Each is counted.
+/// Why a connection closed. [`crate::Stats::closes`] counts each reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The handler asked, and all output was sent.
+    /// The handler closed it, and all output was sent.
     Finished,
-    /// The peer ended the connection and nothing was left to do.
+    /// The peer sent FIN, and nothing was left to send.
     PeerClosed,
     /// The peer reset the connection, or the network failed.
     Reset,
-    /// The handler asked for an immediate end: a reset.
+    /// The handler aborted it: reset.
     Aborted,
-    /// The output made no progress for `write_stall_timeout`: reset.
+    /// The pending output made no progress for `write_stall_timeout`: reset.
     WriteStalled,
-    /// The handler gave no progress on a full buffer: a message longer than `buffer_bytes_max`.
+    /// The handler took nothing from a full buffer: the message is longer than `buffer_bytes_max`.
     MessageTooLong,
-    /// The handler asked for more output space than there is: [`Handler::input`] took nothing and called [`Context::want_room`] with no output pending
-    /// (so that `output_high_water_bytes` were free, or 16 KiB while the buffer memory is short), before and after a call of [`Handler::room`] that wrote nothing. Asking it again would change nothing,
-    /// and would keep a core busy. Counted: a bug of the service, or a limit that is too low for its messages.
+    /// The handler asked for more output space than there is. [`Handler::input`](crate::Handler::input) took nothing and called
+    /// [`Context::want_room`](crate::Context::want_room) with no output pending, so that `output_high_water_bytes` were free (16 KiB while the buffer
+    /// memory is short). It did so before and after a call of [`Handler::room`](crate::Handler::room) that wrote nothing. Calling it again would
+    /// change nothing and keep a core busy. The cause is a bug of the service, or a limit that is too low for its messages.
     OutputSpaceTooSmall,
-    /// The buffer memory was full, and this connection's unfinished message had waited for the longest.
+    /// The buffer memory was full, and this connection's partial input was evicted (`eviction.rs` says how it is chosen).
     InputEvicted,
-    /// The buffer memory was full, and this connection's peer had not read its output for the longest: reset.
+    /// The buffer memory was full, and this connection's pending output was evicted: reset.
     OutputEvicted,
     /// The handler panicked in one of this connection's callbacks.
     Panicked,
-    /// It was over `connections_max`, or the handler did not let it in ([`Context::refuse`]).
+    /// It was rejected: it was beyond `connections_max`, or the handler called [`Context::refuse`](crate::Context::refuse).
     Refused,
-    /// It had waited for its peer for the longest, and made room for newcomers.
+    /// Few slots were free, and it was evicted because it had waited for its peer for the longest.
     MadeRoom,
-    /// The system refused to register the socket.
+    /// epoll_ctl(2) failed to register the socket.
     RegisterFailed,
-    /// An outbound connection did not come to be.
+    /// An outbound connection failed before it was opened.
     ConnectFailed,
-    /// The loop ended.
+    /// The loop ended, and closed the connections that were still open.
     LoopEnded,
 }
 
 impl CloseReason {
-    /// How many reasons there are.
+    /// The number of reasons.
     pub const COUNT: usize = 15;
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [CloseReason; Self::COUNT] = [
         CloseReason::Finished,
         CloseReason::PeerClosed,

@@ -1,8 +1,7 @@
-//! What a callback may do: write, pause, set a deadline, wake others. Nothing here calls the system or another callback.
+//! What a callback may do: write, pause, set a deadline, wake other connections. Nothing here makes a system call or calls another callback.
 //!
-//! A [`Context`] borrows the output buffer of the visit, the connection's flags and the loop's lists, never the socket and never the
-//! slab: so it needs no type parameter and a service never sees one. What needs the system (connect, close) is written down and done
-//! by the loop after the callback.
+//! A [`Context`] borrows the output buffer of the visit, the connection's flags and the loop's lists. It borrows neither the socket nor the
+//! slab, so it needs no type parameter. What needs a system call (connect, close) is recorded, and the loop does it after the callback.
 
 use std::time::{Duration, Instant};
 
@@ -17,29 +16,29 @@ use crate::token::Token;
 pub struct Context<'a> {
     pub(crate) shared: &'a mut Shared,
     pub(crate) output: &'a mut OutputScratch,
-    /// Where this connection's output must end in the scratch: the high water less what is unsent from before.
+    /// Where this connection's output must end in the scratch: the high water mark minus the output pending from earlier visits.
     pub(crate) output_end_max: usize,
     pub(crate) control: &'a mut Control,
     pub(crate) token: Token,
 }
 
 impl Context<'_> {
-    /// The time of this turn. Older than the clock by as long as the turn has lasted.
+    /// The time of this turn, read when poll returned. It is older than the clock by the time that the turn has lasted.
     #[must_use]
     #[inline]
     pub fn now(&self) -> Instant {
         self.shared.now
     }
 
-    /// Who this connection is, for mail and for [`Context::wake`].
+    /// The identity of this connection, for mail and for [`Context::wake`].
     #[must_use]
     #[inline]
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// Appends what fits of `bytes` to the output, and returns how many that were. The rest is the caller's to keep, and
-    /// [`Context::want_room`] to be called again.
+    /// Appends the part of `bytes` that fits to the output, and returns how many bytes that were. The caller keeps the remaining bytes, and
+    /// calls [`Context::want_room`] to be called when there is output space.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.output().write(bytes)
@@ -51,85 +50,88 @@ impl Context<'_> {
         Output::new(self.output, self.output_end_max)
     }
 
-    /// How many bytes [`Context::write`] would take.
+    /// The output space: how many bytes [`Context::write`] would take.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {
         self.output_end_max.saturating_sub(self.output.len())
     }
 
-    /// Asks for [`crate::Handler::room`] when more fits. It comes once; ask again if it was not enough. [`crate::Handler::input`] that takes
-    /// nothing and asks is called again after `room`; if neither of them gets anywhere with all the space there is, the connection closes
-    /// ([`crate::CloseReason::OutputSpaceTooSmall`]).
+    /// Asks for one call of [`crate::Handler::room`] when there is output space. Ask again if the space was not enough. When
+    /// [`crate::Handler::input`] takes nothing and asks, it is called again after `room`. If neither of them makes progress with all the space
+    /// there is, the connection closes ([`crate::CloseReason::OutputSpaceTooSmall`]; test: `asking_for_output_space_never_spins`).
     #[inline]
     pub fn want_room(&mut self) {
         self.control.flags.insert(Flags::WANTS_ROOM);
     }
 
-    /// No [`crate::Handler::input`] until [`Context::resume`]. Unread input stays in the kernel, whose window then closes: that is the
-    /// backpressure the peer feels.
+    /// Stops calls of [`crate::Handler::input`] until [`Context::resume`]. Unread input stays in the socket's receive buffer. When that is full,
+    /// the TCP window closes, and the peer cannot send more: this is backpressure.
     #[inline]
     pub fn pause(&mut self) {
         self.control.flags.insert(Flags::PAUSED);
     }
 
-    /// Ends [`Context::pause`]. What has arrived meanwhile is delivered without waiting for an event.
+    /// Ends [`Context::pause`]. Input that arrived during the pause is delivered without waiting for an event.
     #[inline]
     pub fn resume(&mut self) {
         self.control.flags.remove(Flags::PAUSED);
     }
 
-    /// From now on this connection waits for its peer, and nothing is under way for it: when the connection limit nears, the loop may
-    /// close it to make room ([`crate::policy::WhenNearlyFull`]), those first that have waited for the longest. Called again, it counts
-    /// as young: so call it when a wait begins, and not for every byte. Output that the kernel has not taken protects it as well; and a last look
-    /// that cannot read all there is ends the wait, until this is called again.
+    /// Marks the connection as waiting for its peer, with no request in progress. When few slots are free, the loop may evict it, the longest
+    /// wait first ([`crate::policy::WhenNearlyFull`]). Calling it again restarts the wait. So call it when a wait begins, and not for each
+    /// byte. A connection with pending output is not evicted. If the read before an eviction cannot empty the socket, the wait ends too,
+    /// until this is called again.
     #[inline]
     pub fn expendable(&mut self) {
         self.control.flags.insert(Flags::EXPENDABLE.union(Flags::RENEWED));
     }
 
-    /// Names the group that this connection's buffers count for from now on: a number for its source address, say. When the buffer memory is full,
-    /// the group that holds the most bytes gives a buffer up first, so the thousand slow connections of one address do not cost another address
-    /// its one. Without it all connections are one group, 0.
+    /// Sets the group that buffers leased from now on count for, for example a number for the source address. When the buffer memory is full,
+    /// a connection of the group that holds the most bytes is evicted. So a thousand slow connections from one address do not evict the one
+    /// connection of another address. By default all connections are in group 0.
     pub fn set_group(&mut self, group: u32) {
         self.shared.slots.get_mut(self.token.slot).group = group;
     }
 
-    /// Ends [`Context::expendable`]: something is under way for the peer. So it is at the start, for handlers that never say.
+    /// Ends [`Context::expendable`]: a request of the peer is in progress. A new connection begins in this state, so the connections of a handler
+    /// that does not call `expendable` are not evicted when few slots are free.
     #[inline]
     pub fn essential(&mut self) {
         self.control.flags.remove(Flags::EXPENDABLE.union(Flags::RENEWED));
     }
 
-    /// Whether input is held back on our side: by [`Context::pause`], or by unsent output at the high water. What does not come then is not
-    /// the peer's fault.
+    /// Whether the loop delivers no input to this connection because of [`Context::pause`], or because its pending output has reached the high
+    /// water mark. A peer must not be timed out for input that is held here.
     #[must_use]
     #[inline]
     pub fn input_is_held(&self) -> bool {
         self.control.flags.intersects(Flags::HELD)
     }
 
-    /// Closes in order once the output is sent: FIN, then input is discarded within `linger_timeout` and `linger_bytes_max`, then
-    /// close(2). No further [`crate::Handler::input`].
+    /// Closes gracefully after the output was sent: the loop sends FIN, discards input within `linger_timeout` and `linger_bytes_max`, then
+    /// calls close(2). [`crate::Handler::input`] is not called again.
     #[inline]
     pub fn close(&mut self) {
         self.control.flags.insert(Flags::CLOSE);
     }
 
-    /// As [`Context::close`], for a peer that was not let in: counted as refused, and it lingers for `refused_linger_timeout` only.
+    /// Closes as [`Context::close`] does, for a rejected peer: counted as [`crate::CloseReason::Refused`], and lingering for
+    /// `refused_linger_timeout` only.
     #[inline]
     pub fn refuse(&mut self) {
         self.control.flags.insert(Flags::CLOSE.union(Flags::REFUSED));
     }
 
-    /// Closes without sending what is left, by a reset (RFC 9293 section 3.10.5, ABORT): the peer must not take it for the end.
+    /// Closes by a reset and discards pending output (RFC 9293 section 3.10.5, ABORT). FIN would tell the peer that the response is complete.
     #[inline]
     pub fn abort(&mut self) {
         self.control.flags.insert(Flags::ABORT);
     }
 
-    /// Sets the connection's one deadline, or none. It is never early, and late by at most a millisecond and the turn. Setting a
-    /// later time costs a store.
+    /// Sets or, with `None`, cancels the deadline of this connection. A connection has at most one. It is not called early (test:
+    /// `deadlines_are_never_early`). It is rounded up to the next millisecond, and a long turn or a burst of deadlines can delay it further
+    /// ([`crate::Stats::loop_lag`]). Moving it to a later time costs one store.
     #[inline]
     pub fn deadline(&mut self, at: Option<Instant>) {
         self.control.deadline = at;
@@ -142,8 +144,8 @@ impl Context<'_> {
         self.control.deadline
     }
 
-    /// `after`, lengthened by up to a tenth, differently for each connection: 10,000 that went idle together must not expire together
-    /// (failure mode H6; HAProxy `spread-checks` and `close-spread-time`).
+    /// `after`, lengthened by up to a tenth depending on the slot, so that 10,000 connections that became idle together do not expire together
+    /// (HAProxy `spread-checks` and `close-spread-time`).
     #[must_use]
     #[inline]
     pub fn spread(&self, after: Duration) -> Duration {
@@ -152,16 +154,17 @@ impl Context<'_> {
         clock::lengthened(after, part)
     }
 
-    /// Has [`crate::Handler::room`] of another connection called, in this turn or the next. Any number of calls before that are one.
+    /// Schedules a call of [`crate::Handler::room`] for another connection, in this turn or a later one. Several calls before that are merged into
+    /// one.
     #[inline]
     pub fn wake(&mut self, other: Token) {
         self.shared.wake(other);
     }
 
-    /// See [`LoopContext::connect`].
+    /// Begins an outbound connection, see [`LoopContext::connect`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn connect(&mut self, connect: Connect) -> Result<(), Connect> {
         self.shared.connect(connect)
     }
@@ -179,28 +182,29 @@ pub struct LoopContext<'a> {
 }
 
 impl LoopContext<'_> {
-    /// The time of this turn.
+    /// The time of this turn, read when poll returned.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.shared.now
     }
 
-    /// See [`Context::wake`].
+    /// Schedules a call of [`crate::Handler::room`], see [`Context::wake`].
     pub fn wake(&mut self, other: Token) {
         self.shared.wake(other);
     }
 
-    /// Begins an outbound connection at the end of this turn, or of a later one when `connects_per_turn_max` have been begun in this; its timeout
-    /// counts from then. It ends in exactly one of [`crate::Handler::opened`] (with
-    /// [`crate::Origin::Connected`]) and [`crate::Handler::connect_failed`]; `connections_max` counts it.
+    /// Begins an outbound connection at the end of this turn, or of a later turn when `connects_per_turn_max` were begun in this one. Its timeout
+    /// counts from then. The result is exactly one call of [`crate::Handler::opened`] (with [`crate::Origin::Connected`]) or
+    /// [`crate::Handler::connect_failed`] (test: `an_outbound_connection_begins_or_fails_exactly_once`). It counts for `connections_max`.
     ///
-    /// When the connection fails later, what the peer sent before is still delivered to [`crate::Handler::input`]: a server may answer 413
-    /// and reset an upload. Output that is written then is discarded, and the connection closes as [`crate::CloseReason::Reset`] after that
-    /// input. A handler that has paused it gets the input when it resumes; until then the connection stays open.
+    /// When the connection fails later, the input that the peer sent before is still delivered to [`crate::Handler::input`], because a server
+    /// may respond with 413 and reset an upload (test: `an_outbound_connection_delivers_what_its_peer_sent_before_it_failed`). Output
+    /// written then is discarded, and the connection closes as [`crate::CloseReason::Reset`] after that input. If the handler has paused the
+    /// connection, it stays open until the handler resumes it, and the input is delivered then.
     ///
     /// # Errors
-    /// Gives the `Connect` back when [`crate::Limits::connects_waiting_max`] wait already, or when the loop is closing everything
-    /// ([`crate::EventLoop::finish`]). Nothing comes of it then: neither of the two callbacks.
+    /// Returns the `Connect` when [`crate::Limits::connects_waiting_max`] are waiting already, or when the loop is closing everything
+    /// ([`crate::EventLoop::finish`]). Neither of the two callbacks is called then.
     pub fn connect(&mut self, connect: Connect) -> Result<(), Connect> {
         self.shared.connect(connect)
     }

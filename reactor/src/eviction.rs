@@ -1,28 +1,32 @@
-//! Eviction: which connection to close when buffer memory runs short, or free slots.
+//! Eviction: which connection to close when buffer memory or free slots run short.
 //!
 //! # When the buffer memory is full
 //!
-//! *Whose.* The owner (partial input or pending output) that is farther above its share (`buffers.rs`). Of that owner the group of connections that
-//! holds the most bytes, where a service names groups (the source address, say): one address with a thousand slow connections does not cost another
-//! address its one. Of that group the connection that has stalled for the longest.
+//! *Which connection.* First the owner (partial input or pending output) that is farther above its share (`buffers.rs`). Then, of that owner, the
+//! group of connections that holds the most bytes. A service may set groups, for example by source address: then one address with a thousand slow
+//! connections does not evict the one connection of another address. Then, of that group, the connection that has stalled for the longest.
 //!
-//! *Since when.* Partial input counts from the first byte of the unfinished message. Pending output counts from the start of the present time without
-//! progress, which is over when the peer has taken `output_low_water_bytes`. A single byte now and then refreshes neither.
+//! *Since when.* A stall of partial input counts from the first byte of the unfinished message. A stall of pending output counts from its start,
+//! and ends when the peer has taken `output_low_water_bytes`. Single bytes from time to time do not restart either of them.
 //!
-//! *What becomes of it.* The buffer is free at once. A connection whose input was taken is told ([`Pressure::BufferMemory`](crate::Pressure)) and
-//! closed. One whose output was taken is reset: the response has a hole, and the peer must not take it for whole.
+//! *What happens to the connection.* Its buffer is free at once. A connection whose input was evicted gets a call of `pressed` with
+//! [`Pressure::BufferMemory`](crate::Pressure), in which the handler can write a response, and is closed. A connection whose output was evicted is
+//! reset, because its response is incomplete and FIN would tell the peer that it is complete.
 //!
-//! # When the connection limit nears
+//! # When few slots are free
 //!
-//! Connections that wait for their peer are closed, the longest wait first: idle connections, and requests that arrive slowly. An attacker's
-//! thousands have waited for longer than a client that connects now, so newcomers are served. A connection that sends is young again, and one whose
-//! request is being answered is not evicted. One that only lingers after its response lingers for less (`close.rs`). The youngest few are not
-//! evicted either: between the connect and the request there is a moment. Without all this, slow clients hold every slot until their timeouts, and
-//! each newcomer is refused (`slowloris`).
+//! The loop closes connections that wait for their peer, the longest wait first: idle connections, and requests that arrive slowly. Thousands of an
+//! attacker's connections have waited for longer than a client that connects now, so new clients are served. Without this, slow clients hold
+//! all slots until their timeouts, and new clients are rejected (`slowloris`).
 //!
-//! It takes two steps, since what a client has just sent may be in its socket's receive buffer. `pick_leavers`, after the input and the deadlines of
-//! a turn, puts the oldest on the ready list. In the next turn a last look reads, and a connection that has sent nothing is closed. The order is kept
-//! by a list of links in the slots: a few stores for each visit that ends a wait, and nothing is searched.
+//! A connection whose request is being answered is not evicted. A connection that sends starts a new wait. The youngest few waiting
+//! connections are not evicted, because some time passes between a client's connect and its request. A connection that only lingers after its
+//! response gets a shorter linger timeout (`close.rs`).
+//!
+//! Eviction takes two steps, because the client's latest bytes may be in its socket's receive buffer. `pick_leavers`, after the input and the
+//! deadlines of a turn, puts the connection that has waited for the longest on the ready list. In the next turn a last visit reads its socket, and
+//! closes the connection if it has sent nothing. The order is a list of links in the slots. It costs a few stores for each visit that ends a wait,
+//! and needs no search.
 
 use crate::buffers::{BufferOwner, Lease};
 use crate::close_reason::CloseReason;
@@ -36,7 +40,7 @@ use crate::slot::{Evicted, Flags, Slot};
 use crate::visit::Visit;
 
 impl Shared {
-    /// Counts what a slot's lease of `owner` has grown from, and puts it into the order of eviction if it is new there.
+    /// Counts the growth of a slot's lease of `owner` from `capacity_before` bytes, and adds a new lease to the order of eviction.
     pub(crate) fn holds(&mut self, owner: BufferOwner, slot: u32, capacity_before: usize) {
         let Self { slots, holders, now, .. } = self;
         let Some(lease) = slots.lease_mut(owner, slot) else { return };
@@ -52,7 +56,7 @@ impl Shared {
         holders.rank(slots, owner, number, capacity, capacity_before);
     }
 
-    /// Takes a slot's lease out of the order of eviction, and out of the slot. It is to be put back or given back.
+    /// Takes a slot's lease out of the order of eviction and out of the slot. The caller must put it back or give it back to the pool.
     pub(crate) fn take_lease(&mut self, owner: BufferOwner, slot: u32) -> Option<Lease> {
         let Self { slots, holders, .. } = self;
         let lease = slots.lease_mut(owner, slot).as_ref()?;
@@ -63,14 +67,14 @@ impl Shared {
         slots.lease_mut(owner, slot).take()
     }
 
-    /// Gives a slot's lease back, and what it holds is gone.
+    /// Gives a slot's lease back to the pool and discards its content.
     pub(crate) fn drop_lease(&mut self, owner: BufferOwner, slot: u32) {
         if let Some(lease) = self.take_lease(owner, slot) {
             self.buffers.give_back(owner, lease);
         }
     }
 
-    /// Counts bytes that the peer has taken of its pending output. After `output_low_water_bytes` its stall begins anew.
+    /// Counts bytes of pending output that the peer has taken. After `output_low_water_bytes` its stall starts again from now.
     pub(crate) fn output_progressed(&mut self, slot: u32, bytes: usize) {
         let enough_bytes = self.limits.output_low_water_bytes.max(1);
         let Self { slots, holders, now, .. } = self;
@@ -81,7 +85,7 @@ impl Shared {
             let number = held.group;
             let holders = &mut holders[owner as usize];
             holders.unlink(slots, owner, slot);
-            // To the group that it had: the bytes are counted there.
+            // Linked to the group that the lease had before, because its bytes are counted there.
             let named = std::mem::replace(&mut slots.get_mut(slot).group, number);
             holders.link(slots, owner, slot, *now);
             slots.get_mut(slot).group = named;
@@ -89,7 +93,7 @@ impl Shared {
         }
     }
 
-    /// Evicts one connection's buffer so that `for_owner` can have `bytes_min`. False if there is none to evict.
+    /// Evicts the buffer of one connection so that `for_owner` can lease `bytes_min`. False if there is no buffer to evict.
     pub(crate) fn evict_one(&mut self, for_owner: BufferOwner, bytes_min: usize) -> bool {
         let owner = self.buffers.owner_to_evict(for_owner, bytes_min);
         let Some(slot) = self.holders[owner as usize].first() else { return false };
@@ -98,7 +102,7 @@ impl Shared {
         true
     }
 
-    /// Marks a connection as evicted. Its next visit tells it so, or resets it.
+    /// Marks a connection as evicted. Its next visit calls `pressed` and closes it, or resets it.
     pub(crate) fn evicted(&mut self, owner: BufferOwner, slot: u32) {
         self.slots.get_mut(slot).evicted.add(Evicted::of(owner));
         self.stats.evictions(owner).add(1);
@@ -107,7 +111,7 @@ impl Shared {
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// The stage of a turn that keeps places free for newcomers. No more leave in a turn than can be closed in one.
+    /// The stage of a turn that keeps slots free for new connections. It picks at most as many connections as one turn can close.
     pub(crate) fn pick_leavers(&mut self) {
         match self.shared.policy.when_nearly_full {
             WhenNearlyFull::MakeRoom => {}
@@ -117,11 +121,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let safe_max = limits.newcomers_safe_max();
         let mut stay_max = limits.connections_at_ease_max();
         if self.listeners.iter().any(|listener| listener.ready && listener.socket.is_some()) {
-            // Somebody may be waiting. Where no room is kept and nobody is refused, nothing else would ever let them in.
+            // A client may be waiting in the accept queue. With `newcomers_room` 0 and no rejections, nothing else would free a slot for it.
             stay_max = stay_max.min(limits.connections_max - 1);
         }
         for _ in 0..limits.closes_per_turn_max {
-            // Those that are to leave, or wait for their close(2), hold their places for a turn at most.
+            // Connections picked before, and connections that wait for their close(2), free their slots soon, so they do not count.
             let staying = self.entries.len() - self.shared.closes.len() - self.shared.leaving as usize;
             if staying <= stay_max as usize {
                 return;
@@ -139,7 +143,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 }
 
-/// Whether nothing is under way for a connection: its peer is to speak, and has got all that was said to it.
+/// Whether a connection waits for its peer: no request is in progress, and no output is pending.
 #[inline]
 pub(crate) fn is_expendable(flags: Flags, state: &Slot) -> bool {
     flags.intersects(Flags::EXPENDABLE)
@@ -149,31 +153,31 @@ pub(crate) fn is_expendable(flags: Flags, state: &Slot) -> bool {
 }
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
-    /// The visit of a connection that is to make room.
+    /// The last visit before an eviction for a free slot. It reads the socket first.
     #[cold]
     pub(crate) fn look_for_the_last_time(&mut self) {
         if !self.entry.control.flags.intersects(Flags::INPUT_ENDED) {
-            // Poll reports only so many events at a time: what this client has just sent may not be among them yet.
+            // Poll returns at most `events_per_poll_max` events, so the event for this client's latest bytes may not have come yet.
             self.flags().insert(Flags::READABLE);
         }
         self.go_on();
         let flags = self.entry.control.flags;
         if flags.intersects(Flags::RENEWED) || !is_expendable(flags, self.slot()) {
-            return; // It has spoken, or goes anyway. `settle` takes its mark away.
+            return; // It has sent something, or closes for another reason. `settle` removes the LEAVING flag.
         }
         if flags.intersects(Flags::READABLE.union(Flags::UNPARSED)) && !flags.intersects(Flags::HELD) {
-            // A budget was spent, and its socket holds more: nobody who sends faster than a visit reads is waited for. It is asked again when
-            // the handler says that another wait has begun. A look in each turn would promise its place to newcomers for as long as it sends,
-            // and they would be neither served nor refused.
+            // A budget was spent, and its socket holds more input. It stays, and can be picked again after the handler has reported a new wait.
+            // If it were picked again in each turn while it sends, its slot would count as free, and new clients would be neither served nor
+            // rejected (test: `who_sends_without_a_pause_promises_its_place_to_nobody`).
             return self.flags().remove(Flags::EXPENDABLE.union(Flags::RENEWED));
         }
         self.press(Pressure::NearlyFull);
         self.flush();
-        // Its place is needed now. Its input is read to the end, so the kernel sends FIN behind what was said, and no reset.
+        // The slot is needed now, so there is no linger. All input was read, so the kernel sends FIN after the response, and not a reset.
         self.die(CloseReason::MadeRoom);
     }
 
-    /// It has spoken, or is being answered, or has ended: it need not make room.
+    /// Cancels an eviction: the connection has sent something, or is being answered, or has closed.
     #[inline]
     pub(crate) fn stay(&mut self) {
         if self.entry.control.flags.intersects(Flags::LEAVING) {
@@ -182,14 +186,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
-    /// Keeps the connection's place among those that may make room: at the young end when a wait has begun.
+    /// Updates the connection's place in the list of connections that can be evicted for a free slot. A new wait goes to the young end.
     #[inline]
     pub(crate) fn settle_age(&mut self) {
         let slot = self.token.slot;
         let flags = self.entry.control.flags;
         let is_expendable = is_expendable(flags, self.slot());
         if is_expendable && !flags.intersects(Flags::RENEWED) {
-            return; // Where it was, or it has its mark.
+            return; // It keeps its place, or is picked already.
         }
         self.stay();
         if is_expendable {
@@ -198,7 +202,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         } else {
             self.shared.slots.unlink_expendable(slot);
             if flags.intersects(Flags::EXPENDABLE) {
-                // Until its output is sent. It counts from then, and must not be forgotten.
+                // Its output is pending. The wait counts from when the output is sent, and this flag records that it has to be listed then.
                 self.entry.control.flags.insert(Flags::RENEWED);
             }
         }

@@ -1,13 +1,13 @@
 //! A histogram of durations with one writer and any number of readers, and no lock.
 //!
-//! The bounds are powers of two of a microsecond, so that the bucket is found by counting leading zeros: a few nanoseconds for a
-//! record, and at most a factor of two between what a reader is told and what was.
+//! The bounds are powers of two of a microsecond, so the bucket is found by counting leading zeros. A record costs a few nanoseconds. A duration
+//! differs from the bound of its bucket by at most a factor of two, from 1 µs to 67 s.
 
 use std::time::Duration;
 
 use crate::counter::Counter;
 
-/// How many durations took how long. Written by one thread, read by any.
+/// Counts of durations by length. Written by one thread, read by any.
 #[derive(Debug)]
 pub struct Histogram {
     counts: [Counter; Histogram::BUCKETS],
@@ -21,16 +21,16 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Buckets: 1 µs, 2 µs, 4 µs … 67 s (2^26 µs), and one for all that is longer.
+    /// The number of buckets: 1 µs, 2 µs, 4 µs … 67 s (2^26 µs), and one for longer durations.
     pub const BUCKETS: usize = 28;
 
-    /// An empty one.
+    /// An empty histogram.
     #[must_use]
     pub const fn new() -> Histogram {
         Histogram { counts: [const { Counter::new() }; Histogram::BUCKETS], sum_nanos: Counter::new() }
     }
 
-    /// Counts one duration. Only one thread may, the owner's: there is no locked instruction.
+    /// Counts one duration. Only the owner's thread may call it, because there is no locked instruction.
     #[inline]
     pub fn record(&self, duration: Duration) {
         let nanos = nanos(duration);
@@ -38,7 +38,7 @@ impl Histogram {
         self.sum_nanos.add(nanos);
     }
 
-    /// Counts `count` durations of the same length, as [`Histogram::record`] does one.
+    /// Counts `count` durations of the same length. Only the owner's thread may call it.
     #[inline]
     pub fn record_all(&self, duration: Duration, count: u64) {
         let nanos = nanos(duration);
@@ -49,19 +49,19 @@ impl Histogram {
     /// The first bucket whose bound is not below `nanos`.
     #[inline]
     fn bucket(nanos: u64) -> usize {
-        // Rounded up, so that 1.001 µs is not among those of at most 1 µs.
+        // Rounded up, so that 1.001 µs is not counted in the bucket of 1 µs.
         let micros = nanos.div_ceil(1000);
         let bucket = u64::BITS - micros.saturating_sub(1).leading_zeros();
         (bucket as usize).min(Histogram::BUCKETS - 1)
     }
 
-    /// The longest duration that is counted in a bucket. `None` for the last one, which has no bound.
+    /// The longest duration that a bucket counts. `None` for the last bucket, which has no bound.
     #[must_use]
     pub const fn bound(bucket: usize) -> Option<Duration> {
         if bucket + 1 < Histogram::BUCKETS { Some(Duration::from_micros(1 << bucket)) } else { None }
     }
 
-    /// What has been recorded so far. A record that happens meanwhile may be in it or not, or only in its sum.
+    /// A copy of the counts so far. A concurrent record may be in it or not, or only in one of its counts and its sum.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
         let counts = std::array::from_fn(|bucket| self.counts[bucket].get());
@@ -69,29 +69,30 @@ impl Histogram {
     }
 }
 
-/// Saturates: a duration of 584 years is a mistake of ours, but not one to panic for.
+/// The duration in nanoseconds. It saturates at 584 years, because a bug in this crate that records such a duration must not cause a panic.
 #[inline]
 fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// A copy of a [`Histogram`]. Several can be added up, one for each loop.
+/// A copy of a [`Histogram`]. The snapshots of several loops can be added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistogramSnapshot {
-    /// How many fell into each bucket, and into no smaller one: not cumulative, unlike Prometheus's `le` series.
+    /// The number of durations in each bucket. Not cumulative, unlike Prometheus's `le` series.
     pub counts: [u64; Histogram::BUCKETS],
-    /// All durations together.
+    /// The sum of all durations.
     pub sum: Duration,
 }
 
 impl HistogramSnapshot {
-    /// How many durations there are. The sum of the buckets, so that it always fits them.
+    /// The number of durations. Computed as the sum of the buckets, so that it agrees with them.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// For each bucket its bound and how many durations are not above it: Prometheus's `le` series. The last bound is `None`: +Inf.
+    /// For each bucket its bound, and the number of durations that are at most as long: Prometheus's `le` series. The last bound is `None`,
+    /// which means +Inf.
     pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
         self.counts.iter().enumerate().scan(0, |total, (bucket, count)| {
             *total += count;
@@ -99,7 +100,7 @@ impl HistogramSnapshot {
         })
     }
 
-    /// Adds another loop's.
+    /// Adds the snapshot of another loop.
     pub fn add(&mut self, other: &HistogramSnapshot) {
         for (mine, others) in self.counts.iter_mut().zip(other.counts) {
             *mine += others;

@@ -1,7 +1,7 @@
 //! The connections that hold buffers, in the order in which they are evicted when the buffer memory is full (`eviction.rs`).
 //!
-//! The order is kept by links in the leases, one list for each group, and a set of the groups by rank. Nothing is searched, and a connection at
-//! rest pays nothing for it.
+//! The order consists of links in the leases, one list for each group, and a set of the groups by rank. An eviction needs no search, and an idle
+//! connection has no lease and so no cost.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -14,14 +14,14 @@ use crate::slot::Slots;
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     groups: HashMap<u32, Group>,
-    /// The last one is to give a buffer up first.
+    /// The groups by rank. The last one is the first to lose a buffer.
     ranking: BTreeSet<Rank>,
 }
 
-/// Bytes, then the longest stall, then the number: equal ranks must differ.
+/// The bytes of a group, then its longest stall, then its number, which keeps the ranks of two groups different.
 type Rank = (usize, Reverse<Instant>, u32);
 
-/// One group's buffers, in a list by age.
+/// The buffers of one group, in a list by age.
 #[derive(Debug)]
 struct Group {
     bytes: usize,
@@ -37,7 +37,7 @@ pub(crate) fn held_of(slots: &mut Slots, owner: BufferOwner, slot: u32) -> &mut 
 }
 
 impl Holders {
-    /// Appends a slot that has a lease to its group's list: its stall counts from `now`.
+    /// Appends a slot that has a lease to its group's list. Its stall counts from `now`.
     pub(crate) fn link(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32, now: Instant) {
         let number = slots.get(slot).group;
         let rank = (0, Reverse(now), number);
@@ -67,7 +67,7 @@ impl Holders {
         }
     }
 
-    /// Counts bytes that a group has leased or given back, and ranks it anew.
+    /// Counts bytes that a group has leased or given back, and updates its rank.
     pub(crate) fn rank(&mut self, slots: &mut Slots, owner: BufferOwner, number: u32, leased: usize, given_back: usize) {
         let Some(group) = self.groups.get_mut(&number) else { return };
         group.bytes = group.bytes + leased - given_back;
@@ -82,12 +82,12 @@ impl Holders {
         self.ranking.insert(group.rank);
     }
 
-    /// Bytes that all groups hold together.
+    /// The bytes that all groups hold together.
     pub(crate) fn bytes(&self) -> usize {
         self.groups.values().map(|group| group.bytes).sum()
     }
 
-    /// The connection that is to give its buffer up.
+    /// The slot of the connection that is evicted next.
     pub(crate) fn first(&self) -> Option<u32> {
         let (.., number) = self.ranking.last()?;
         self.groups.get(number)?.oldest.checked_sub(1)

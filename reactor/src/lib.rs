@@ -1,15 +1,15 @@
-//! An edge-triggered epoll event loop in which every exit has a name and everything is bounded.
+//! An edge-triggered epoll event loop. Connections close for a named and counted reason, and [`Limits`] bound queues, buffers and turns.
 //!
 //! Reading order:
-//! 1. [`limits`], [`policy`]: the numbers and the choices;
-//! 2. [`handler`], [`context`]: what a protocol implements, and what it may do;
-//! 3. [`event_loop`]: the turn, whole;
+//! 1. [`limits`], [`policy`]: the bounds, and the choices between algorithms;
+//! 2. [`handler`], [`context`]: the callbacks that a protocol implements, and what a callback may do;
+//! 3. [`event_loop`]: one turn of the loop, in order;
 //! 4. `visit`: one visit to one connection; `io`: reading and writing until `EAGAIN`; `water_marks`, `notify`, `close`, `eviction`;
-//! 5. `slot`: the state of one connection; `ready_list`: which connections can make progress; `buffers`: memory that they lease;
+//! 5. `slot`: the state of one connection; `ready_list`: which connections can make progress; `buffers`: the memory that connections lease;
 //! 6. `timers`, `deadlines`, `mailbox`, `connect`, [`listen`], `shutdown`;
-//! 7. [`os`]: the one door to the system; [`sim`]: the other thing behind it, in which the whole loop is tested by seeds.
+//! 7. [`os`]: the trait for all system calls; [`sim`]: its second implementation, a simulated system that tests the whole loop by seeds.
 //!
-//! The smallest use is `examples/echo.rs`.
+//! The smallest program is `examples/echo.rs`.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("reactor is an event loop on Linux's epoll(7), and its tokens need 64-bit pointers: build it for 64-bit Linux");

@@ -1,112 +1,130 @@
-//! Everything that bounds one loop. Nothing in it grows past one of these numbers.
+//! The bounds of one loop: sizes, budgets and timeouts, and the check that they fit together.
 //!
-//! Each number has its cost, its reason and its source beside it.
+//! The doc comment of each number says its unit, its cost, its reason and its source.
 
 use std::time::Duration;
 
-/// The bounds of one event loop. A time limit of `Duration::MAX`, as of any other duration that ends behind the last `Instant`, is none.
+/// The bounds of one event loop. [`Config::check`] runs before the loop starts. It rejects a count of 0 where the loop needs at least 1, and
+/// requires `output_low_water_bytes` < `output_high_water_bytes` ≤ `buffer_bytes_max` ≤ a quarter of `buffer_memory_bytes_max`, with
+/// `buffer_bytes_max` from 4 KiB to 16 MiB, and `connections_max` + `refusals_max` slots that fit a token.
+///
+/// `Duration::MAX` means no limit, and so does any duration that ends after the last `Instant` (test: `no_duration_is_too_long`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections of this loop, those being refused and those lingering among them. Each costs one descriptor and one slot.
+    /// Open connections of this loop, including those being refused and those lingering. Each costs one descriptor and one slot.
     pub connections_max: u32,
 
-    /// Places that are kept free for newcomers: when fewer are left, connections that wait for their peer make room
-    /// ([`crate::policy::WhenNearlyFull`]). At most half of `connections_max` counts. What comes in one turn must fit until the next one has
-    /// made room again: so twice `accepts_per_turn_max`. Half as many, the youngest of those that wait, are never asked to make room.
+    /// Slots that are kept free for new connections. When fewer are free, the loop evicts connections that wait for their peer
+    /// ([`crate::policy::WhenNearlyFull`]). At most half of `connections_max` counts. The connections accepted in one turn must fit until the
+    /// next turn has evicted others, so the default is twice `accepts_per_turn_max`. The youngest of the waiting connections, half as many as
+    /// this number, are not evicted.
     pub newcomers_room: u32,
 
-    /// Connections beyond `connections_max` that are accepted only to be told so and closed. Beyond these, new clients wait in the
-    /// kernel's queue.
+    /// Connections beyond `connections_max` that are accepted only to get a response and be closed. Each costs one descriptor and one slot
+    /// for at most `refused_linger_timeout` and the time that its response takes. Further clients wait in the kernel's accept queue.
     pub refusals_max: u32,
 
-    /// Bytes that unfinished input and unsent output of all connections of the loop may hold together. A connection at rest holds
-    /// none. When a rest finds no room, the oldest unfinished request gives way.
+    /// Bytes of buffers that partial input and pending output of all connections of the loop may lease together. An idle connection leases
+    /// none. When a connection needs a buffer and the memory is full, the loop evicts a connection (`eviction.rs` says which). The default, 64 MiB,
+    /// is 16,384 buffers of 4 KiB (a request head each) or 1,024 of 64 KiB.
     pub buffer_memory_bytes_max: usize,
-    /// The scratch buffers of the loop and the largest lease. One visit reads no more than this, so a rest always fits a lease.
-    /// 64 KiB: Redis stops at as much per event (`NET_MAX_WRITES_PER_EVENT`, src/server.h), and it is the default send buffer's order.
+    /// Bytes of the loop's scratch buffers, and of the largest lease. One visit reads at most this much, so its partial input fits a lease.
+    /// 64 KiB: Redis writes at most as much per event (`NET_MAX_WRITES_PER_EVENT`, src/server.h), and it is of the order of the default
+    /// send buffer.
     pub buffer_bytes_max: u32,
-    /// Unsent bytes at which a connection's input and its `room` calls stop. At most `buffer_bytes_max`.
+    /// Bytes of pending output at which the loop stops delivering a connection's input and calling its `room`. At most
+    /// `buffer_bytes_max`, which is the default, so that the output of a visit fits one lease.
     pub output_high_water_bytes: u32,
-    /// Unsent bytes at which they go on. Lower than the high water, so that it does not flutter.
+    /// Bytes of pending output at which input resumes. Lower than the high water mark, so that the connection does not alternate between both
+    /// states with each write. The default is a quarter of it.
     pub output_low_water_bytes: u32,
-    /// Bytes of output that the kernel may hold unsent for one connection (`TCP_NOTSENT_LOWAT`, tcp(7), since Linux 3.12): at so many a write
-    /// takes no more, and half of them must be sent before the next one does. None leaves it to the kernel, which takes up to
-    /// `tcp_wmem[2]`, usually 4 MiB, from a peer that does not read (failure mode L6), and no resident memory shows it.
+    /// Bytes of unsent output that the kernel may hold for one connection (`TCP_NOTSENT_LOWAT`, tcp(7), since Linux 3.12). At this many, a write
+    /// takes no more, and half of them must be sent before the next write does. `None` leaves the bound to the kernel, which holds up to
+    /// `tcp_wmem[2]`, usually 4 MiB, for a peer that does not read. That memory does not show in the process's resident memory.
     ///
-    /// What is sent and not acknowledged does not count, so a long path keeps the buffer that its bandwidth needs. `SO_SNDBUF` would bound
+    /// Bytes that are sent and not acknowledged do not count, so a long path keeps the buffer that its bandwidth needs. `SO_SNDBUF` would bound
     /// both and turn the kernel's autotuning off: with 64 KiB, 50 MB over 1 Gbit/s and 20 ms took 8.9 s instead of 0.7 s. 64 KiB is one full
-    /// write of a visit; measured: docs/numbers.md, "Slow readers".
+    /// write of a visit. Measured: docs/numbers.md, "Slow readers".
     pub kernel_unsent_bytes_max: Option<u32>,
 
     /// Messages that the first visit after an event hands to the handler: the quantum of a connection on the list of new ones. Small, so that
-    /// one round over thousands of connections that all became runnable at once is short. Measured: docs/numbers.md, "Pipelining clients".
+    /// one round over thousands of connections that become runnable together is short. Measured: docs/numbers.md, "Pipelining clients".
     pub first_visit_messages_max: u32,
-    /// Messages that a later visit hands to the handler: the quantum of a connection that has work left. Larger, so that bulk work stays
-    /// efficient. memcached yields after 20 (`reqs_per_event`); ours cost less each, and the bytes are bounded as well.
+    /// Messages that a later visit hands to the handler: the quantum of a connection that has work left. Larger than the first quantum, so that
+    /// bulk work stays efficient. memcached yields after 20 (`reqs_per_event`). A message costs less here, and the bytes are bounded as well.
     pub visit_messages_max: u32,
-    /// Calls of `read` in one visit: one peer that sends single bytes must not keep us.
+    /// Calls of read(2) in one visit. A peer that sends single bytes could otherwise extend the visit with each byte. Each read is one
+    /// system call, so the default of 16 bounds their cost per visit. It is not measured.
     pub visit_reads_max: u32,
-    /// Bytes written in one visit. A fast reader of a long stream gives way after this.
+    /// Bytes written in one visit. After this many, the loop visits other connections before it resumes a fast reader of a long stream.
+    /// The default is four times `output_high_water_bytes`. It is not measured.
     pub visit_written_bytes_max: u32,
 
     /// Time that a turn spends on visits to runnable connections. While connections with work left wait, newly runnable ones get half of it.
-    /// The loop reads the clock after 16 visits, or fewer that did much ([`CLOCK_INTERVAL_VISITS`]), and makes at least so many: a stage
-    /// lasts at most its time and one such interval. The rest waits on a list, and the next poll returns at once. Measured: docs/numbers.md,
-    /// "Pipelining clients".
+    ///
+    /// The loop reads the clock after [`CLOCK_INTERVAL_VISITS`] visits, or after fewer visits that did much. A stage of a turn
+    /// therefore makes at least one such interval of visits (or all there are), and lasts at most its time and one interval (test:
+    /// `a_stage_ends_within_its_time_and_one_interval_of_the_clock`). Connections that were not visited stay on a list, and the next poll
+    /// returns at once. Measured: docs/numbers.md, "Pipelining clients".
     pub visits_time_max: Duration,
-    /// The same for accept(2) and for adopting connections that another loop accepted.
+    /// Time that a turn spends on accept(2) and on adopting connections that another loop accepted, measured as for `visits_time_max`.
     pub accepts_time_max: Duration,
-    /// The same for mail.
+    /// Time that a turn spends on delivering mail, measured as for `visits_time_max`.
     pub mail_time_max: Duration,
-    /// The same for deadlines.
+    /// Time that a turn spends on expired deadlines, measured as for `visits_time_max`.
     pub deadlines_time_max: Duration,
-    /// The same for outbound connections that are begun.
+    /// Time that a turn spends on beginning outbound connections, measured as for `visits_time_max`.
     pub connects_time_max: Duration,
-    /// The same for close(2).
+    /// Time that a turn spends on close(2), measured as for `visits_time_max`.
     pub closes_time_max: Duration,
 
-    /// Events taken from one poll. More wait in the kernel; a smaller batch keeps turns short. An event costs from 1.5 µs (a peer that has
-    /// gone) to 4 µs (a small request; measured: docs/numbers.md), so 128 of them are half a millisecond, and epoll_wait(2) is not a hundredth
-    /// of it.
+    /// Events taken from one poll. Further events wait in the kernel, so a smaller batch keeps turns short. An event costs from 1.5 µs (a peer
+    /// that has disconnected) to 4 µs (a small request), measured: docs/numbers.md. So 128 of them take half a millisecond, and epoll_wait(2)
+    /// is less than a hundredth of that.
     pub events_per_poll_max: usize,
-    /// Connections accepted in one turn. Redis takes 10 a cycle, HAProxy 4 (`tune.maxaccept`): a flood of connects must not keep
-    /// the established waiting (failure mode H4). The rest of the queue stays on the ready list.
+    /// Connections accepted in one turn. The bound keeps a flood of new connections from delaying the established ones. Redis takes 10 a cycle,
+    /// HAProxy 4 (`tune.maxaccept`). A listener whose accept queue is not empty yet stays on the ready list.
     pub accepts_per_turn_max: u32,
-    /// Outbound connections begun in one turn. Each costs 10 µs (socket(2), connect(2) and epoll_ctl(2) on loopback: 2,000 took 21 ms), so as many as
-    /// are accepted. The rest makes the next poll return at once.
+    /// Outbound connections begun in one turn. Each costs 10 µs (socket(2), connect(2) and epoll_ctl(2) on loopback: 2,000 took 21 ms), so the
+    /// default equals that of `accepts_per_turn_max`. While more are waiting, the next poll returns at once.
     pub connects_per_turn_max: u32,
-    /// Outbound connections asked for and not begun. A `connect` beyond these is given back to its caller, who can wait, or answer its own
-    /// client that it is overloaded. 80 bytes each; 1,024 of them begin within 32 turns.
+    /// Outbound connections requested and not begun yet. A `connect` beyond these is returned to its caller, which can wait or tell its own
+    /// client that it is overloaded. Each costs 80 bytes. 1,024 of them begin within 32 turns.
     pub connects_waiting_max: u32,
-    /// Pieces of mail delivered in one turn.
+    /// Pieces of mail delivered in one turn, so that a burst of results does not delay events. Each costs at most one visit. Mail beyond these is
+    /// delivered in the next turn, whose poll returns at once. The default of 256 is not measured.
     pub mail_per_turn_max: u32,
-    /// Deadlines that run in one turn (failure mode H6: 10,000 that expire together).
+    /// Deadlines that run in one turn, so that 10,000 that expire together do not delay events. Each costs at most one visit. Deadlines beyond
+    /// these run in the next turn, whose poll returns at once. The default of 256 is not measured.
     pub deadlines_per_turn_max: u32,
-    /// Connections closed in one turn: close(2) of a socket costs about 9 µs, and 10,000 peers can leave at once (failure mode S6). Far fewer
-    /// than events, on purpose: the kernel reports in the order of arrival, and where closing takes the time in which events should be
-    /// taken, everybody waits behind the events of those who leave. With as many closes as events others waited 23 to 31 ms while
-    /// 8,000 closed, with an eighth as many under one (measured: docs/numbers.md).
+    /// Connections closed in one turn. close(2) of a socket costs about 9 µs, and 10,000 peers can disconnect at once.
+    ///
+    /// It is far lower than `events_per_poll_max` because the kernel reports events in the order of arrival. While a turn closes, it takes no
+    /// events, so the events of other connections wait behind those of the clients that disconnect. While 8,000 connections closed, other
+    /// connections waited 23 to 31 ms with as many closes as events per turn, and less than 1 ms with an eighth as many (measured:
+    /// docs/numbers.md).
     pub closes_per_turn_max: u32,
 
-    /// Places in the mailbox: mail admitted and not yet delivered. Each takes its memory at once (the channel is an array), so no more than
-    /// the pool can have under way.
+    /// Slots in the mailbox: permits reserved, and mail not delivered yet. The memory for all of them is allocated at the start, because the
+    /// channel is an array. So it should be no more than the jobs that the worker pool can have in progress.
     pub mail_max: u32,
 
-    /// A connection whose output makes no progress for this long is reset. HAProxy `timeout client` is of this order (30 s); 15 s, so that
-    /// peers that never read are gone within 20 s, whatever else the loop does.
+    /// Time without progress after which a connection with pending output is reset. HAProxy's `timeout client` is of this order (30 s). 15 s,
+    /// so that peers that do not read are closed within 20 s, whatever else the loop does.
     pub write_stall_timeout: Duration,
-    /// How long a closed-for-writing connection's input is discarded, so that the last response is not lost to a reset
-    /// (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s).
+    /// Time for which a connection's input is still read and discarded after its FIN was sent, so that a reset does not destroy the last
+    /// response (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s).
     pub linger_timeout: Duration,
-    /// The same for a connection that was accepted only to be told that there is no room. It holds what the next one to be told needs, at
-    /// the descriptor limit the only spare one, so it gets one round trip across a continent and no more. Near the connection limit
-    /// ([`crate::policy::WhenNearlyFull::MakeRoom`]) everybody who begins to linger gets no more than this.
+    /// Linger timeout for a rejected connection. At the descriptor limit it holds the only spare descriptor, which the next rejection
+    /// needs. So it gets one round trip across a continent. While free slots are short
+    /// ([`crate::policy::WhenNearlyFull::MakeRoom`]), a connection that begins to linger gets no more than this.
     pub refused_linger_timeout: Duration,
-    /// How many bytes are discarded at most before the close.
+    /// Bytes of input that are discarded before the close. After this many, the connection is closed without waiting for the peer.
+    /// Discarding costs reads and no buffer memory. The default of 16 MiB is not measured.
     pub linger_bytes_max: u32,
-    /// Pause after accept(2) fails for want of descriptors or memory, unless a close ends it earlier. Shorter burns a core; longer
-    /// overflows the listen queue. nginx waits 500 ms (src/event/ngx_event.c, `accept_mutex_delay`); a close resumes us at once, so
-    /// this is only for descriptors that others held.
+    /// Pause after accept(2) fails for lack of descriptors or memory. A close ends the pause earlier. Shorter keeps a core busy with failing
+    /// calls. Longer overflows the listen queue. nginx waits 500 ms (src/event/ngx_event.c, `accept_mutex_delay`). This loop resumes at each
+    /// close, so the pause matters only for descriptors that something else held.
     pub accept_pause: Duration,
 }
 
@@ -148,13 +166,13 @@ impl Default for Limits {
     }
 }
 
-/// Visits between two readings of the clock in one stage of a turn. A visit that handed out many messages or wrote much counts as several. A
-/// reading costs about 25 ns, a visit 1.5 µs and more, so this costs a thousandth of the work that it bounds.
+/// Visits between two readings of the clock in one stage of a turn. A visit that delivered many messages or wrote many bytes counts as several.
+/// A reading costs about 25 ns and a visit at least 1.5 µs, so the readings cost a thousandth of the work that they bound.
 pub const CLOCK_INTERVAL_VISITS: u32 = 16;
 
 impl Limits {
-    /// The longest that a turn lasts while no callback and no system call blocks: the sum of its stages' times. Each stage may exceed its own
-    /// time by one interval of the clock ([`CLOCK_INTERVAL_VISITS`]).
+    /// The sum of the times of a turn's stages: the longest that a turn lasts while no callback and no system call blocks. Each stage may
+    /// exceed its own time by one interval of the clock ([`CLOCK_INTERVAL_VISITS`]). With the default limits the sum is 1.75 ms.
     #[must_use]
     pub fn turn_time_max(&self) -> Duration {
         [self.accepts_time_max, self.mail_time_max, self.deadlines_time_max, self.connects_time_max, self.closes_time_max]
@@ -162,32 +180,32 @@ impl Limits {
             .fold(self.visits_time_max, |sum, time| sum.saturating_add(*time))
     }
 
-    /// More connections than this are too many for the room that is kept free.
+    /// The number of connections above which fewer slots are free than `newcomers_room`.
     pub(crate) fn connections_at_ease_max(&self) -> u32 {
         self.connections_max - self.newcomers_room.min(self.connections_max / 2)
     }
 
-    /// The youngest so many of those that wait for their peer need not make room: their request may be on its way. The other half of the
-    /// room is for who comes next, also when all the rest are being answered.
+    /// How many of the connections that wait for their peer are not evicted, the youngest first: their request may be on its way. The other half
+    /// of the free slots is for the next clients, also while all other connections are being answered.
     pub(crate) fn newcomers_safe_max(&self) -> u32 {
         self.newcomers_room.min(self.connections_max / 2) / 2
     }
 }
 
-/// Limits and choices of one loop: all that a program may decide about it.
+/// Limits and policies of one loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The numbers.
+    /// Sizes, budgets and timeouts.
     pub limits: Limits,
-    /// The choices.
+    /// Choices between several algorithms.
     pub policy: crate::Policy,
 }
 
 impl Config {
-    /// Checks that the numbers fit together.
+    /// Checks that the numbers fit together. [`crate::EventLoop`] calls it before it starts.
     ///
     /// # Errors
-    /// A sentence that names the number, its value and what is allowed.
+    /// A sentence that names the first number that does not fit, its value and what is allowed.
     pub fn check(&self) -> Result<(), String> {
         let limits = &self.limits;
         let at_least_one = [
@@ -210,7 +228,7 @@ impl Config {
                 return Err(format!("{name} is 0; it must be at least 1"));
             }
         }
-        // Both have slots, and those from there up are the listeners'.
+        // Both need slots, and the slots from FIRST_LISTENER_SLOT up are the listeners'.
         if u64::from(limits.connections_max) + u64::from(limits.refusals_max) > u64::from(crate::Token::FIRST_LISTENER_SLOT) {
             return Err(format!(
                 "connections_max is {} and refusals_max {}; at most {} together fit a token",

@@ -1,4 +1,4 @@
-//! Mail for connections from other threads: room first, then the letter; and the loop's remote control.
+//! Mail from other threads to the connections of a loop. A sender first reserves a permit for a mailbox slot, then sends.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -8,16 +8,16 @@ use crate::token::Token;
 
 /// What the mailbox carries.
 pub(crate) enum Envelope<M, D> {
-    /// For one connection.
+    /// Mail for one connection.
     Mail(Token, M),
     /// A connection that another loop accepted for this one.
     Socket { descriptor: D, peer: SocketAddr, listener: usize },
-    /// The last word of a loop that may have sent some: no more come from it.
+    /// The final message of another loop that may have sent sockets: it sends no more.
     NoMoreSockets,
 }
 
-/// Sends mail to the connections of one loop, from any thread. Outlives the loop safely: mail then comes back to its sender. `D` is what loops hand
-/// connections over as ([`crate::Os::Handover`]).
+/// Sends mail to the connections of one loop, from any thread. May outlive the loop: a send then returns the mail to its sender. `D` is the type in
+/// which loops hand connections over ([`crate::Os::Handover`]).
 pub struct Mailer<M, D = OwnedFd> {
     pub(crate) sender: Sender<Envelope<M, D>>,
 }
@@ -29,43 +29,44 @@ impl<M, D> Clone for Mailer<M, D> {
 }
 
 impl<M, D> Mailer<M, D> {
-    /// Reserves room for one piece of mail to a connection, at the time the work is admitted: so that the answer, once there, can
-    /// neither block nor fail for want of room (failure mode B8). None when `mail_max` pieces are admitted and not delivered.
+    /// Reserves a permit for one piece of mail to a connection. Reserve it when the job is admitted: then sending the result neither blocks nor
+    /// fails for lack of a slot. Otherwise the pool could wait for the loop while the loop waits for the pool. `None` when `mail_max` pieces
+    /// of mail are reserved or not delivered yet. Never blocks.
     #[must_use]
     pub fn reserve(&self, to: Token) -> Option<Reserved<M, D>> {
         Some(Reserved { room: self.sender.reserve()?, to })
     }
 
-    /// Whether [`Mailer::reserve`] would have found room a moment ago.
+    /// Whether [`Mailer::reserve`] would have succeeded a moment ago.
     pub(crate) fn has_room(&self) -> bool {
         self.sender.has_room()
     }
 
-    /// Room for a connection handed over by another loop.
+    /// A permit for a connection handed over by another loop.
     pub(crate) fn reserve_room(&self) -> Option<Room<Envelope<M, D>>> {
         self.sender.reserve()
     }
 }
 
-/// Room for one piece of mail. Dropping it gives the room back.
+/// A permit for one piece of mail to one connection. Dropping it releases the mailbox slot.
 pub struct Reserved<M, D = OwnedFd> {
     room: Room<Envelope<M, D>>,
     to: Token,
 }
 
 impl<M, D> Reserved<M, D> {
-    /// Sends. Never blocks and never lacks room.
+    /// Sends the mail. Does not block, and does not fail for lack of a slot, because the slot is reserved.
     ///
     /// # Errors
-    /// Gives the mail back if the loop has ended.
+    /// Returns the mail if the loop has ended.
     pub fn send(self, mail: M) -> Result<(), M> {
         self.room.send(Envelope::Mail(self.to, mail)).map_err(|envelope| match envelope {
             Envelope::Mail(_, mail) => mail,
-            Envelope::Socket { .. } | Envelope::NoMoreSockets => unreachable!("mail comes back as it was sent"),
+            Envelope::Socket { .. } | Envelope::NoMoreSockets => unreachable!("a failed send returns the envelope that was sent"),
         })
     }
 
-    /// Whom it is for.
+    /// The connection that the mail is for.
     #[must_use]
     pub fn to(&self) -> Token {
         self.to

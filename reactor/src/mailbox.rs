@@ -1,17 +1,17 @@
-//! Mail for a loop from other threads: bounded, room reserved in advance, one wake for a burst.
+//! Mail for a loop from other threads: bounded, with slots reserved in advance, and one wake-up for a burst.
 //!
-//! *Room first.* Whoever admits work reserves the room for its answer ([`Sender::reserve`]); so an answer can always be sent, at
-//! once, by a thread that must not wait. The room is free again when the loop takes the mail.
+//! *Permits.* The code that admits a job reserves a slot for its result ([`Sender::reserve`]). So a worker thread can send the result at once, and
+//! does not wait for a slot. The slot is free again when the loop takes the mail.
 //!
-//! *One wake for a burst.* Each sender swaps the flag `notified` to true, and only the one that found it false wakes the loop. A
-//! write to the eventfd for each piece would cost a system call and a turn each (failure mode R9).
+//! *One wake-up for a burst.* Each sender swaps the flag `notified` to true, and only the sender that found it false wakes the loop. A
+//! write to the eventfd for each piece of mail would cost a system call and a turn each.
 //!
-//! *The order.* The loop clears the flag and then empties the channel. In the other order, mail that comes after the last look and
-//! before the clearing finds the flag set, wakes nobody, and lies there while the loop sleeps (failure mode R8, [`DrainOrder`]).
+//! *The order.* The loop clears the flag and then empties the channel. In the other order, mail that is sent after the last `try_recv` and
+//! before the clearing finds the flag set, wakes no loop, and stays in the channel while the loop sleeps (`lost-wakeup`, [`DrainOrder`]).
 //!
 //! This code, with loom's atomics and a model of the channel, is checked under every interleaving (of up to three preemptions):
-//! `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`. The models are in `mailbox/loom_tests.rs`, and one of them shows
-//! that the mistake is found.
+//! `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`. The models are in `mailbox/loom_tests.rs`. One of them shows that the mistake
+//! `lost-wakeup` is found.
 
 mod channel;
 #[cfg(all(test, loom))]
@@ -36,7 +36,7 @@ use self::channel::TrySendError;
 use crate::os::Wake;
 use crate::policy::DrainOrder;
 
-/// A channel into a loop, with room for `capacity` pieces of mail, reserved or sent. `wake` ends the loop's poll.
+/// A channel into a loop with `capacity` slots for mail, reserved or sent. `wake` ends the loop's poll.
 pub(crate) fn mailbox<T>(capacity: u32, wake: StdArc<dyn Wake>) -> (Sender<T>, Inbox<T>) {
     let (channel, receiver) = channel::bounded(capacity as usize);
     let shared = Arc::new(Shared {
@@ -53,20 +53,20 @@ pub(crate) fn mailbox<T>(capacity: u32, wake: StdArc<dyn Wake>) -> (Sender<T>, I
 struct Shared<T> {
     channel: channel::Sender<T>,
     capacity: u32,
-    /// Rooms reserved, and mail sent and not yet taken. Never more than `capacity`.
+    /// Slots that are reserved or hold mail that was not taken yet. At most `capacity`.
     rooms_taken: AtomicU32,
-    /// Somebody has woken the loop, and it has not begun to drain since.
+    /// A sender has woken the loop, and the loop has not begun to empty the channel since.
     notified: AtomicBool,
-    /// A wake has failed and was logged.
+    /// A wake-up has failed, and the error was logged.
     wake_failed: AtomicBool,
     wake: StdArc<dyn Wake>,
 }
 
 impl<T> Shared<T> {
-    /// Wakes the loop, unless somebody did since it last began to drain.
+    /// Wakes the loop, unless another sender has woken it since it last began to empty the channel.
     fn notify(&self) {
-        // A swap and not "load, then store": of many senders exactly one finds false. AcqRel, because the loop's swap in `clear`
-        // must see the mail of those who found true.
+        // A swap and not a load and a store, so that of several senders exactly one finds false. AcqRel, because after its swap in `clear` the
+        // loop must see the mail of the senders that found true.
         if self.notified.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -74,25 +74,25 @@ impl<T> Shared<T> {
             // The mail stays in the channel. The next sender must try again, so the flag may not stay set.
             self.notified.swap(false, Ordering::AcqRel);
             if !self.wake_failed.swap(true, Ordering::Relaxed) {
-                log::error!("mail is late: waking the event loop failed: {error}");
+                log::error!("waking the event loop failed, so mail is delivered late: {error}");
             }
         }
     }
 
-    /// From here on a sender wakes the loop again. A plain store would not do: it can stay in the core's store buffer while the loop
-    /// looks into the channel and finds nothing, and a sender in between would still find the flag set.
+    /// Clears the flag, so that the next sender wakes the loop again. A plain store is not enough: it can stay in the core's store buffer while
+    /// the loop finds the channel empty, and a sender at that time would still find the flag set.
     fn clear(&self) {
         self.notified.swap(false, Ordering::AcqRel);
     }
 
     fn give_room_back(&self) {
-        // Release: who gets this room next must find the channel's place empty.
+        // Release: the sender that reserves this slot next must find the channel's slot empty.
         let before = self.rooms_taken.fetch_sub(1, Ordering::Release);
-        debug_assert!(before > 0, "a room was given back twice");
+        debug_assert!(before > 0, "a mailbox slot was released twice");
     }
 }
 
-/// The senders' end. Clones share one mailbox and its room. It may outlive the loop.
+/// The sending end. Clones share one mailbox and its slots. It may outlive the loop.
 pub(crate) struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
@@ -110,7 +110,7 @@ impl<T> std::fmt::Debug for Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Takes room for one piece of mail, or `None` when all is reserved or full of mail. Never waits.
+    /// Reserves a slot for one piece of mail. `None` when all slots are reserved or hold mail. Does not block.
     pub(crate) fn reserve(&self) -> Option<Room<T>> {
         let capacity = self.shared.capacity;
         // Acquire: pairs with `give_room_back`.
@@ -123,13 +123,13 @@ impl<T> Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Whether there is room now. Somebody else may take it: only [`Sender::reserve`] keeps it.
+    /// Whether a slot is free now. Another sender may take it at any time: only [`Sender::reserve`] reserves it.
     pub(crate) fn has_room(&self) -> bool {
         self.shared.rooms_taken.load(Ordering::Relaxed) < self.shared.capacity
     }
 }
 
-/// Room for one piece of mail. Dropping it gives the room back.
+/// A permit for one piece of mail. Dropping it releases the slot.
 #[must_use = "dropping it gives the room back"]
 pub(crate) struct Room<T> {
     shared: Arc<Shared<T>>,
@@ -143,19 +143,19 @@ impl<T> std::fmt::Debug for Room<T> {
 }
 
 impl<T> Room<T> {
-    /// Sends. It cannot wait and cannot lack room.
+    /// Sends the mail. Does not block, and does not fail for lack of a slot, because the slot is reserved.
     ///
     /// # Errors
-    /// Gives the mail back when the loop has ended. (Mail that was sent just before that is dropped with the mailbox.)
+    /// Returns the mail when the loop has ended. Mail that was sent just before the end is dropped with the mailbox.
     pub(crate) fn send(mut self, mail: T) -> Result<(), T> {
         match self.shared.channel.try_send(mail) {
             Ok(()) => {
-                self.used = true; // The loop gives the room back, when it takes the mail.
+                self.used = true; // The loop releases the slot when it takes the mail.
                 self.shared.notify();
                 Ok(())
             }
             Err(TrySendError::Disconnected(mail)) => Err(mail),
-            Err(TrySendError::Full(_)) => panic!("the mailbox is full although room was reserved: the count of rooms is wrong"),
+            Err(TrySendError::Full(_)) => panic!("the mailbox is full although a slot was reserved: the count of slots is wrong"),
         }
     }
 }
@@ -168,7 +168,7 @@ impl<T> Drop for Room<T> {
     }
 }
 
-/// The loop's end. Dropping it drops the mail that was not taken; later mail goes back to its sender.
+/// The receiving end. Dropping it drops the mail that was not taken. A later send returns the mail to its sender.
 pub(crate) struct Inbox<T> {
     receiver: channel::Receiver<T>,
     shared: Arc<Shared<T>>,
@@ -188,18 +188,18 @@ impl<T> Inbox<T> {
         self.order = order;
     }
 
-    /// Call this before the first [`Inbox::take`] of a turn.
+    /// Begins to empty the channel. To be called before the first [`Inbox::take`] of a turn.
     pub(crate) fn start_draining(&mut self) {
         match self.order {
             DrainOrder::ClearThenDrain => self.shared.clear(),
-            DrainOrder::DrainThenClear => self.clear_at_end = true, // MISTAKE(lost-wakeup): mail sent between the last look and the clearing wakes nobody.
+            DrainOrder::DrainThenClear => self.clear_at_end = true, // MISTAKE(lost-wakeup): mail sent between the last `try_recv` and the clearing of the flag wakes no loop.
         }
     }
 
-    /// Takes one piece, in the order in which each sender sent, and gives its room back.
+    /// Takes one piece of mail and releases its slot. Mail of one sender comes in the order in which it was sent.
     ///
-    /// After `None` the loop may sleep: whatever comes later wakes it. If it stops before, because its budget is spent, it must not:
-    /// for mail that was there when it began to drain, nobody wakes it again.
+    /// After `None` the loop may sleep, because later mail wakes it. If the loop stops earlier, because its budget is spent, it must not sleep:
+    /// no sender wakes it again for mail that was there when it began to empty the channel.
     pub(crate) fn take(&mut self) -> Option<T> {
         let Ok(mail) = self.receiver.try_recv() else {
             if std::mem::take(&mut self.clear_at_end) {
@@ -214,8 +214,8 @@ impl<T> Inbox<T> {
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        // crossbeam keeps what lies in a bounded channel until its last sender goes too, and ours live in other threads. What is sent
-        // between this and the channel's closing a moment later waits for that.
+        // crossbeam keeps the content of a bounded channel until its last sender is dropped, and the senders live in other threads. Mail that
+        // is sent between this loop and the closing of the channel is dropped only then.
         while self.take().is_some() {}
     }
 }

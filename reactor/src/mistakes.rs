@@ -1,7 +1,7 @@
-//! The loop's deliberate mistakes by name: each replaces one correct choice by one wrong one.
+//! The deliberate mistakes of the loop by name. Each replaces one correct policy by a wrong one.
 //!
-//! Correct code never asks whether a mistake is on. To be rid of them, delete this file, the marked arms and their variants; `rg
-//! 'MISTAKE\('` lists them.
+//! Correct code does not check whether a mistake is on. To remove the mistakes, delete this file, the marked arms and their variants;
+//! `rg 'MISTAKE\('` lists them.
 
 use crate::limits::Config;
 use crate::policy::{
@@ -9,10 +9,10 @@ use crate::policy::{
     TokenCheck, VisitPolicy, WritePolicy,
 };
 
-/// A slug, and what it changes.
+/// The slug of a mistake, and the function that sets its policy.
 pub type Mistake = (&'static str, fn(&mut Config));
 
-/// All of them.
+/// All mistakes of the loop.
 pub const MISTAKES: &[Mistake] = &[
     ("edge-starvation", |config| config.policy.drain = DrainPolicy::OncePerEvent),
     ("firehose", |config| config.policy.visit = VisitPolicy::UntilDone),

@@ -1,4 +1,4 @@
-//! The part of the loop that knows neither the protocol nor the system: lists, leases, time, counters.
+//! The part of the loop that depends on neither the protocol nor the operating system: lists, leases, time, counters.
 //!
 //! It has no type parameter, so that a [`crate::Context`] can borrow it whole.
 
@@ -18,27 +18,28 @@ use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
 
-/// An outbound connection to make; see [`LoopContext::connect`].
+/// An outbound connection to begin, see [`LoopContext::connect`](crate::LoopContext::connect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// The peer.
+    /// The peer's address.
     pub to: SocketAddr,
-    /// The source address; the kernel chooses the port at connect(2), not before (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+    /// The source address, or `None` for the kernel's choice. The kernel chooses the port at connect(2) (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
     pub from: Option<IpAddr>,
-    /// Comes back in [`crate::Origin::Connected`] or in [`crate::Handler::connect_failed`].
+    /// A number for the caller's use. It is passed to [`crate::Origin::Connected`] or [`crate::Handler::connect_failed`].
     pub tag: u64,
-    /// After this the attempt fails with `TimedOut`; `Duration::MAX` leaves it to the kernel. The kernel alone would try for about two minutes (`tcp_syn_retries`, tcp(7)).
+    /// Time after which the attempt fails with `TimedOut`. `Duration::MAX` leaves it to the kernel, which tries for about two minutes
+    /// (`tcp_syn_retries`, tcp(7)).
     pub timeout: Duration,
 }
 
-/// See the module.
+/// The shared part of the loop, see the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
-    /// The time of this turn: the clock, read when poll had returned. Callbacks and deadlines go by it.
+    /// The time of this turn: the clock, read after poll returned. Callbacks and deadlines use it.
     pub(crate) now: Instant,
-    /// The clock's last reading in this turn: where the time of the next stage begins to count.
+    /// The last reading of the clock in this turn. The time of the next stage counts from it.
     pub(crate) clock: Instant,
     pub(crate) slots: Slots,
     pub(crate) ready: ReadyLists,
@@ -46,17 +47,17 @@ pub(crate) struct Shared {
     /// The order of eviction, by [`BufferOwner`].
     pub(crate) holders: [Holders; BufferOwner::COUNT],
     pub(crate) wheel: Wheel,
-    /// Outbound connections asked for and not begun, at most `connects_waiting_max`.
+    /// Outbound connections requested and not begun yet, at most `connects_waiting_max`.
     pub(crate) connects: VecDeque<Connect>,
-    /// The loop closes everything and begins nothing more.
+    /// Whether the loop is closing everything and begins no more connections.
     pub(crate) finishing: bool,
-    /// Connections that have ended and wait for their close(2).
+    /// Slots of connections that wait for their close(2).
     pub(crate) closes: VecDeque<u32>,
-    /// Connections that are to make room and have not been looked at for the last time.
+    /// The number of connections picked for eviction whose last visit has not run yet.
     pub(crate) leaving: u32,
-    /// Something was read, written, accepted or delivered in this turn.
+    /// Whether something was read, written, accepted or delivered in this turn.
     pub(crate) progress: bool,
-    /// End after this turn.
+    /// Whether the loop ends after this turn.
     pub(crate) stop: bool,
     pub(crate) stats: Arc<Stats>,
     pub(crate) logs: LogLimits,
@@ -86,7 +87,7 @@ impl Shared {
         }
     }
 
-    /// Puts a connection that has become runnable on the list of new ones, unless it is on a list.
+    /// Puts a connection that has become runnable on the list of new ones, unless it is on a list already.
     #[inline]
     pub(crate) fn queue_new(&mut self, slot: u32) {
         let token = self.slots.token(slot);
@@ -97,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// Puts a connection that has work left after its visit on the list of old ones, unless it is on a list.
+    /// Puts a connection that has work left after its visit on the list of old ones, unless it is on a list already.
     #[inline]
     pub(crate) fn queue_old(&mut self, slot: u32) {
         let token = self.slots.token(slot);
@@ -108,7 +109,8 @@ impl Shared {
         }
     }
 
-    /// Takes an order for an outbound connection, or gives it back: every one that is taken ends in exactly one callback.
+    /// Queues an outbound connection, or returns it if the queue is full. A queued one ends in exactly one callback (test:
+    /// `an_outbound_connection_begins_or_fails_exactly_once`).
     pub(crate) fn connect(&mut self, connect: Connect) -> Result<(), Connect> {
         if self.finishing || self.connects.len() >= self.limits.connects_waiting_max as usize {
             return Err(connect);
@@ -117,7 +119,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Owes the connection a call of `room`.
+    /// Schedules a call of `room` for the connection.
     pub(crate) fn wake(&mut self, token: Token) {
         if self.slots.is_live(token) {
             self.slots.get_mut(token.slot).woken = true;
@@ -127,21 +129,21 @@ impl Shared {
         }
     }
 
-    /// Appends input that no message has taken to what is kept of the same message, which stays as old as its first byte: a client that sends a
-    /// byte now and then must not outlive others. Evicts where the memory is full; this connection itself, where it is the one to give way.
+    /// Appends input to the partial input of the same message. Its age stays that of its first byte, so that a client that sends single bytes does
+    /// not protect itself from eviction. When the memory is full, it evicts a connection, which may be this one.
     pub(crate) fn keep_input(&mut self, slot: u32, bytes: &[u8]) {
         if !self.append(BufferOwner::Input, slot, bytes) && self.slots.get(slot).evicted == Evicted::Nothing {
             self.evicted(BufferOwner::Input, slot);
         }
     }
 
-    /// Keeps output that the kernel did not take. False if there is no memory for it, or the connection's own output was evicted.
+    /// Buffers output that the kernel did not take. False if there is no memory for it, or if this connection's output was evicted.
     #[must_use]
     pub(crate) fn keep_output(&mut self, slot: u32, bytes: &[u8]) -> bool {
         self.append(BufferOwner::Output, slot, bytes)
     }
 
-    /// Appends to a slot's lease, and evicts until there is a buffer for it. False if there is none, or if this connection was evicted itself.
+    /// Appends to a slot's lease, and evicts until there is a buffer for it. False if nothing is left to evict, or if this connection was evicted.
     fn append(&mut self, owner: BufferOwner, slot: u32, bytes: &[u8]) -> bool {
         let mut is_first_try = true;
         loop {
@@ -160,7 +162,8 @@ impl Shared {
         }
     }
 
-    /// Puts partial input back that was taken out for a visit. Its age counts from now: complete messages were taken of it, or could be at last.
+    /// Puts partial input back that was taken out for a visit. Its age counts from now, because complete messages were taken from it, or can be
+    /// taken now.
     pub(crate) fn put_input_back(&mut self, slot: u32, lease: Lease) {
         let mut lease = Some(lease);
         self.buffers.shrink(BufferOwner::Input, &mut lease);
@@ -168,7 +171,7 @@ impl Shared {
         self.holds(BufferOwner::Input, slot, 0);
     }
 
-    /// Puts a connection on the list of closes and takes everything from it that others can use.
+    /// Puts a connection on the list of closes and releases its leases and its deadline.
     pub(crate) fn bury(&mut self, slot: u32) {
         self.drop_input(slot);
         self.drop_output(slot);
@@ -177,12 +180,12 @@ impl Shared {
         self.closes.push_back(slot);
     }
 
-    /// Gives the partial input back.
+    /// Discards the partial input and gives its lease back.
     pub(crate) fn drop_input(&mut self, slot: u32) {
         self.drop_lease(BufferOwner::Input, slot);
     }
 
-    /// Gives the pending output back.
+    /// Discards the pending output and gives its lease back.
     pub(crate) fn drop_output(&mut self, slot: u32) {
         self.drop_lease(BufferOwner::Output, slot);
     }

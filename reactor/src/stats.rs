@@ -1,7 +1,7 @@
-//! What one loop counts, and what it is doing now: written by the loop, read by any thread, without a lock.
+//! The counters of one loop, and the callback that it runs now. The loop's thread writes them, any thread reads them, without a lock.
 //!
-//! Each number has one writer, the loop's thread. So adding is a load and a store, not a locked instruction, and costs as much as
-//! adding to a local number. Readers see each number whole, but not all of the same instant.
+//! Each number has one writer, the loop's thread. So adding is a load and a store without a locked instruction, and costs about as much as
+//! adding to a local number. Readers do not see half-written numbers, but the numbers that they read may be from different instants.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,105 +16,105 @@ use crate::histogram::Histogram;
 
 mod running;
 
-/// A callback that was running when somebody looked.
+/// A callback that was running when [`Stats::running`] was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
-    /// Which one.
+    /// Which callback.
     pub callback: Callback,
-    /// Of the connection in this slot; [`Stats::NO_SLOT`] for those that belong to none.
+    /// The slot of its connection, or [`Stats::NO_SLOT`] for callbacks that belong to no connection.
     pub slot: u32,
-    /// How many callbacks this loop has begun. The same number seen twice is the same call, and the time between both looks is the
-    /// least that it has lasted.
+    /// How many callbacks this loop has begun. The same number seen twice is the same call, and it has lasted at least for the time between the
+    /// two readings.
     pub sequence: u64,
-    /// How long the turn has lasted in which it runs: the most that it can have lasted.
+    /// How long the turn in which it runs has lasted. The callback has lasted at most as long.
     pub turn_age: Duration,
 }
 
-/// The numbers of one loop.
+/// The counters and gauges of one loop.
 ///
-/// How a watchdog finds the callback that stalls a loop: it calls [`Stats::running`] again and again, say each 100 ms. The loop does not
-/// read a clock for each callback, it only counts them; when the watchdog sees the same [`Running::sequence`] twice, that call has
-/// run since the first look at least, and [`Running::callback`] names it. [`Stats::turn_age`] alone tells whether a turn is long.
+/// A watchdog finds the callback that stalls a loop by calling [`Stats::running`] periodically, for example each 100 ms. The loop does not
+/// read a clock for each callback, it only counts them. When the watchdog reads the same [`Running::sequence`] twice, that call has run at
+/// least since the first reading, and [`Running::callback`] names it. [`Stats::turn_age`] tells only that a turn is long.
 #[derive(Debug)]
-#[repr(align(128))] // Two cache lines, since the CPU fetches neighbours: the loops' numbers must not share lines with each other.
+#[repr(align(128))] // Two cache lines, because the CPU prefetches the neighbour: two loops must not write to the same lines.
 pub struct Stats {
     base: Instant,
-    /// Nanoseconds from `base` at which the present turn began, plus 1; 0 while the loop sleeps in poll.
+    /// Nanoseconds from `base` to the start of the current turn, plus 1. 0 while the loop sleeps in poll.
     turn_started: AtomicU64,
-    /// Callback in the high 32 bits, slot in the low ones.
+    /// The callback in the high 32 bits, the slot in the low 32 bits.
     running: RunningCall,
 
-    /// Turns of the loop: returns from poll.
+    /// Turns of the loop. One begins with each return from poll.
     pub turns: Counter,
-    /// Turns in which nothing moved: no byte, no accept, no mail, no deadline, no close. Many of them are a spin (failure mode R4).
+    /// Turns without progress: no byte, no accept, no mail, no deadline, no close. Many of them mean that the loop spins (`hot-loop`).
     pub turns_without_progress: Counter,
-    /// Events that poll returned. Over `turns`: how many at a time.
+    /// Events that poll returned. Divided by `turns`, the mean number per turn.
     pub events: Counter,
     /// The most events of one turn.
     pub events_per_turn_max: Gauge,
-    /// From poll's return to the next call of poll: how long everyone else waited.
+    /// Time from poll's return to the next call of poll. New events wait for up to this long.
     pub turn_duration: Histogram,
-    /// How late deadlines ran, after the tick of 1 ms to which they are rounded up.
+    /// How late deadlines ran, counted from the tick of 1 ms to which they are rounded up.
     pub loop_lag: Histogram,
 
     /// Connections taken from a listener.
     pub accepts: Counter,
     /// Connections taken over from another loop that accepted them.
     pub adoptions: Counter,
-    /// Connections that another loop accepted and handed over, and that were lost because the system refused.
+    /// Connections that another loop accepted and handed over, and that were lost because a system call failed.
     pub adoption_failures: Counter,
     accept_errors: [Counter; AcceptError::COUNT],
-    /// How often accepting stopped for want of descriptors or memory.
+    /// How often accepting paused for lack of descriptors or memory.
     pub accept_pauses: Counter,
     /// Outbound connections begun.
     pub connects: Counter,
     /// Outbound connections that failed.
     pub connect_failures: Counter,
     closes: [Counter; CloseReason::COUNT],
-    /// Of all closes, those by a reset of ours: something was cut short, and the peer must not take that for the end.
+    /// Closes in which this loop sent a reset. Where a response is incomplete, FIN would tell the peer that it is complete.
     pub resets: Counter,
 
-    /// Calls of read(2), those that found nothing among them.
+    /// Calls of read(2), including those that returned no bytes.
     pub reads: Counter,
-    /// Bytes they returned.
+    /// Bytes that those calls returned.
     pub bytes_read: Counter,
-    /// Bytes read and forgotten while lingering before a close.
+    /// Bytes read and discarded while lingering before a close.
     pub bytes_discarded: Counter,
     /// Calls of write(2).
     pub writes: Counter,
     /// Bytes that the kernel took.
     pub bytes_written: Counter,
-    /// Writes of which the kernel took less than was offered, or nothing.
+    /// Calls of write(2) of which the kernel took only a part, or no bytes.
     pub short_writes: Counter,
     /// Visits that ended because a budget was spent.
     pub budget_exits: Counter,
 
-    /// Times that a rest found no room in the pool at first.
+    /// How often partial input or pending output found the buffer memory full at first.
     pub buffer_waits: Counter,
     evictions: [Counter; BufferOwner::COUNT],
-    /// Bytes of all leases. Not what is in them: a lease of 4 KiB may hold one byte.
+    /// Sizes in bytes of all leases, not of their content: a lease of 4 KiB may hold one byte.
     pub leased_bytes: Gauge,
     /// Bytes of all buffers of the pool, leased or free.
     pub buffer_bytes: Gauge,
 
-    /// Events, mail and wakes for a connection that had gone.
+    /// Events, mail and wakes for a connection that was closed.
     pub stale_tokens: Counter,
-    /// Turns that another thread's wake ended. Less than the mail, when the mail comes in bursts.
+    /// Polls that a wake-up by another thread ended. Fewer than the pieces of mail when mail comes in bursts.
     pub wakes: Counter,
-    /// Mail handed to its connection.
+    /// Mail delivered to its connection.
     pub mail_delivered: Counter,
-    /// Mail whose connection had gone.
+    /// Mail whose connection was closed.
     pub mail_undelivered: Counter,
-    /// Panics of callbacks, each of which closed a connection.
+    /// Panics of callbacks. Each closed one connection.
     pub panics: Counter,
 
     /// Connections that hold a slot and a descriptor: open, lingering and connecting ones together.
     pub connections_open: Gauge,
-    /// Connections that have said all and discard what still comes in.
+    /// Connections that have sent FIN and discard further input.
     pub connections_lingering: Gauge,
-    /// Outbound connections that wait for their peer.
+    /// Outbound connections whose handshake has not finished.
     pub connections_connecting: Gauge,
-    /// The limit on all of these together, as fitted under the descriptor limit.
+    /// The limit on `connections_open`, as fitted below the descriptor limit.
     pub connections_max: Gauge,
 }
 
@@ -122,7 +122,7 @@ impl Stats {
     /// [`Running::slot`] of a callback that belongs to no connection.
     pub const NO_SLOT: u32 = u32::MAX;
 
-    /// All zero. Times are kept as distances from `base`, which must not be after the first turn.
+    /// All numbers are 0. Times are stored as distances from `base`, which must not be after the first turn.
     pub(crate) fn new(base: Instant) -> Stats {
         Stats {
             base,
@@ -166,7 +166,7 @@ impl Stats {
         }
     }
 
-    /// Connections that ended for this reason.
+    /// Connections that closed for this reason.
     #[must_use]
     pub fn closes(&self, reason: CloseReason) -> &Counter {
         &self.closes[reason as usize]
@@ -178,13 +178,13 @@ impl Stats {
         &self.evictions[owner as usize]
     }
 
-    /// Failures of accept(2) with this error. `WouldBlock` and `Interrupted` are none.
+    /// Failures of accept(2) with this error. `WouldBlock` and `Interrupted` are not counted.
     #[must_use]
     pub fn accept_errors(&self, error: AcceptError) -> &Counter {
         &self.accept_errors[error as usize]
     }
 
-    /// How long the present turn has lasted at `now`, by this process's monotonic clock. `None` while the loop sleeps in poll.
+    /// How long the current turn has lasted at `now`, by this process's monotonic clock. `None` while the loop sleeps in poll.
     #[must_use]
     pub fn turn_age(&self, now: Instant) -> Option<Duration> {
         let started_nanos = self.turn_started.load(Ordering::Relaxed).checked_sub(1)?;
@@ -192,7 +192,7 @@ impl Stats {
         Some(now.saturating_duration_since(self.base).saturating_sub(Duration::from_nanos(started_nanos)))
     }
 
-    /// The callback that is running now, if one is. See [`Stats`] for what a watchdog does with it.
+    /// The callback that is running now, if any. [`Stats`] describes how a watchdog uses it.
     #[must_use]
     pub fn running(&self, now: Instant) -> Option<Running> {
         let (sequence, call) = self.running.look()?;
@@ -204,26 +204,26 @@ impl Stats {
         })
     }
 
-    /// The loop has returned from poll.
+    /// Records that the loop has returned from poll.
     #[inline]
     pub(crate) fn turn_begins(&self, now: Instant) {
         let nanos = now.saturating_duration_since(self.base).as_nanos() as u64; // Enough for 584 years.
         self.turn_started.store(nanos + 1, Ordering::Relaxed);
     }
 
-    /// The loop goes to poll.
+    /// Records that the loop is about to poll.
     #[inline]
     pub(crate) fn turn_ends(&self) {
         self.turn_started.store(0, Ordering::Relaxed);
     }
 
-    /// A callback begins. Two stores and no clock: this is done for every message.
+    /// Records that a callback begins. It makes two stores and reads no clock, because it runs for each message.
     #[inline]
     pub(crate) fn enter(&self, callback: Callback, slot: u32) {
         self.running.enter((callback as u64) << 32 | u64::from(slot));
     }
 
-    /// The callback has returned, or has panicked.
+    /// Records that the callback has returned or panicked.
     #[inline]
     pub(crate) fn leave(&self) {
         self.running.leave();

@@ -1,10 +1,11 @@
-//! The identity of a connection: which slot, and which of the slot's tenants.
+//! The identity of a connection: its slot, and the generation, which counts the connections that have used the slot.
 //!
-//! Events, mail and deadlines all carry one, and the loop compares the generation before it acts, so that nothing meant for a
-//! connection that has gone can reach the one that took its slot (failure mode R6; HAProxy keeps the same pair in `data.u64`,
-//! `src/ev_epoll.c`).
+//! Events and mail carry a token, and the loop compares the generation before it delivers them. So what was meant for a closed connection
+//! does not reach the next connection in its slot (`stale-completion`; test: `late_mail_never_reaches_the_next_tenant`). HAProxy keeps the same
+//! pair in `data.u64`, `src/ev_epoll.c`.
 
-/// A slot and its generation. Two tokens are equal only if they mean the same connection.
+/// A slot and its generation. Two tokens of one loop are equal only if they identify the same connection. The generation has 32 bits, so a token
+/// repeats after 2^32 connections in one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token {
     pub(crate) slot: u32,
@@ -12,14 +13,14 @@ pub struct Token {
 }
 
 impl Token {
-    /// Slots from here up are not connections: listeners, then the waker and the timer.
+    /// Slots from here up do not belong to connections: first the listeners', then the timer's and the waker's.
     pub(crate) const FIRST_LISTENER_SLOT: u32 = u32::MAX - 64;
-    /// Slots between the first listener's and the timer's.
+    /// The number of slots from the first listener's to the timer's, excluded.
     pub(crate) const LISTENERS_MAX: usize = (u32::MAX - 1 - Token::FIRST_LISTENER_SLOT) as usize;
     pub(crate) const WAKER: Token = Token { slot: u32::MAX, generation: 0 };
     pub(crate) const TIMER: Token = Token { slot: u32::MAX - 1, generation: 0 };
 
-    /// Both halves in the 64 bits that epoll carries for us (`epoll_event.data.u64`, epoll_ctl(2)).
+    /// Both halves in the 64 bits that epoll stores for each descriptor (`epoll_event.data.u64`, epoll_ctl(2)).
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         (self.generation as u64) << 32 | self.slot as u64
@@ -43,7 +44,7 @@ impl Token {
         }
     }
 
-    /// The slot: a small number that is unique among the connections open now, and reused afterwards.
+    /// The slot: a small number that is unique among the open connections of the loop, and reused after the close.
     #[must_use]
     pub const fn slot(self) -> u32 {
         self.slot

@@ -1,7 +1,7 @@
-//! Descriptors: raise the limit, and fit the connections under it with a reserve.
+//! The descriptor limit: raising it, and fitting `connections_max` below it with a reserve.
 //!
-//! A server that takes as many connections as it has descriptors fails in accept(2), in open(2) and in its log all at once (failure
-//! mode L1). So the limit is raised first, and `connections_max` fitted below it.
+//! A server that accepts as many connections as it has descriptors fails in accept(2), in open(2) and in its log at the same time
+//! (`fd-exhaustion`). So the limit is raised first, and `connections_max` is fitted below it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::os::sys;
 
-/// Descriptors that are no client connections: standard streams, epoll, timer, waker and spare of each loop, listeners, log, files that
-/// the pool has open. Redis keeps 32 (`CONFIG_MIN_RESERVED_FDS`, src/server.h); files and several loops need more.
+/// Descriptors reserved for everything but client connections: standard streams; epoll, timer, waker and spare of each loop; listeners, log, files
+/// that the pool has open. Redis reserves 32 (`CONFIG_MIN_RESERVED_FDS`, src/server.h). Files and several loops need more.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// Raises the soft limit of open descriptors to the hard one and returns what holds now.
+/// Raises the soft limit of open descriptors to the hard limit, and returns the soft limit that is in force.
 ///
 /// # Errors
-/// getrlimit(2). A refusal to raise is no error: the soft limit then stays.
+/// getrlimit(2). A failure to raise the limit is not an error: the old soft limit is returned.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (soft, hard) = sys::descriptor_limits()?;
     if soft < hard && sys::set_soft_descriptor_limit(hard, hard).is_ok() {
@@ -25,7 +25,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(soft)
 }
 
-/// The soft limit of open descriptors: the one that accept(2) meets.
+/// The soft limit of open descriptors, at which accept(2) fails.
 ///
 /// # Errors
 /// getrlimit(2).
@@ -33,10 +33,10 @@ pub fn descriptor_limit() -> io::Result<u64> {
     sys::descriptor_limits().map(|(soft, _)| soft)
 }
 
-/// The descriptors that all loops of the process may need together: one [`TableShare`] each, and the reserve.
+/// The number of descriptors that all loops of the process may need together: one [`TableShare`] for each loop, and the reserve.
 static WANTED: AtomicU64 = AtomicU64::new(DESCRIPTORS_RESERVED);
 
-/// A loop's part of [`WANTED`]. Dropping it gives the part back: the next loop uses the same places of the table. Test:
+/// A loop's part of [`WANTED`]. Dropping it gives the part back, so that the next loop uses the same entries of the table. Test:
 /// `loops_that_have_ended_leave_their_place_in_the_descriptor_table`.
 #[derive(Debug)]
 pub(crate) struct TableShare {
@@ -49,11 +49,11 @@ impl Drop for TableShare {
     }
 }
 
-/// Has the kernel make room for `descriptors` more in the process's table, now and not when they come.
+/// Makes the kernel grow the process's descriptor table by `descriptors` entries now, and not while connections are accepted.
 ///
-/// The table doubles when it is full, and with several threads the kernel then waits until no CPU can still read the old one
-/// (`expand_fdtable` and its `synchronize_rcu`, fs/file.c): a single accept(2) of the loop took 5 to 54 ms at 256, 512, 1,024, 2,048 and
-/// 4,096 connections (docs/numbers.md). It never shrinks. 8 bytes each, rounded up to a power of two.
+/// The table doubles when it is full. In a process with several threads, the kernel then waits until no CPU can still read the old table
+/// (`expand_fdtable` and its `synchronize_rcu`, fs/file.c). A single accept(2) of the loop took 5 to 54 ms at 256, 512, 1,024, 2,048 and
+/// 4,096 connections (docs/numbers.md). The kernel does not shrink the table. It costs 8 bytes per entry, rounded up to a power of two entries.
 #[must_use]
 pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) -> TableShare {
     let wanted = WANTED.fetch_add(descriptors, Ordering::Relaxed) + descriptors;
@@ -66,10 +66,11 @@ pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) -> TableShare {
     share
 }
 
-/// How many connections fit under a descriptor limit when `reserved` are kept for everything else.
+/// How many connections fit below a descriptor limit when `reserved` descriptors are kept for everything else. With `wanted`, checks that this many
+/// fit.
 ///
 /// # Errors
-/// A sentence with the figures when `wanted` does not fit, or when nothing is left.
+/// A sentence with the numbers when `wanted` does not fit, or when no descriptor is left for connections.
 pub fn fit_connections(wanted: Option<u32>, descriptors_max: u64, reserved: u64) -> Result<u32, String> {
     let room = u32::try_from(descriptors_max.saturating_sub(reserved)).unwrap_or(u32::MAX);
     match wanted {

@@ -1,4 +1,4 @@
-//! The real system: mio over epoll(7), sockets by socket2, the rest by libc in `sys.rs`.
+//! The implementation of [`Os`] for Linux: mio over epoll(7), sockets by socket2, other system calls by libc in `sys.rs`.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ pub struct Linux {
     events: mio::Events,
     timer: OwnedFd,
     spare: Option<OwnedFd>,
-    /// Its connections' part of the table of descriptors.
+    /// The part of the descriptor table that its connections use.
     table: Option<TableShare>,
 }
 
@@ -35,30 +35,30 @@ pub struct LinuxStream(mio::net::TcpStream);
 pub struct LinuxListener(mio::net::TcpListener);
 
 impl Linux {
-    /// epoll_create1(2), timerfd_create(2). At most `events_per_poll_max` events come from one poll.
+    /// Creates the epoll and the timer. One poll returns at most `events_per_poll_max` events.
     ///
     /// # Errors
-    /// EMFILE, ENFILE, ENOMEM.
+    /// epoll_create1(2), timerfd_create(2), epoll_ctl(2): EMFILE, ENFILE, ENOMEM.
     pub fn new(events_per_poll_max: usize) -> io::Result<Linux> {
         warn_of_an_old_one();
         let poll = mio::Poll::new()?;
         let timer = sys::timer_create()?;
-        // Edge triggered, as mio registers everything: each expiry is one event, and the expirations need not be read.
+        // mio registers edge-triggered, so each expiry is one event, and the timer need not be read.
         poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), mio_token(Token::TIMER), Interest::READABLE)?;
         Ok(Linux { poll, events: mio::Events::with_capacity(events_per_poll_max), timer, spare: None, table: None })
     }
 
-    /// Makes room for so many descriptors now, where the kernel would otherwise do it in the middle of a flood.
+    /// Grows the descriptor table for `connections_max` connections now. The kernel would otherwise grow it while connections are accepted.
     pub(crate) fn make_room_for(&mut self, connections_max: u32) {
         self.table = Some(grow_table(self.timer.as_fd(), u64::from(connections_max)));
     }
 }
 
-/// Shorter than the 24 days that fit the int.
+/// The longest timeout of one poll: a day, which is shorter than the 24 days of milliseconds that fit an int.
 const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 impl LinuxListener {
-    /// Takes a listening socket over; it is made non-blocking.
+    /// Takes over a listening socket and makes it non-blocking.
     ///
     /// # Errors
     /// fcntl(2).
@@ -68,8 +68,8 @@ impl LinuxListener {
     }
 }
 
-// On a smaller machine the generation would be cut off, and every second tenant of a slot would wait for events that never reach it.
-const _: () = assert!(usize::BITS >= 64, "a token needs the 64 bits that epoll carries, and mio gives it a usize");
+// With a smaller usize the generation would be cut off, and later connections in a slot would not get their events.
+const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits, and mio stores it in a usize");
 
 fn mio_token(token: Token) -> mio::Token {
     mio::Token(token.to_bits() as usize)
@@ -88,7 +88,7 @@ impl Os for Linux {
     #[inline]
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         events.clear();
-        // epoll_wait(2) takes an int of milliseconds. An early return without events is allowed.
+        // epoll_wait(2) takes an int of milliseconds. `Os::poll` may return early without events.
         match self.poll.poll(&mut self.events, timeout.map(|timeout| timeout.min(POLL_TIMEOUT_MAX))) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -132,13 +132,13 @@ impl Os for Linux {
     fn register_listener(&mut self, listener: &mut LinuxListener, token: Token, wakes: ListenerWakes) -> io::Result<()> {
         match wakes {
             ListenerWakes::All => self.poll.registry().register(&mut listener.0, mio_token(token), Interest::READABLE),
-            // mio has no way to ask for EPOLLEXCLUSIVE (mio issue 676), so we add to its descriptor ourselves.
+            // mio does not support EPOLLEXCLUSIVE (mio issue 676), so the listener is added to mio's epoll descriptor directly.
             ListenerWakes::One => sys::epoll_add_exclusive(self.poll.as_raw_fd(), listener.0.as_raw_fd(), token.to_bits()),
         }
     }
 
     fn deregister_listener(&mut self, listener: &mut LinuxListener) -> io::Result<()> {
-        // By descriptor: right for a listener that mio registered and for one that we did.
+        // By descriptor, which works for a listener that mio registered and for one that `epoll_add_exclusive` did.
         self.poll.registry().deregister(&mut SourceFd(&listener.0.as_raw_fd()))
     }
 
@@ -233,13 +233,13 @@ impl Wake for LinuxWaker {
     }
 }
 
-// The oldest kernel that is supported, and a word when this one says that it is older.
+// The oldest kernel that is supported, and a warning when this one is older.
 
-/// Linux 4.5: `EPOLLEXCLUSIVE` (epoll_ctl(2)). Everything else that the loop calls is older.
+/// Linux 4.5, which introduced `EPOLLEXCLUSIVE` (epoll_ctl(2)). The other system calls of the loop are older.
 const OLDEST: (u32, u32) = (4, 5);
 
-/// Says so, once in a process, when the kernel is older than [`OLDEST`]. A warning and no refusal: a sandbox that emulates Linux may give an
-/// old number and yet have every call; where one is missing, the call fails by itself.
+/// Logs a warning, once per process, when the kernel is older than [`OLDEST`]. It is not an error, because a sandbox that emulates Linux may report
+/// an old version and still support the calls. A call that is missing returns an error itself.
 fn warn_of_an_old_one() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -250,7 +250,7 @@ fn warn_of_an_old_one() {
     });
 }
 
-/// `6.1.0-18-amd64` is (6, 1); what does not begin with two numbers is nothing.
+/// The major and minor version: (6, 1) for `6.1.0-18-amd64`. `None` if the text does not begin with two numbers.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

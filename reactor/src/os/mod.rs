@@ -1,8 +1,8 @@
-//! The one door to the system: every call that the outside can make fail, shorten or delay.
+//! The trait [`Os`]: the system calls of the loop, which the outside world can make fail, shorten or delay.
 //!
-//! Static dispatch, two implementations: [`Linux`] (mio, socket2, libc) and [`crate::sim`], where the same loop runs against a
-//! seeded, hostile system in virtual time. What is not behind this door cannot be tested by a seed, so nothing else in the loop
-//! may ask the kernel for anything.
+//! It is dispatched statically and has two implementations: [`Linux`] (mio, socket2, libc), and [`crate::sim`], in which the same loop runs against a
+//! seeded, hostile system in virtual time. A system call outside of this trait could not be tested by a seed. So the other code of the loop must
+//! make no system calls.
 
 pub mod descriptors;
 mod linux;
@@ -19,166 +19,169 @@ use bitflags::bitflags;
 
 use crate::token::Token;
 
-/// What the poller said of one source. Our own small type, since mio's cannot be built by hand.
+/// The readiness of one source, as the poller reported it. It is not mio's type, because the simulator cannot construct that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Whose event: compared with the slot's generation before anything is done.
+    /// The source of the event. The loop compares its generation with that of the slot before it uses the event.
     pub token: Token,
-    /// What is said to be true now.
+    /// The reported readiness.
     pub ready: Ready,
 }
 
 bitflags! {
-    /// A set of readiness bits, as `epoll_wait(2)` reports them: a hint, never a promise (failure mode R5).
+    /// A set of readiness bits, as `epoll_wait(2)` reports them. They are hints: they can be spurious or early, so a call may still return
+    /// `WouldBlock`.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Ready: u8 {
         /// `EPOLLIN`: data, a new connection, or the end of input.
         const READABLE = 1;
         /// `EPOLLOUT`: at least a third of the send buffer is free (`sk_stream_is_writeable`, include/net/sock.h).
         const WRITABLE = 2;
-        /// `EPOLLRDHUP` or `EPOLLHUP`: the peer has sent its last byte. Data may still be waiting before it.
+        /// `EPOLLRDHUP` or `EPOLLHUP`: the peer has sent FIN. Data before it may still be unread.
         const READ_CLOSED = 4;
         /// `EPOLLHUP`, or `EPOLLERR` together with `EPOLLOUT`: nothing more can be sent.
         const WRITE_CLOSED = 8;
         /// `EPOLLERR`: an error is pending on the socket.
         const ERROR = 16;
-        /// `EPOLLPRI`: urgent data. A read stops at the urgent mark, so a short read then says nothing (tcp(7)).
+        /// `EPOLLPRI`: urgent data. A read stops at the urgent mark, so a short read does not mean that the socket is empty (tcp(7)).
         const PRIORITY = 32;
     }
 }
 
-/// Ends a `poll` from another thread. One call for a burst of mail: the mailbox coalesces.
+/// Ends a `poll` from another thread. The mailbox makes one call for a burst of mail.
 pub trait Wake: Send + Sync {
     /// Makes the loop's next or current `poll` return.
     ///
     /// # Errors
-    /// What write(2) on the eventfd says; `WouldBlock` cannot happen with mio's waker.
+    /// Those of write(2) on the eventfd. mio's waker handles `WouldBlock` itself.
     fn wake(&self) -> io::Result<()>;
 }
 
-/// How the loops that share a listening socket are woken for one new connection (failure mode H1).
+/// How many of the loops that share a listening socket are woken for one new connection (`herd`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerWakes {
     /// `EPOLLEXCLUSIVE`: the kernel wakes at least one of them, not all (epoll_ctl(2), since Linux 4.5).
     One,
-    /// Every loop that waits on it.
+    /// The kernel wakes all loops that wait on it.
     All,
 }
 
-/// The system as the loop sees it.
+/// The system calls that the loop makes.
 ///
-/// Nothing here blocks except [`Os::poll`]. Streams read and write through `std::io`; `Interrupted` is the caller's to retry.
+/// Only [`Os::poll`] blocks. Streams read and write through `std::io`. The caller must retry a call that fails with `Interrupted`.
 pub trait Os {
     /// A connected (or connecting) non-blocking socket. Dropping it closes the descriptor.
     type Stream: Read + Write;
     /// A listening, non-blocking socket.
     type Listener;
-    /// A connection on its way from one loop to another: it belongs to no poller. Dropping it closes the descriptor.
+    /// A connection that is being handed from one loop to another. It is registered with no poller. Dropping it closes the descriptor.
     type Handover;
 
-    /// The monotonic clock (`CLOCK_MONOTONIC`: no NTP step moves it, failure mode L8). Only the loop asks.
+    /// Reads the monotonic clock (`CLOCK_MONOTONIC`, which a step of the wall clock does not move; clock_gettime(2)).
     fn now(&mut self) -> Instant;
 
-    /// Waits for events and replaces the content of `events` with them. `None` waits until something happens.
+    /// Blocks until there are events or `timeout` has passed, and replaces the content of `events`. `None` waits without a timeout. May return early
+    /// without events.
     ///
     /// # Errors
-    /// epoll_wait(2). `Interrupted` is reported as no events.
+    /// epoll_wait(2). `Interrupted` is returned as `Ok` with no events.
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// The waker whose wake-ups arrive as events of a token of their own. Asked for once.
+    /// Creates the waker. Its wake-ups arrive as events with a token of their own. The loop calls it once.
     ///
     /// # Errors
     /// eventfd(2), epoll_ctl(2).
     fn waker(&mut self) -> io::Result<Arc<dyn Wake>>;
 
-    /// Asks that `poll` return `after` from now at the latest, finer than its own timeout of whole milliseconds. One timer: a
-    /// second call replaces the first. It stays until it fires.
+    /// Sets the timer that makes `poll` return `after` from now, at a finer resolution than the milliseconds of its timeout. There is one timer, so a
+    /// second call replaces the first. It stays set until it fires.
     ///
     /// # Errors
     /// timerfd_settime(2).
     fn set_timer(&mut self, after: Duration) -> io::Result<()>;
 
-    /// Registers a stream for reading and writing, edge triggered. Once in its life; there is no other call for interest.
+    /// Registers a stream for reading and writing, edge-triggered. Called once per stream. There is no call that changes the interest later.
     ///
     /// # Errors
-    /// epoll_ctl(2), `ENOSPC` and `ENOMEM` among them.
+    /// epoll_ctl(2), such as `ENOSPC` and `ENOMEM`.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
 
-    /// Takes a stream out of the poller, before it is closed: a duplicate of the descriptor would keep it in (failure mode R7).
+    /// Removes a stream from the poller. Called before the close, because close(2) alone does not remove it while a duplicate of the descriptor
+    /// is open (epoll(7)).
     ///
     /// # Errors
     /// epoll_ctl(2).
     fn deregister(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
-    /// Registers a listener, edge triggered.
+    /// Registers a listener, edge-triggered.
     ///
     /// # Errors
     /// epoll_ctl(2).
     fn register_listener(&mut self, listener: &mut Self::Listener, token: Token, wakes: ListenerWakes) -> io::Result<()>;
 
-    /// Takes a listener out of the poller. Its queue stays in the kernel.
+    /// Removes a listener from the poller. Its accept queue stays in the kernel.
     ///
     /// # Errors
     /// epoll_ctl(2).
     fn deregister_listener(&mut self, listener: &mut Self::Listener) -> io::Result<()>;
 
-    /// Bounds what the kernel may hold unsent for each connection that comes to this listener from now on
-    /// ([`crate::Limits::kernel_unsent_bytes_max`]). One call for all of them: accepted sockets inherit it.
+    /// Bounds the unsent bytes that the kernel holds for each connection that this listener accepts from now on
+    /// ([`crate::Limits::kernel_unsent_bytes_max`]). One call is enough, because accepted sockets inherit the option.
     ///
     /// # Errors
     /// setsockopt(2).
     fn bound_unsent(&mut self, listener: &mut Self::Listener, bytes_max: u32) -> io::Result<()>;
 
-    /// Takes one connection from the listener's queue.
+    /// Takes one connection from the listener's accept queue.
     ///
     /// # Errors
-    /// accept4(2): `WouldBlock` when the queue is empty; see `listen/accept.rs` for each of the others.
+    /// accept4(2): `WouldBlock` when the queue is empty. `listen/accept.rs` describes the other errors.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
 
     /// Begins to connect, from the source address `from` if one is given, with the kernel's unsent output bounded as in
-    /// [`Os::bound_unsent`]. Write readiness says that it ended, [`Os::take_error`] how.
+    /// [`Os::bound_unsent`]. Write readiness reports the end of the handshake, and [`Os::take_error`] its result.
     ///
     /// # Errors
     /// socket(2), setsockopt(2), bind(2), connect(2); `EINPROGRESS` is success.
     fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<Self::Stream>;
 
-    /// The error pending on a socket (`SO_ERROR`, socket(7)), taken off it.
+    /// Returns and clears the error that is pending on a socket (`SO_ERROR`, socket(7)).
     ///
     /// # Errors
     /// getsockopt(2).
     fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>>;
 
-    /// Whether a connecting socket has a peer now: false while the handshake goes on (an early or spurious event).
+    /// Whether a connecting socket is connected. It is false during the handshake, where an early or spurious event can arrive.
     fn is_connected(&mut self, stream: &mut Self::Stream) -> bool;
 
-    /// Sends FIN after what is written (`shutdown(SHUT_WR)`, shutdown(2)).
+    /// Sends FIN after the bytes written so far (`shutdown(SHUT_WR)`, shutdown(2)).
     ///
     /// # Errors
-    /// `NotConnected` when the peer has reset the connection; the caller closes either way.
+    /// `NotConnected` when the peer has reset the connection. The caller closes it then.
     fn shutdown_write(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
-    /// Has the stream's close send a reset, and forget what is unsent, instead of FIN behind it (`SO_LINGER` of zero, socket(7)).
+    /// Makes the close of the stream discard unsent output and send a reset instead of FIN (`SO_LINGER` of zero, socket(7)).
     ///
     /// # Errors
     /// setsockopt(2).
     fn reset_at_close(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
-    /// Makes a stream of a connection that another loop accepted.
+    /// Creates a stream from a connection that another loop accepted.
     ///
     /// # Errors
     /// fcntl(2).
     fn adopt(&mut self, descriptor: Self::Handover) -> io::Result<Self::Stream>;
 
-    /// Gives a stream up, to be adopted by another loop.
+    /// Converts a stream into a connection that another loop can adopt.
     ///
     /// # Errors
-    /// Those of the system, if it has to be asked; the stream is closed then.
+    /// Those of the system call, if one is needed. The stream is closed then.
     fn release(&mut self, stream: Self::Stream) -> io::Result<Self::Handover>;
 
-    /// Holds one descriptor in reserve, so that at EMFILE a waiting client can be accepted and told, not left in silence.
-    /// True if the reserve is held afterwards (libuv `uv__emfile_trick`, `src/unix/stream.c`).
+    /// Opens a spare descriptor. At EMFILE the loop closes it to accept a waiting client and give it a response. True if the spare is held
+    /// afterwards (libuv `uv__emfile_trick`, `src/unix/stream.c`).
     fn hold_spare(&mut self) -> bool;
 
-    /// Gives the spare descriptor up. False if none was held.
+    /// Closes the spare descriptor. False if none was held.
     fn release_spare(&mut self) -> bool;
 }

@@ -1,11 +1,11 @@
-//! The calls that neither mio nor socket2 offer. The only `unsafe` of this crate.
+//! The system calls that neither mio nor socket2 offer. This is the only file of this crate with `unsafe` code.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// A timer on the monotonic clock, non-blocking, closed on exec.
+/// Creates a timer on the monotonic clock. It is non-blocking and closed on exec.
 ///
 /// # Errors
 /// timerfd_create(2): EMFILE, ENFILE, ENOMEM.
@@ -15,11 +15,11 @@ pub(crate) fn timer_create() -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, open and owned by nobody else.
+    // SAFETY: timerfd_create(2) has just returned the descriptor: it is open, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Lets the timer expire once, `after` from now. Zero would disarm it, so it becomes one nanosecond. What is longer than the kernel can count
+/// Sets the timer to expire once, `after` from now. Zero would disarm it, so it becomes one nanosecond. A time longer than the kernel can count
 /// becomes the longest that it can (292 years: `KTIME_MAX`).
 ///
 /// # Errors
@@ -40,14 +40,14 @@ pub(crate) fn timer_set(timer: BorrowedFd<'_>, after: Duration) -> io::Result<()
     }
 }
 
-/// Adds a listener so that one event wakes one waiter. `IN | ET | EXCLUSIVE` alone: with RDHUP it is EINVAL, and it cannot be modified
-/// afterwards (epoll_ctl(2)), so a pause is delete and add.
+/// Adds a listener with `EPOLLEXCLUSIVE`, so that an event wakes at least one waiter and not all. The flags are `IN | ET | EXCLUSIVE`: with RDHUP
+/// the call fails with EINVAL. The entry cannot be modified afterwards (epoll_ctl(2)), so a pause deletes it and adds it again.
 ///
 /// # Errors
 /// epoll_ctl(2): EEXIST, ENOMEM, ENOSPC; EINVAL before Linux 4.5.
 pub(crate) fn epoll_add_exclusive(epoll: RawFd, listener: RawFd, data: u64) -> io::Result<()> {
     let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE) as u32, u64: data };
-    // SAFETY: epoll_ctl(2) reads one epoll_event; both descriptors are open, their owners are borrowed by the caller.
+    // SAFETY: epoll_ctl(2) reads one epoll_event. Both descriptors are open, because the caller borrows their owners.
     match unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener, &mut event) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -80,28 +80,28 @@ pub(crate) fn set_soft_descriptor_limit(soft: u64, hard: u64) -> io::Result<()> 
     }
 }
 
-/// Has the kernel's table of this process's descriptors grown to hold `descriptor`, which is open for a moment only.
+/// Grows the kernel's table of this process's descriptors to hold `descriptor`, by opening it and closing it again.
 ///
 /// # Errors
 /// fcntl(2), F_DUPFD_CLOEXEC: EINVAL at or above the soft limit, EMFILE, ENOMEM.
 pub(crate) fn grow_descriptor_table(any: BorrowedFd<'_>, descriptor: libc::c_int) -> io::Result<()> {
-    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes two numbers and gives a new descriptor or -1.
+    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes two integers and returns a new descriptor or -1.
     match unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, descriptor) } {
         -1 => Err(io::Error::last_os_error()),
         new => {
-            // SAFETY: the descriptor is new, so nobody else owns it; dropping it closes it.
+            // SAFETY: fcntl(2) has just returned the descriptor, so nothing else owns it. Dropping it closes it.
             drop(unsafe { OwnedFd::from_raw_fd(new) });
             Ok(())
         }
     }
 }
 
-/// The release of the running kernel, as `uname -r` says it.
+/// The release of the running kernel, as `uname -r` prints it.
 ///
 /// # Errors
-/// uname(2): none that can happen with a good pointer.
+/// uname(2): only EFAULT, which cannot happen with this pointer.
 pub(crate) fn kernel_release() -> io::Result<String> {
-    // SAFETY: utsname is arrays of bytes, for which zero is a value; uname(2) writes one of it, with a NUL at the end of each array.
+    // SAFETY: utsname consists of arrays of bytes, for which zero is a valid value. uname(2) writes one utsname and ends each array with a NUL.
     let name = unsafe {
         let mut name: libc::utsname = std::mem::zeroed();
         if libc::uname(&mut name) != 0 {
@@ -113,8 +113,8 @@ pub(crate) fn kernel_release() -> io::Result<String> {
     Ok(release.collect())
 }
 
-/// Leaves the choice of the source port to connect(2), which knows the destination: bind(2) with port 0 would take one of some 28,000 for
-/// all destinations (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+/// Leaves the choice of the source port to connect(2), which knows the destination (`IP_BIND_ADDRESS_NO_PORT`, ip(7)). bind(2) with port 0 would
+/// choose one of about 28,000 ports for all destinations together.
 ///
 /// # Errors
 /// setsockopt(2).

@@ -1,4 +1,5 @@
-//! Which call runs now: two stores for the loop that makes the calls, and a look that never mixes two of them for any other thread.
+//! Which callback runs now. The loop makes two stores per call. Other threads read them, and do not mix up two calls (test:
+//! `loom_a_look_never_mixes_two_calls`).
 //!
 //! Model-checked together with the mailbox: `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`.
 
@@ -7,12 +8,12 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A sequence lock around one number that describes the call. One writer.
+/// A sequence lock around one number that describes the call. It has one writer.
 #[derive(Debug)]
 pub(super) struct RunningCall {
-    /// Odd while a call runs: twice the number of calls before it, plus one.
+    /// Odd while a call runs: twice the number of earlier calls, plus one.
     sequence: AtomicU64,
-    /// Means something while `sequence` is odd.
+    /// The number that describes the call. Valid while `sequence` is odd.
     call: AtomicU64,
 }
 
@@ -21,31 +22,31 @@ impl RunningCall {
         RunningCall { sequence: AtomicU64::new(0), call: AtomicU64::new(0) }
     }
 
-    /// A call begins. No clock and no locked instruction: this is done for every message.
+    /// Records that a call begins. It uses no clock and no locked instruction, because it runs for each message.
     #[inline]
     pub(super) fn enter(&self, call: u64) {
-        // Release, so that who sees this call sees also that the one before has ended. On x86 every store is.
+        // Release, so that a thread that reads this call also sees that the one before has ended. On x86 a plain store is enough for that.
         self.call.store(call, Ordering::Release);
-        // Odd from any value: after a panic the end of the call before may be missing.
+        // The result is odd from any value: after a panic the `leave` of the call before may be missing.
         self.sequence.store((self.sequence.load(Ordering::Relaxed) + 1) | 1, Ordering::Release);
     }
 
-    /// The call has ended.
+    /// Records that the call has ended.
     #[inline]
     pub(super) fn leave(&self) {
         self.sequence.store((self.sequence.load(Ordering::Relaxed) | 1) + 1, Ordering::Release);
     }
 
-    /// The number of the call that runs, from 1 up, and what `enter` was told of it.
+    /// The number of the call that runs, counted from 1, and the argument of its `enter`.
     pub(super) fn look(&self) -> Option<(u64, u64)> {
-        // If calls change faster than we look, none of them is slow, and there is nothing to tell.
+        // If calls change during 8 attempts, none of them is slow, and the result is `None`.
         for _ in 0..8 {
             let sequence = self.sequence.load(Ordering::Acquire);
             if sequence & 1 == 0 {
                 return None;
             }
             let call = self.call.load(Ordering::Acquire);
-            // The same odd number before and after: `call` belongs to it.
+            // The sequence is odd and did not change, so `call` belongs to it.
             if self.sequence.load(Ordering::Relaxed) == sequence {
                 return Some((sequence / 2 + 1, call));
             }
