@@ -7,7 +7,7 @@
 //! 4. `visit`: one visit to one connection; `io`: reading and writing until `EAGAIN`; `water_marks`, `notify`, `close`, `eviction`;
 //! 5. `slot`: the state of one connection; `ready_list`: which connections can make progress; `buffers`: the memory that connections lease;
 //! 6. `timers`, `deadlines`, `mailbox`, `connect`, [`listen`], `shutdown`;
-//! 7. [`os`]: the trait for all system calls; [`sim`]: its second implementation, a simulated system that tests the whole loop by seeds.
+//! 7. [`os`]: the trait for all system calls; `sim` (feature `sim`): its second implementation, a simulated system that tests the whole loop by seeds.
 //!
 //! The smallest program is `examples/echo.rs`.
 

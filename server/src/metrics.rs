@@ -63,10 +63,8 @@ pub(crate) const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
     ("reactor_short_writes", "Writes of which the kernel took less than was offered", |l| l.stats.short_writes.get()),
     ("reactor_budget_exits", "Visits that ended because a budget was spent", |l| l.stats.budget_exits.get()),
     ("reactor_buffer_waits", "Times that a rest found no room in the buffer pool at first", |l| l.stats.buffer_waits.get()),
-    ("reactor_input_evictions", "Unfinished requests closed because buffer memory was full", |l| {
-        l.stats.evictions(BufferOwner::Input).get()
-    }),
-    ("reactor_output_evictions", "Clients that did not read, reset because buffer memory was full", |l| {
+    ("reactor_input_evictions", "Unfinished requests closed: buffer memory was full", |l| l.stats.evictions(BufferOwner::Input).get()),
+    ("reactor_output_evictions", "Clients reset that did not read: buffer memory was full", |l| {
         l.stats.evictions(BufferOwner::Output).get()
     }),
     ("reactor_stale_tokens", "Events and wakes for a connection that had gone", |l| l.stats.stale_tokens.get()),

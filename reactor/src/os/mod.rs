@@ -1,6 +1,6 @@
 //! The trait [`Os`]: the system calls of the loop, which the outside world can make fail, shorten or delay.
 //!
-//! It is dispatched statically and has two implementations: [`Linux`] (mio, socket2, libc), and [`crate::sim`], in which the same loop runs against a
+//! It is dispatched statically and has two implementations: [`Linux`] (mio, socket2, libc), and `sim`, in which the same loop runs against a
 //! seeded, hostile system in virtual time. A system call outside of this trait could not be tested by a seed. So the other code of the loop must
 //! make no system calls.
 
