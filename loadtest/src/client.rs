@@ -222,7 +222,7 @@ impl Client {
         let exchange = *exchange;
         lane.moved(&exchange, 0, written);
         if exchange.written_bytes < lane.class.request.len() {
-            cx.want_room();
+            cx.want_writable();
         }
     }
 
@@ -322,7 +322,7 @@ impl Handler for Client {
         cx.close();
     }
 
-    fn room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+    fn writable(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         self.now = cx.now();
         if conn.closing {
             return;

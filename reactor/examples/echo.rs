@@ -26,7 +26,7 @@ impl Handler for Echo {
         let taken = cx.write(input);
         if taken == 0 {
             // The peer does not read. What it sends meanwhile stays in the kernel, until its own writes block: backpressure.
-            cx.want_room();
+            cx.want_writable();
         }
         taken
     }

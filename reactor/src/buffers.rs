@@ -104,14 +104,14 @@ impl Lease {
     }
 
     /// How many more bytes [`Lease::append`] takes.
-    pub(crate) fn room(&self) -> usize {
+    pub(crate) fn free_bytes(&self) -> usize {
         self.capacity() - self.len()
     }
 
     /// Appends the part of `bytes` that fits, and returns how many bytes that were. Moves the content to the front only when the end of the
     /// buffer is too short.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(self.room());
+        let n = bytes.len().min(self.free_bytes());
         let buffer = &mut *self.0;
         if n > buffer.bytes.len() - buffer.end as usize {
             buffer.bytes.copy_within(buffer.start as usize..buffer.end as usize, 0);
@@ -262,7 +262,7 @@ impl BufferPool {
     /// [`Full`] if there is no memory for the buffer. Nothing has changed then (test: `a_refused_append_leaves_the_lease_as_it_was`).
     pub(crate) fn append(&mut self, owner: BufferOwner, lease: &mut Option<Lease>, bytes: &[u8]) -> Result<(), Full> {
         let held: &[u8] = match lease {
-            Some(lease) if lease.room() >= bytes.len() => {
+            Some(lease) if lease.free_bytes() >= bytes.len() => {
                 lease.append(bytes);
                 return Ok(());
             }
@@ -421,7 +421,7 @@ mod tests {
                 }
                 for (lease, bytes) in leases.iter().zip(&model) {
                     prop_assert_eq!(lease.as_ref().map_or(&[][..], Lease::filled), bytes);
-                    prop_assert!(lease.as_ref().is_none_or(|lease| lease.is_empty() == bytes.is_empty() && lease.room() + bytes.len() == lease.capacity()));
+                    prop_assert!(lease.as_ref().is_none_or(|lease| lease.is_empty() == bytes.is_empty() && lease.free_bytes() + bytes.len() == lease.capacity()));
                 }
                 let leased_bytes: usize = leases.iter().flatten().map(Lease::capacity).sum();
                 let free_bytes: usize = pool.classes.iter().flat_map(|class| &class.free).map(Lease::capacity).sum();

@@ -9,8 +9,8 @@ pub enum Callback {
     Input,
     /// [`crate::Handler::ended`]
     Ended,
-    /// [`crate::Handler::room`]
-    Room,
+    /// [`crate::Handler::writable`]
+    Writable,
     /// [`crate::Handler::mail`], or [`crate::Handler::undelivered`]
     Mail,
     /// [`crate::Handler::deadline`]
@@ -37,7 +37,7 @@ impl Callback {
         Callback::Opened,
         Callback::Input,
         Callback::Ended,
-        Callback::Room,
+        Callback::Writable,
         Callback::Mail,
         Callback::Deadline,
         Callback::Pressed,
@@ -55,7 +55,7 @@ impl Callback {
             Callback::Opened => "opened",
             Callback::Input => "input",
             Callback::Ended => "ended",
-            Callback::Room => "room",
+            Callback::Writable => "writable",
             Callback::Mail => "mail",
             Callback::Deadline => "deadline",
             Callback::Pressed => "pressed",

@@ -67,7 +67,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             return self.die(CloseReason::Reset);
         }
         self.entry.control.flags.insert(Flags::LINGERING);
-        self.entry.control.flags.remove(Flags::WANTS_ROOM);
+        self.entry.control.flags.remove(Flags::WANTS_WRITABLE);
         self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
         let linger_timeout = match reason {
             CloseReason::Refused => self.shared.limits.refused_linger_timeout,
@@ -175,7 +175,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             flags.insert(Flags::READABLE);
         }
         // Pending output is dropped below, so input does not wait for it any more.
-        flags.remove(Flags::OUTPUT_FULL.union(Flags::INPUT_WAITS));
+        flags.remove(Flags::OUTPUT_FULL.union(Flags::INPUT_BLOCKED));
         self.entry.stall_at = None;
         self.shared.drop_output(self.token.slot);
         self.output.truncate(0);
@@ -218,7 +218,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let flags = self.entry.control.flags;
         let delivered = flags.intersects(Flags::END_TOLD) && !flags.intersects(Flags::UNPARSED);
         // The handler waits for output space before it resumes input. A failed socket gets no space.
-        let blocked = flags.intersects(Flags::PAUSED) && flags.intersects(Flags::WANTS_ROOM);
+        let blocked = flags.intersects(Flags::PAUSED) && flags.intersects(Flags::WANTS_WRITABLE);
         if delivered || blocked || flags.intersects(Flags::CLOSE) {
             let reason = match self.entry.reason {
                 CloseReason::Finished => CloseReason::Reset,

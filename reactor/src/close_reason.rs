@@ -16,8 +16,8 @@ pub enum CloseReason {
     /// The handler took nothing from a full buffer: the message is longer than `buffer_bytes_max`.
     MessageTooLong,
     /// The handler asked for more output space than there is. [`Handler::input`](crate::Handler::input) took nothing and called
-    /// [`Context::want_room`](crate::Context::want_room) with no output pending, so that `output_high_water_bytes` were free (16 KiB while the buffer
-    /// memory is short). It did so before and after a call of [`Handler::room`](crate::Handler::room) that wrote nothing. Calling it again would
+    /// [`Context::want_writable`](crate::Context::want_writable) with no output pending, so that `output_high_water_bytes` were free (16 KiB while the buffer
+    /// memory is short). It did so before and after a call of [`Handler::writable`](crate::Handler::writable) that wrote nothing. Calling it again would
     /// change nothing and keep a core busy. The cause is a bug of the service, or a limit that is too low for its messages.
     OutputSpaceTooSmall,
     /// The buffer memory was full, and this connection's partial input was evicted (`eviction.rs` says how it is chosen).

@@ -38,7 +38,7 @@ impl Context<'_> {
     }
 
     /// Appends the part of `bytes` that fits to the output, and returns how many bytes that were. The caller keeps the remaining bytes, and
-    /// calls [`Context::want_room`] to be called when there is output space.
+    /// calls [`Context::want_writable`] to be called when there is output space.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.output().write(bytes)
@@ -53,16 +53,16 @@ impl Context<'_> {
     /// The output space: how many bytes [`Context::write`] would take.
     #[must_use]
     #[inline]
-    pub fn room(&self) -> usize {
+    pub fn output_space(&self) -> usize {
         self.output_end_max.saturating_sub(self.output.len())
     }
 
-    /// Asks for one call of [`crate::Handler::room`] when there is output space. Ask again if the space was not enough. When
-    /// [`crate::Handler::input`] takes nothing and asks, it is called again after `room`. If neither of them makes progress with all the space
+    /// Asks for one call of [`crate::Handler::writable`] when there is output space. Ask again if the space was not enough. When
+    /// [`crate::Handler::input`] takes nothing and asks, it is called again after `writable`. If neither of them makes progress with all the space
     /// there is, the connection closes ([`crate::CloseReason::OutputSpaceTooSmall`]; test: `asking_for_output_space_never_spins`).
     #[inline]
-    pub fn want_room(&mut self) {
-        self.control.flags.insert(Flags::WANTS_ROOM);
+    pub fn want_writable(&mut self) {
+        self.control.flags.insert(Flags::WANTS_WRITABLE);
     }
 
     /// Stops calls of [`crate::Handler::input`] until [`Context::resume`]. Unread input stays in the socket's receive buffer. When that is full,
@@ -154,7 +154,7 @@ impl Context<'_> {
         clock::lengthened(after, part)
     }
 
-    /// Schedules a call of [`crate::Handler::room`] for another connection, in this turn or a later one. Several calls before that are merged into
+    /// Schedules a call of [`crate::Handler::writable`] for another connection, in this turn or a later one. Several calls before that are merged into
     /// one.
     #[inline]
     pub fn wake(&mut self, other: Token) {
@@ -188,7 +188,7 @@ impl LoopContext<'_> {
         self.shared.now
     }
 
-    /// Schedules a call of [`crate::Handler::room`], see [`Context::wake`].
+    /// Schedules a call of [`crate::Handler::writable`], see [`Context::wake`].
     pub fn wake(&mut self, other: Token) {
         self.shared.wake(other);
     }

@@ -88,7 +88,7 @@ impl<H: Handler> EventLoop<H> {
     pub fn new(config: Config, handler: H) -> io::Result<EventLoop<H>> {
         config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let mut linux = Linux::new(config.limits.events_per_poll_max)?;
-        linux.make_room_for(config.limits.connections_max + config.limits.refusals_max);
+        linux.reserve_descriptors(config.limits.connections_max + config.limits.refusals_max);
         EventLoop::with_os(config, linux, handler)
     }
 }

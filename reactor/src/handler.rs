@@ -43,7 +43,7 @@ pub enum Pressure {
 
 /// A protocol on top of the loop.
 ///
-/// The callbacks of one connection come in this order: `opened`; then any of `input`, `room`, `mail`, `deadline`, `pressed`, and at most once
+/// The callbacks of one connection come in this order: `opened`; then any of `input`, `writable`, `mail`, `deadline`, `pressed`, and at most once
 /// `ended`; last `closed`, exactly once (test: `simulated_runs_keep_every_promise`). A callback must return soon, because the other connections
 /// of the loop wait while it runs (`loop-stall`).
 pub trait Handler: Sized {
@@ -67,9 +67,9 @@ pub trait Handler: Sized {
         cx.close();
     }
 
-    /// There is output space after [`Context::want_room`], or another connection woke this one with [`Context::wake`]. The call may be
+    /// There is output space after [`Context::want_writable`], or another connection woke this one with [`Context::wake`]. The call may be
     /// spurious, so the handler must check its own state.
-    fn room(&mut self, conn: &mut Self::Conn, cx: &mut Context<'_>) {
+    fn writable(&mut self, conn: &mut Self::Conn, cx: &mut Context<'_>) {
         let _ = (conn, cx);
     }
 

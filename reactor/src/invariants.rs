@@ -32,7 +32,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                     "slot {slot} can make progress and is not on the ready list ({flags:?})"
                 );
             }
-            // `may_say_more` relies on this: without pending output the socket counts as writable.
+            // `has_nothing_pending` relies on this: without pending output the socket counts as writable.
             assert!(
                 flags.intersects(Flags::WRITABLE.union(Flags::DEAD)) || state.output.is_some() || state.evicted == Evicted::Output,
                 "slot {slot} waits to become writable and has no pending output ({flags:?})"

@@ -210,14 +210,14 @@ impl<'a> Output<'a> {
     /// Free output space, in bytes.
     #[must_use]
     #[inline]
-    pub fn room(&self) -> usize {
+    pub fn space(&self) -> usize {
         self.end_max.saturating_sub(self.scratch.filled)
     }
 
     /// Appends as much of `bytes` as fits. Returns the number of bytes appended.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(self.room());
+        let n = bytes.len().min(self.space());
         self.scratch.bytes[self.scratch.filled..][..n].copy_from_slice(&bytes[..n]);
         self.scratch.last_piece = self.scratch.filled;
         self.scratch.filled += n;
@@ -239,7 +239,7 @@ impl<'a> Output<'a> {
     /// If `n` exceeds the free space.
     #[inline]
     pub fn advance(&mut self, n: usize) {
-        assert!(n <= self.room(), "advanced by {n} bytes, but the room was {}", self.room());
+        assert!(n <= self.space(), "advanced by {n} bytes, but the space was {}", self.space());
         self.scratch.last_piece = self.scratch.filled;
         self.scratch.filled += n;
     }

@@ -32,7 +32,7 @@ pub struct Limits {
     /// 64 KiB: Redis writes at most as much per event (`NET_MAX_WRITES_PER_EVENT`, src/server.h), and it is of the order of the default
     /// send buffer.
     pub buffer_bytes_max: u32,
-    /// Bytes of pending output at which the loop stops delivering a connection's input and calling its `room`. At most
+    /// Bytes of pending output at which the loop stops delivering a connection's input and calling its `writable`. At most
     /// `buffer_bytes_max`, which is the default, so that the output of a visit fits one lease.
     pub output_high_water_bytes: u32,
     /// Bytes of pending output at which input resumes. Lower than the high water mark, so that the connection does not alternate between both

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use crate::mailbox::{Room, Sender};
+use crate::mailbox::{Permit, Sender};
 use crate::token::Token;
 
 /// What the mailbox carries.
@@ -34,23 +34,23 @@ impl<M, D> Mailer<M, D> {
     /// of mail are reserved or not delivered yet. Never blocks.
     #[must_use]
     pub fn reserve(&self, to: Token) -> Option<Reserved<M, D>> {
-        Some(Reserved { room: self.sender.reserve()?, to })
+        Some(Reserved { permit: self.sender.reserve()?, to })
     }
 
     /// Whether [`Mailer::reserve`] would have succeeded a moment ago.
-    pub(crate) fn has_room(&self) -> bool {
-        self.sender.has_room()
+    pub(crate) fn has_permit(&self) -> bool {
+        self.sender.has_permit()
     }
 
     /// A permit for a connection handed over by another loop.
-    pub(crate) fn reserve_room(&self) -> Option<Room<Envelope<M, D>>> {
+    pub(crate) fn reserve_permit(&self) -> Option<Permit<Envelope<M, D>>> {
         self.sender.reserve()
     }
 }
 
 /// A permit for one piece of mail to one connection. Dropping it releases the mailbox slot.
 pub struct Reserved<M, D = OwnedFd> {
-    room: Room<Envelope<M, D>>,
+    permit: Permit<Envelope<M, D>>,
     to: Token,
 }
 
@@ -60,7 +60,7 @@ impl<M, D> Reserved<M, D> {
     /// # Errors
     /// Returns the mail if the loop has ended.
     pub fn send(self, mail: M) -> Result<(), M> {
-        self.room.send(Envelope::Mail(self.to, mail)).map_err(|envelope| match envelope {
+        self.permit.send(Envelope::Mail(self.to, mail)).map_err(|envelope| match envelope {
             Envelope::Mail(_, mail) => mail,
             Envelope::Socket { .. } | Envelope::NoMoreSockets => unreachable!("a failed send returns the envelope that was sent"),
         })

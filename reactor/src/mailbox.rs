@@ -42,7 +42,7 @@ pub(crate) fn mailbox<T>(capacity: u32, wake: StdArc<dyn Wake>) -> (Sender<T>, I
     let shared = Arc::new(Shared {
         channel,
         capacity,
-        rooms_taken: AtomicU32::new(0),
+        permits_taken: AtomicU32::new(0),
         notified: AtomicBool::new(false),
         wake_failed: AtomicBool::new(false),
         wake,
@@ -54,7 +54,7 @@ struct Shared<T> {
     channel: channel::Sender<T>,
     capacity: u32,
     /// Slots that are reserved or hold mail that was not taken yet. At most `capacity`.
-    rooms_taken: AtomicU32,
+    permits_taken: AtomicU32,
     /// A sender has woken the loop, and the loop has not begun to empty the channel since.
     notified: AtomicBool,
     /// A wake-up has failed, and the error was logged.
@@ -85,9 +85,9 @@ impl<T> Shared<T> {
         self.notified.swap(false, Ordering::AcqRel);
     }
 
-    fn give_room_back(&self) {
+    fn give_permit_back(&self) {
         // Release: the sender that reserves this slot next must find the channel's slot empty.
-        let before = self.rooms_taken.fetch_sub(1, Ordering::Release);
+        let before = self.permits_taken.fetch_sub(1, Ordering::Release);
         debug_assert!(before > 0, "a mailbox slot was released twice");
     }
 }
@@ -111,38 +111,38 @@ impl<T> std::fmt::Debug for Sender<T> {
 
 impl<T> Sender<T> {
     /// Reserves a slot for one piece of mail. `None` when all slots are reserved or hold mail. Does not block.
-    pub(crate) fn reserve(&self) -> Option<Room<T>> {
+    pub(crate) fn reserve(&self) -> Option<Permit<T>> {
         let capacity = self.shared.capacity;
-        // Acquire: pairs with `give_room_back`.
+        // Acquire: pairs with `give_permit_back`.
         self.shared
-            .rooms_taken
+            .permits_taken
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| (taken < capacity).then_some(taken + 1))
             .ok()
-            .map(|_| Room { shared: self.shared.clone(), used: false })
+            .map(|_| Permit { shared: self.shared.clone(), used: false })
     }
 }
 
 impl<T> Sender<T> {
     /// Whether a slot is free now. Another sender may take it at any time: only [`Sender::reserve`] reserves it.
-    pub(crate) fn has_room(&self) -> bool {
-        self.shared.rooms_taken.load(Ordering::Relaxed) < self.shared.capacity
+    pub(crate) fn has_permit(&self) -> bool {
+        self.shared.permits_taken.load(Ordering::Relaxed) < self.shared.capacity
     }
 }
 
 /// A permit for one piece of mail. Dropping it releases the slot.
-#[must_use = "dropping it gives the room back"]
-pub(crate) struct Room<T> {
+#[must_use = "dropping it gives the permit back"]
+pub(crate) struct Permit<T> {
     shared: Arc<Shared<T>>,
     used: bool,
 }
 
-impl<T> std::fmt::Debug for Room<T> {
+impl<T> std::fmt::Debug for Permit<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Room").finish_non_exhaustive()
+        f.debug_struct("Permit").finish_non_exhaustive()
     }
 }
 
-impl<T> Room<T> {
+impl<T> Permit<T> {
     /// Sends the mail. Does not block, and does not fail for lack of a slot, because the slot is reserved.
     ///
     /// # Errors
@@ -160,10 +160,10 @@ impl<T> Room<T> {
     }
 }
 
-impl<T> Drop for Room<T> {
+impl<T> Drop for Permit<T> {
     fn drop(&mut self) {
         if !self.used {
-            self.shared.give_room_back();
+            self.shared.give_permit_back();
         }
     }
 }
@@ -207,7 +207,7 @@ impl<T> Inbox<T> {
             }
             return None;
         };
-        self.shared.give_room_back();
+        self.shared.give_permit_back();
         Some(mail)
     }
 }

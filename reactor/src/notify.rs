@@ -1,4 +1,4 @@
-//! Callbacks for another reason than the socket: `opened`, `mail`, `deadline`, `pressed`, `panicked`, and `room` for a wake-up.
+//! Callbacks for another reason than the socket: `opened`, `mail`, `deadline`, `pressed`, `panicked`, and `writable` for a wake-up.
 //!
 //! They run in a visit (`visit.rs`), so their output is flushed and the connection is settled as after an event. Only the visit for a
 //! deadline reads the socket, before the callback.
@@ -37,9 +37,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             }
             Cause::Pressed(pressure) => self.press(pressure),
         }
-        // `room` follows when it is wanted. Input waits for the ready list: this visit may be the connection's second in the turn.
+        // `writable` follows when it is wanted. Input waits for the ready list: this visit may be the connection's second in the turn.
         self.flush();
-        while self.give_room() {
+        while self.call_writable() {
             self.flush();
         }
     }
@@ -89,7 +89,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.stats.panics.add(1);
         self.output.truncate(self.output_before);
         let flags = self.flags();
-        flags.remove(Flags::WANTS_ROOM.union(Flags::UNPARSED));
+        flags.remove(Flags::WANTS_WRITABLE.union(Flags::UNPARSED));
         let told = catch_unwind(AssertUnwindSafe(|| {
             self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
         }));
@@ -127,7 +127,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.flags().insert(Flags::CLOSE);
     }
 
-    /// Calls `pressed` if the connection's input was evicted, or `room` if another connection woke this one.
+    /// Calls `pressed` if the connection's input was evicted, or `writable` if another connection woke this one.
     #[cold]
     pub(crate) fn owed_calls(&mut self) {
         let state = self.shared.slots.get_mut(self.token.slot);
@@ -136,7 +136,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if evicted == Evicted::Input {
             self.press(Pressure::BufferMemory);
         } else if woken && !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
-            self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
+            self.call(Callback::Writable, |handler, conn, cx| handler.writable(conn, cx));
         }
     }
 }

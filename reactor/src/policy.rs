@@ -69,7 +69,7 @@ impl WritePolicy {
 /// How much pending output a connection may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputBound {
-    /// The water marks in [`crate::Limits`]. At the high one the loop neither calls `room` nor delivers input.
+    /// The water marks in [`crate::Limits`]. At the high one the loop neither calls `writable` nor delivers input.
     #[default]
     WaterMarks,
     /// No bound but the buffer memory of the loop: `slow-consumer`.

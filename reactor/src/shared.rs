@@ -119,7 +119,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Schedules a call of `room` for the connection.
+    /// Schedules a call of `writable` for the connection.
     pub(crate) fn wake(&mut self, token: Token) {
         if self.slots.is_live(token) {
             self.slots.get_mut(token.slot).woken = true;

@@ -27,7 +27,7 @@ pub(crate) struct Slot {
     pub(crate) open: bool,
     /// The ready list that it is on.
     pub(crate) queued: Queued,
-    /// Another connection woke this one; its next visit calls `room`.
+    /// Another connection woke this one; its next visit calls `writable`.
     pub(crate) woken: bool,
     /// A buffer of this connection was evicted because the buffer memory was full. Its next visit closes it.
     pub(crate) evicted: Evicted,
@@ -243,8 +243,8 @@ bitflags! {
         const END_TOLD = 1 << 4;
         /// The handler has paused input.
         const PAUSED = 1 << 5;
-        /// The handler wants a call of `room` when there is output space.
-        const WANTS_ROOM = 1 << 6;
+        /// The handler wants a call of `writable` when there is output space.
+        const WANTS_WRITABLE = 1 << 6;
         /// Pending output has reached the high water mark and has not fallen to the low one.
         const OUTPUT_FULL = 1 << 7;
         /// The input that was read may hold a complete message that the handler has not been offered.
@@ -260,7 +260,7 @@ bitflags! {
         /// connect(2) is in progress. There is no handler state yet.
         const CONNECTING = 1 << 13;
         /// The handler took nothing of its input and asked for output space. The loop does not read or offer input before there is space.
-        const INPUT_WAITS = 1 << 14;
+        const INPUT_BLOCKED = 1 << 14;
         /// Its close(2) must send a reset: output was cut short, and a FIN would mark it as complete.
         const RESET = 1 << 15;
         /// It waits for its peer and may be evicted when the connection limit nears.

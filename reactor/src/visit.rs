@@ -1,6 +1,6 @@
 //! One visit to one connection ([`Visit::run`]): write pending output, read, hand out messages, write the responses, settle.
 //!
-//! A visit has budgets of read calls, messages, `room` calls and written bytes, so that one connection does not hold the loop (`firehose`).
+//! A visit has budgets of read calls, messages, `writable` calls and written bytes, so that one connection does not hold the loop (`firehose`).
 //! At its end [`Visit::settle`] puts a connection that can still make progress on the ready list (`ready_list.rs`). Any other connection
 //! waits for an event, mail, another connection, a deadline or its close. Tests: `what_has_arrived_is_answered_without_another_event`,
 //! `a_loop_with_nothing_to_do_sleeps`.
@@ -23,7 +23,7 @@ use crate::policy::{Framing, HalfClose, OutputBound, ReadyRule, ResumePolicy, Vi
 use crate::shared::Shared;
 use crate::slot::{Entry, Evicted, Flags, Slot};
 use crate::token::Token;
-use crate::water_marks::{hold_or_let_go, may_say_more, room_bytes};
+use crate::water_marks::{apply_water_marks, has_nothing_pending, output_space};
 
 /// The reason for a visit, if it is not the socket.
 pub(crate) enum Cause<M> {
@@ -46,12 +46,12 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) output: &'a mut OutputScratch,
     pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
     pub(crate) token: Token,
-    /// Budgets left: reads into a buffer, messages, calls of `room`.
+    /// Budgets left: reads into a buffer, messages, calls of `writable`.
     buffers_left: u32,
     pub(crate) messages_left: u32,
-    rooms_left: u32,
-    /// `input` has asked for output space, and `room` wrote nothing although all the space was free.
-    pub(crate) room_was_in_vain: bool,
+    writable_calls_left: u32,
+    /// `input` has asked for output space, and `writable` wrote nothing although all the space was free.
+    pub(crate) writable_was_in_vain: bool,
     pub(crate) write_left_bytes: usize,
     /// The budgets at the start, in messages and bytes. The visit's cost is the part that is spent.
     messages_max: u32,
@@ -92,8 +92,8 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             entry,
             token,
             messages_left,
-            rooms_left: messages_left,
-            room_was_in_vain: false,
+            writable_calls_left: messages_left,
+            writable_was_in_vain: false,
             write_left_bytes,
             messages_max: messages_left,
             write_bytes_max: write_left_bytes,
@@ -170,7 +170,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             if !is_in_hand && !self.may_read() {
                 self.end_input(self.slot().input.as_ref().map_or(0, Lease::len));
                 self.flush();
-                if !self.give_room() {
+                if !self.call_writable() {
                     return;
                 }
                 self.flush();
@@ -180,7 +180,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             let filled = if is_in_hand { self.in_hand_bytes() } else { self.read(kept_bytes) };
             let mut taken = self.messages(0, filled);
             self.flush();
-            while self.give_room() || self.may_offer_more(taken, filled) {
+            while self.call_writable() || self.may_offer_more(taken, filled) {
                 taken = self.messages(taken, filled);
                 self.flush();
             }
@@ -203,43 +203,43 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         taken < filled
             && self.messages_left > 0
             && flags.intersects(Flags::UNPARSED)
-            && !flags.intersects(Flags::HELD.union(Flags::INPUT_WAITS))
+            && !flags.intersects(Flags::HELD.union(Flags::INPUT_BLOCKED))
     }
 
-    /// Calls `room` if the handler wants it and no output is pending. False if there was no call.
+    /// Calls `writable` if the handler wants it and no output is pending. False if there was no call.
     #[inline]
-    pub(crate) fn give_room(&mut self) -> bool {
+    pub(crate) fn call_writable(&mut self) -> bool {
         let flags = self.entry.control.flags;
-        if !flags.intersects(Flags::WANTS_ROOM) || !self.has_room() {
+        if !flags.intersects(Flags::WANTS_WRITABLE) || !self.is_writable() {
             return false;
         }
         // The calls are bounded too, or one byte per call would cost a write(2) each. Test: `no_handler_makes_a_turn_long_by_asking`.
-        if self.write_left_bytes == 0 || self.rooms_left == 0 {
+        if self.write_left_bytes == 0 || self.writable_calls_left == 0 {
             self.shared.stats.budget_exits.add(1);
             return false;
         }
-        self.rooms_left -= 1;
-        let input_waits = flags.intersects(Flags::INPUT_WAITS);
-        self.flags().remove(Flags::WANTS_ROOM.union(Flags::INPUT_WAITS));
-        self.call(Callback::Room, |handler, conn, cx| handler.room(conn, cx));
+        self.writable_calls_left -= 1;
+        let input_waits = flags.intersects(Flags::INPUT_BLOCKED);
+        self.flags().remove(Flags::WANTS_WRITABLE.union(Flags::INPUT_BLOCKED));
+        self.call(Callback::Writable, |handler, conn, cx| handler.writable(conn, cx));
         if self.output.len() == 0 {
             // The handler wrote nothing although all the space was free, so calling again would spin. It has to wait for something else.
             // Test: `asking_for_output_space_never_spins`.
-            self.flags().remove(Flags::WANTS_ROOM);
+            self.flags().remove(Flags::WANTS_WRITABLE);
         }
-        self.room_was_in_vain = input_waits && self.output.len() == 0;
+        self.writable_was_in_vain = input_waits && self.output.len() == 0;
         true
     }
 
-    fn has_room(&self) -> bool {
+    fn is_writable(&self) -> bool {
         !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::FAILED))
-            && may_say_more(self.slot(), self.shared.policy.output)
+            && has_nothing_pending(self.slot(), self.shared.policy.output)
     }
 
     #[inline]
     pub(crate) fn output_end_max(&self) -> usize {
         let space_bytes = self.shared.buffers.output_space_bytes();
-        room_bytes(self.slot(), &self.shared.limits, self.shared.policy.output, space_bytes)
+        output_space(self.slot(), &self.shared.limits, self.shared.policy.output, space_bytes)
     }
 }
 
@@ -250,7 +250,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether this visit may read: the socket may have input, the handler wants it, and earlier input holds no whole message.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
-        const ALL: Flags = Flags::READABLE.union(Flags::HELD).union(Flags::INPUT_ENDED).union(Flags::INPUT_WAITS).union(Flags::UNPARSED);
+        const ALL: Flags = Flags::READABLE.union(Flags::HELD).union(Flags::INPUT_ENDED).union(Flags::INPUT_BLOCKED).union(Flags::UNPARSED);
         self.entry.control.flags.only(ALL, Flags::READABLE)
     }
 
@@ -258,7 +258,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(crate) fn may_parse(&self) -> bool {
         self.messages_left > 0
-            && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD).union(Flags::INPUT_WAITS), Flags::UNPARSED)
+            && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD).union(Flags::INPUT_BLOCKED), Flags::UNPARSED)
     }
 
     /// Takes the lease of the partial input out of the slot, so that the handler gets it without a copy. False if there is none.
@@ -355,8 +355,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 let flags = &mut self.entry.control.flags;
                 // If the handler asks for output space during this call, the loop stops offering it input until there is space. An earlier
                 // request delays output only.
-                let wanted_room = flags.intersects(Flags::WANTS_ROOM);
-                flags.remove(Flags::WANTS_ROOM.union(Flags::INPUT_WAITS));
+                let wanted_room = flags.intersects(Flags::WANTS_WRITABLE);
+                flags.remove(Flags::WANTS_WRITABLE.union(Flags::INPUT_BLOCKED));
                 self.output_before = self.output.len();
                 self.shared.stats.enter(Callback::Input, self.token.slot);
                 let mut cx = Context {
@@ -378,9 +378,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     Framing::ByRead => filled, // MISTAKE(partial-read): half a message is forgotten before its other half comes, and so is whatever came behind a whole one.
                 };
                 let flags = &mut self.entry.control.flags;
-                let asked_for_room = flags.intersects(Flags::WANTS_ROOM);
+                let asked_for_room = flags.intersects(Flags::WANTS_WRITABLE);
                 if wanted_room {
-                    flags.insert(Flags::WANTS_ROOM);
+                    flags.insert(Flags::WANTS_WRITABLE);
                 }
                 if used == 0 {
                     if asked_for_room {
@@ -389,12 +389,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                             self.die(CloseReason::Reset);
                             return taken;
                         }
-                        if self.room_was_in_vain && self.output.len() == 0 && self.shared.slots.get(self.token.slot).output.is_none() {
+                        if self.writable_was_in_vain && self.output.len() == 0 && self.shared.slots.get(self.token.slot).output.is_none() {
                             // All the space is free, and nothing will change that. Test: `asking_for_output_space_never_spins`.
                             self.die(CloseReason::OutputSpaceTooSmall);
                             return taken;
                         }
-                        flags.insert(Flags::INPUT_WAITS);
+                        flags.insert(Flags::INPUT_BLOCKED);
                         return taken;
                     }
                     if flags.intersects(Flags::PAUSED.union(Flags::NO_MORE_MESSAGES)) {
@@ -595,7 +595,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.settle_age();
         let state = self.shared.slots.get(slot);
         let bound = self.shared.policy.output;
-        hold_or_let_go(&mut self.entry.control.flags, state, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
+        apply_water_marks(&mut self.entry.control.flags, state, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
         let on_the_list = match self.shared.policy.ready_rule {
             ReadyRule::CanProgress => can_progress(self.entry.control.flags, state, bound),
             ReadyRule::HasWork => can_progress(self.entry.control.flags, state, bound) || state.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and the poll does not sleep.
@@ -634,14 +634,14 @@ pub(crate) fn can_progress(flags: Flags, state: &Slot, bound: OutputBound) -> bo
     if flags.intersects(Flags::CLOSE) {
         return false;
     }
-    if flags.intersects(Flags::WANTS_ROOM) && !flags.intersects(Flags::FAILED) && may_say_more(state, bound) {
+    if flags.intersects(Flags::WANTS_WRITABLE) && !flags.intersects(Flags::FAILED) && has_nothing_pending(state, bound) {
         return true;
     }
     if flags.intersects(Flags::HELD) {
         return false;
     }
-    // Input that waits for output space is offered again after `room`.
-    let waits = flags.intersects(Flags::INPUT_WAITS);
+    // Input that waits for output space is offered again after `writable`.
+    let waits = flags.intersects(Flags::INPUT_BLOCKED);
     let unread = flags.intersects(Flags::READABLE) && !flags.intersects(Flags::INPUT_ENDED) && !waits;
     let end_untold = flags.intersects(Flags::INPUT_ENDED) && !flags.intersects(Flags::END_TOLD);
     let unparsed = flags.intersects(Flags::UNPARSED) && !waits;

@@ -1,7 +1,7 @@
 //! The water marks: how much pending output a connection may have, and what stops while it has more.
 //!
 //! When a peer does not read, its TCP window closes and the kernel takes no more output. The output that it did not take is pending: it is buffered
-//! in a lease. Backpressure then stops the handler: `room` is not called while any output is pending, and `input` is not called from the high water
+//! in a lease. Backpressure then stops the handler: `writable` is not called while any output is pending, and `input` is not called from the high water
 //! mark until the pending output has fallen to the low one. Without this, a peer that does not read costs as much memory as the handler writes
 //! (`slow-consumer`; Envoy `per_connection_buffer_limit_bytes`, Redis `client-output-buffer-limit`). The kernel's own buffer is bounded by
 //! [`crate::Limits::kernel_unsent_bytes_max`].
@@ -29,20 +29,20 @@ fn high_water_bytes(limits: &Limits, space_bytes: usize) -> usize {
 
 /// How many bytes of output a visit may add.
 #[inline]
-pub(crate) fn room_bytes(state: &Slot, limits: &Limits, bound: OutputBound, space_bytes: usize) -> usize {
+pub(crate) fn output_space(state: &Slot, limits: &Limits, bound: OutputBound, space_bytes: usize) -> usize {
     high_water_bytes(limits, space_bytes).saturating_sub(counted_bytes(state, bound))
 }
 
-/// Whether the handler's `room` may be called: no output is pending. The socket is then writable, because output becomes pending at the first
+/// Whether the handler's `writable` may be called: no output is pending. The socket is then writable, because output becomes pending at the first
 /// `WouldBlock` and stays so until the kernel has taken the last byte.
 #[inline]
-pub(crate) fn may_say_more(state: &Slot, bound: OutputBound) -> bool {
+pub(crate) fn has_nothing_pending(state: &Slot, bound: OutputBound) -> bool {
     counted_bytes(state, bound) == 0
 }
 
 /// Stops input at the high water mark, and resumes it at the low one.
 #[inline]
-pub(crate) fn hold_or_let_go(flags: &mut Flags, state: &Slot, limits: &Limits, bound: OutputBound, space_bytes: usize) {
+pub(crate) fn apply_water_marks(flags: &mut Flags, state: &Slot, limits: &Limits, bound: OutputBound, space_bytes: usize) {
     let bytes = counted_bytes(state, bound);
     if bytes >= high_water_bytes(limits, space_bytes) {
         flags.insert(Flags::OUTPUT_FULL);

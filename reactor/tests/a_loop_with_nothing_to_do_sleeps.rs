@@ -112,7 +112,7 @@ fn a_connection_that_holds_room_it_cannot_use_keeps_no_loop_awake() {
     unfinished.write_all(b"no line end").unwrap();
     let first = wait_for_open(&heard);
     let other = wait_for_open(&heard);
-    // `room` that says nothing, on one with kept input: spurious by design, and no reason to stay awake.
+    // `writable` that says nothing, on one with kept input: spurious by design, and no reason to stay awake.
     ask(&mut clock, "wake");
     server.mail(other, Mail::Resume).unwrap();
     server.mail(first, Mail::Resume).unwrap();

@@ -57,7 +57,7 @@ impl Client {
         while upload.left_bytes > 0 {
             let n = cx.write(&bytes[..bytes.len().min(upload.left_bytes)]);
             if n == 0 {
-                return cx.want_room();
+                return cx.want_writable();
             }
             upload.left_bytes -= n;
         }
@@ -83,7 +83,7 @@ impl Handler for Client {
 
     fn input(&mut self, upload: &mut Upload, input: &[u8], cx: &mut Context<'_>) -> usize {
         if upload.left_bytes > 0 && matches!(self.plan, Plan::UploadFirst(_)) {
-            cx.want_room();
+            cx.want_writable();
             return 0;
         }
         self.told.send(Told::Input(input.to_vec())).unwrap();
@@ -95,7 +95,7 @@ impl Handler for Client {
         cx.close();
     }
 
-    fn room(&mut self, upload: &mut Upload, cx: &mut Context<'_>) {
+    fn writable(&mut self, upload: &mut Upload, cx: &mut Context<'_>) {
         Client::upload(upload, cx);
     }
 

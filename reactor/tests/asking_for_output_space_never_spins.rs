@@ -41,14 +41,14 @@ impl Asks {
         self.calls += 1;
         match wish {
             Wish::Nothing => {}
-            Wish::Ask => cx.want_room(),
+            Wish::Ask => cx.want_writable(),
             Wish::WriteAndAsk => {
                 cx.write(b"x");
-                cx.want_room();
+                cx.want_writable();
             }
             Wish::PauseAndAsk => {
                 cx.pause();
-                cx.want_room();
+                cx.want_writable();
             }
         }
     }
@@ -67,7 +67,7 @@ impl Handler for Asks {
         if self.input_takes { input.len() } else { 0 }
     }
 
-    fn room(&mut self, (): &mut (), cx: &mut Context<'_>) {
+    fn writable(&mut self, (): &mut (), cx: &mut Context<'_>) {
         self.wish(self.room, cx);
     }
 
@@ -109,14 +109,14 @@ fn input_that_asks_for_more_output_space_than_there_is_closes_its_connection() {
         let event_loop = run(Asks::new(Wish::Ask, room), false);
         assert_eq!(event_loop.handler().closed, Some(CloseReason::OutputSpaceTooSmall));
         assert_eq!(event_loop.stats().closes(CloseReason::OutputSpaceTooSmall).get(), 1);
-        // `opened`; `input`, `room` and `input` again.
+        // `opened`; `input`, `writable` and `input` again.
         assert_eq!(event_loop.handler().calls, 4);
     }
 }
 
 #[test]
 fn input_that_leaves_its_output_to_room_stays_open() {
-    // It takes the message when `room` has written something: so far it only asks.
+    // It takes the message when `writable` has written something: so far it only asks.
     let event_loop = run(Asks::new(Wish::Ask, Wish::WriteAndAsk), false);
     // The peer reads nothing, and that is what closes it.
     assert_eq!(event_loop.handler().closed, Some(CloseReason::WriteStalled));

@@ -1,4 +1,4 @@
-//! What a handler asks for is done within the turn's budgets: `room` again and again, and thousands of connections outward.
+//! What a handler asks for is done within the turn's budgets: `writable` again and again, and thousands of connections outward.
 #![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;
@@ -20,17 +20,17 @@ impl Handler for Drips {
     type Mail = ();
 
     fn opened(&mut self, _: Origin, cx: &mut Context<'_>) {
-        cx.want_room();
+        cx.want_writable();
     }
 
     fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize {
         input.len()
     }
 
-    fn room(&mut self, (): &mut (), cx: &mut Context<'_>) {
+    fn writable(&mut self, (): &mut (), cx: &mut Context<'_>) {
         self.rooms += 1;
         cx.write(b"x");
-        cx.want_room();
+        cx.want_writable();
     }
 
     fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}

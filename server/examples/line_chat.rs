@@ -5,7 +5,7 @@
 //! What one member says goes to all. Written naively that is a copy of each line for each member, waiting wherever a member is slow (failure
 //! mode B12: n × m copies). Here:
 //!
-//! - A line exists once, in the [`Backlog`]; a member is a cursor into it. `room` copies what fits.
+//! - A line exists once, in the [`Backlog`]; a member is a cursor into it. `writable` copies what fits.
 //! - Everything is bounded: a line, the backlog, a member's unsent output (by the reactor), the members served in one turn.
 //! - Who reads too slowly is overtaken by the backlog. What then happens is a value, [`SlowMember`].
 //! - Who talks faster than the others can be served is not read from: backpressure, not a flood that overtakes everybody.
@@ -143,7 +143,7 @@ impl Chat {
                 *written += cx.write(&line[*written..]);
                 if *written < line.len() {
                     // The rest when the kernel has taken what is there. Nobody waits for it meanwhile.
-                    return cx.want_room();
+                    return cx.want_writable();
                 }
                 member.line = None;
             } else if missed > 0 {
@@ -218,7 +218,7 @@ impl Handler for Chat {
     }
 
     /// There is room again, or [`Chat::woke`] says that there are lines.
-    fn room(&mut self, member: &mut Member, cx: &mut Context<'_>) {
+    fn writable(&mut self, member: &mut Member, cx: &mut Context<'_>) {
         cx.resume();
         self.catch_up(member, cx);
     }

@@ -127,7 +127,7 @@ pub trait BodySink: Send {
 
 /// Makes the body of a response, piece by piece as it is sent.
 pub trait StreamSource: Send {
-    /// Writes the next bytes into `room`, and returns how many, and what is next. Called only when there is room: a slow reader makes it
+    /// Writes the next bytes into `writable`, and returns how many, and what is next. Called only when there is room: a slow reader makes it
     /// rare, and that is the backpressure.
     fn pull(&mut self, room: &mut [u8], now: Instant) -> (usize, Pulled);
 

@@ -198,8 +198,8 @@ impl<S: Service> HttpHandler<S> {
     /// Answers what the machine refuses. False if there is no room for that yet: the machine will refuse again.
     #[cold]
     fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, cx: &mut Context<'_>) -> bool {
-        if cx.room() < REFUSAL_BYTES_MAX {
-            cx.want_room();
+        if cx.output_space() < REFUSAL_BYTES_MAX {
+            cx.want_writable();
             return false;
         }
         self.stats.refusals(refusal).add(1);
@@ -307,7 +307,7 @@ impl<S: Service> Handler for HttpHandler<S> {
         }
     }
 
-    fn room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+    fn writable(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         self.go_on(conn, cx);
     }
 

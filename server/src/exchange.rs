@@ -210,8 +210,8 @@ impl<S: Service> HttpHandler<S> {
     pub(crate) fn go_on(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.as_mut() else { return };
         if exchange.times.continue_due {
-            if cx.room() < CONTINUE.len() {
-                return cx.want_room();
+            if cx.output_space() < CONTINUE.len() {
+                return cx.want_writable();
             }
             exchange.times.continue_due = false;
             cx.write(CONTINUE);

@@ -86,7 +86,7 @@ impl<S: Service> HttpHandler<S> {
         let mut output = cx.output();
         let Some(n) = response.encode_head(&plan, date, output.spare_mut()) else { return false };
         let body = response.body_to_send(&plan);
-        if n + body.len() > output.room() {
+        if n + body.len() > output.space() {
             return false;
         }
         output.advance(n);
@@ -122,8 +122,8 @@ impl<S: Service> HttpHandler<S> {
             match sending.response.encode_head(&plan, date, output.spare_mut()) {
                 Some(n) => output.advance(n),
                 None => {
-                    assert!(output.room() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.room());
-                    return cx.want_room();
+                    assert!(output.space() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.space());
+                    return cx.want_writable();
                 }
             }
             sending.head_sent = true;
@@ -131,7 +131,7 @@ impl<S: Service> HttpHandler<S> {
         let body = sending.response.body_to_send(&plan);
         sending.sent_bytes += output.write(&body[sending.sent_bytes..]);
         if sending.sent_bytes < body.len() {
-            return cx.want_room();
+            return cx.want_writable();
         }
         let status = sending.response.status_code();
         self.complete(conn, status, started, cx);

@@ -33,7 +33,7 @@ pub(crate) struct Streaming {
 }
 
 /// The smallest room worth a pull: framing, and enough bytes that a chunk is not mostly framing.
-const PULL_ROOM_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.len() + 256;
+const PULL_SPACE_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.len() + 256;
 
 impl Streaming {
     pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>) -> Streaming {
@@ -90,7 +90,7 @@ impl<S: Service> HttpHandler<S> {
                     exchange.times.body.excuse();
                 }
                 self.let_body_come(conn, cx);
-                cx.want_room();
+                cx.want_writable();
             }
             Pumped::At(at) => {
                 let due = conn.exchange.as_ref().map_or(at, |exchange| exchange.times.due());
@@ -124,7 +124,7 @@ impl<S: Service> HttpHandler<S> {
             let date = self.date.bytes(cx.now());
             let mut output = cx.output();
             let Some((n, framing)) = streaming.head.encode_head(&plan, date, output.spare_mut()) else {
-                assert!(output.room() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.room());
+                assert!(output.space() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.space());
                 return Pumped::WantRoom;
             };
             output.advance(n);
@@ -146,7 +146,7 @@ impl<S: Service> HttpHandler<S> {
             if streaming.job.is_some() {
                 return Pumped::Wait;
             }
-            if cx.room() < PULL_ROOM_MIN {
+            if cx.output_space() < PULL_SPACE_MIN {
                 return Pumped::WantRoom;
             }
             let (bytes, pulled) = match streaming.instead.take() {
@@ -237,10 +237,10 @@ impl Streaming {
     fn send_brought(&mut self, cx: &mut Context<'_>) -> bool {
         while self.brought_sent < self.brought.len() {
             let overhead = self.overhead();
-            if cx.room() < PULL_ROOM_MIN.min(overhead + self.brought.len() - self.brought_sent) || cx.room() <= overhead {
+            if cx.output_space() < PULL_SPACE_MIN.min(overhead + self.brought.len() - self.brought_sent) || cx.output_space() <= overhead {
                 return false;
             }
-            let bytes = (self.brought.len() - self.brought_sent).min(cx.room() - overhead);
+            let bytes = (self.brought.len() - self.brought_sent).min(cx.output_space() - overhead);
             self.count(bytes);
             let piece = &self.brought[self.brought_sent..][..bytes];
             let mut output = cx.output();
@@ -295,7 +295,7 @@ impl Streaming {
         match self.framing {
             Some(StreamFraming::Length(left_bytes)) if left_bytes > 0 => return Pumped::Broken,
             Some(StreamFraming::Chunked) => {
-                if cx.room() < LAST_CHUNK.len() {
+                if cx.output_space() < LAST_CHUNK.len() {
                     return Pumped::WantRoom;
                 }
                 cx.write(LAST_CHUNK);

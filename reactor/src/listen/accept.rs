@@ -66,20 +66,20 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// close resumes accepting. Test: `a_full_house_with_clients_at_the_door_keeps_no_loop_awake`.
     pub(crate) fn may_accept(&self, index: usize) -> bool {
         let listener = &self.listeners[index];
-        listener.ready && listener.pause.is_none_or(|pause| pause.is_over(self.shared.now)) && self.has_a_place(listener)
+        listener.ready && listener.pause.is_none_or(|pause| pause.is_over(self.shared.now)) && self.has_capacity(listener)
     }
 
     /// When the pause of a listener ends. None if accept(2) may not be called then either, as at the connection limit: the loop would wake
     /// up for nothing.
     pub(crate) fn pause_ends(&self, index: usize) -> Option<Instant> {
         let listener = &self.listeners[index];
-        listener.pause.filter(|_| listener.ready && self.has_a_place(listener))?.until
+        listener.pause.filter(|_| listener.ready && self.has_capacity(listener))?.until
     }
 
     /// Whether a slot is free for a client in the queue of a listener, here or in another loop. Not inlined: few turns call it, and its
     /// loads would be made in the others too.
     #[cold]
-    fn has_a_place(&self, listener: &Listener<O::Listener>) -> bool {
+    fn has_capacity(&self, listener: &Listener<O::Listener>) -> bool {
         let limits = &self.shared.limits;
         // If a slot is about to be free, the client waits for the next turn; else it would be rejected although it could be served.
         let room_comes = self.shared.leaving > 0 || !self.shared.closes.is_empty();

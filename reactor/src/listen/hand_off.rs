@@ -22,12 +22,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// `InvalidInput` when the mailbox has no space for the final message of another loop: `mail_max` is too small, or mail fills it.
     pub fn receiver(&mut self) -> io::Result<HandOffTarget<H::Mail, O::Handover>> {
         let mailer = self.mailer();
-        let Some(room) = mailer.reserve_room() else {
+        let Some(permit) = mailer.reserve_permit() else {
             let text = format!("mail_max ({}) has no space for another loop that hands connections over", self.shared.limits.mail_max);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         self.givers += 1;
-        Ok(HandOffTarget { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(room) })
+        Ok(HandOffTarget { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(permit) })
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`: each goes to the loop with the fewest. Test:
@@ -38,7 +38,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Whether another loop can take a connection.
     pub(crate) fn can_hand_off(&self) -> bool {
-        self.drain.is_none() && self.receivers.iter().any(HandOffTarget::has_room)
+        self.drain.is_none() && self.receivers.iter().any(HandOffTarget::has_capacity)
     }
 
     /// Admits a new connection here or hands it to another loop. `over`: this loop is at `connections_max`.
@@ -50,10 +50,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         let own_load = if over { u64::MAX } else { self.entries.len() as u64 };
         let fewest = (0..self.receivers.len())
-            .filter(|&index| self.receivers[index].has_room())
+            .filter(|&index| self.receivers[index].has_capacity())
             .min_by_key(|&index| self.receivers[index].load())
             .filter(|&index| self.receivers[index].load() < own_load);
-        let Some((index, room)) = fewest.and_then(|index| Some((index, self.receivers[index].mailer.reserve_room()?))) else {
+        let Some((index, permit)) = fewest.and_then(|index| Some((index, self.receivers[index].mailer.reserve_permit()?))) else {
             return self.admit(stream, origin, over);
         };
         let descriptor = match self.os.release(stream) {
@@ -61,7 +61,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             Err(e) => return self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot hand a connection over: {e}")),
         };
         self.shared.progress = true;
-        match room.send(Envelope::Socket { descriptor, peer, listener }) {
+        match permit.send(Envelope::Socket { descriptor, peer, listener }) {
             Ok(()) => self.receivers[index].handed += 1,
             // That loop has ended. It is marked, because without connections it would look like the least loaded one.
             Err(Envelope::Socket { descriptor, .. }) => {

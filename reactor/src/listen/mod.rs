@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::mail::{Envelope, Mailer};
-use crate::mailbox::Room;
+use crate::mailbox::Permit;
 use crate::stats::Stats;
 
 /// A pause of accept(2) after an error.
@@ -56,14 +56,14 @@ pub struct HandOffTarget<M, D = OwnedFd> {
     /// The loop has ended: a connection could not be sent to it.
     gone: bool,
     /// Permit for the final message, sent on drop. Mail of one sender arrives in order, so connections handed over before arrive first.
-    last_word: Option<Room<Envelope<M, D>>>,
+    last_word: Option<Permit<Envelope<M, D>>>,
 }
 
 impl<M, D> Drop for HandOffTarget<M, D> {
     fn drop(&mut self) {
-        if let Some(room) = self.last_word.take() {
+        if let Some(permit) = self.last_word.take() {
             // A loop that has ended does not wait for the message.
-            let _ = room.send(Envelope::NoMoreSockets);
+            let _ = permit.send(Envelope::NoMoreSockets);
         }
     }
 }
@@ -77,9 +77,9 @@ impl<M, D> HandOffTarget<M, D> {
     }
 
     /// Whether the loop can take a connection.
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         // Its mailbox must have space too: an accepting loop that is full itself would have to keep a connection that it cannot hand over.
         // Test: `where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_refused`.
-        !self.gone && self.load() < self.stats.connections_max.get() && self.mailer.has_room()
+        !self.gone && self.load() < self.stats.connections_max.get() && self.mailer.has_permit()
     }
 }

@@ -75,7 +75,7 @@ fn run_loop(inbox: &mut Inbox<u32>, sleep: &Sleep, wanted: usize, take_max: usiz
 
 fn send_all(sender: &Sender<u32>, mails: &[u32]) {
     for &mail in mails {
-        sender.reserve().expect("there is room for all").send(mail).expect("the loop is there");
+        sender.reserve().expect("there is permit for all").send(mail).expect("the loop is there");
     }
 }
 
@@ -141,49 +141,49 @@ fn loom_finds_the_wakeup_that_draining_before_clearing_loses() {
 }
 
 #[test]
-fn loom_room_is_never_exceeded_and_never_leaks() {
+fn loom_permit_is_never_exceeded_and_never_leaks() {
     static ROOM_WAS_USED_TWICE: StdAtomicU32 = StdAtomicU32::new(0);
     model(|| {
         let sleep = Sleep::new();
         let (sender, mut inbox) = mailbox(1, sleep);
         let senders = [sender.clone(), sender.clone()].map(|sender| {
             thread::spawn(move || match sender.reserve() {
-                Some(room) => {
-                    // With two rooms at once the channel's one place would be taken, and `send` would panic.
-                    room.send(1u32).expect("the loop is there");
+                Some(permit) => {
+                    // With two permits at once the channel's one place would be taken, and `send` would panic.
+                    permit.send(1u32).expect("the loop is there");
                     1
                 }
                 None => 0,
             })
         });
-        // Takes while they send, so that a second one may get the room of the first.
+        // Takes while they send, so that a second one may get the permit of the first.
         let taken = usize::from(inbox.take().is_some());
         let sent: usize = senders.into_iter().map(|sender| sender.join().expect("no sender panics")).sum();
         let left = std::iter::from_fn(|| inbox.take()).count();
-        assert!(sent >= 1, "there was room for the first");
+        assert!(sent >= 1, "there was permit for the first");
         ROOM_WAS_USED_TWICE.fetch_add(u32::from(sent == 2), StdOrdering::Relaxed);
         assert_eq!(taken + left, sent);
-        let room = sender.reserve();
-        assert!(room.is_some(), "a room has leaked");
-        assert!(sender.reserve().is_none(), "a room too many");
+        let permit = sender.reserve();
+        assert!(permit.is_some(), "a permit has leaked");
+        assert!(sender.reserve().is_none(), "a permit too many");
     });
     assert!(ROOM_WAS_USED_TWICE.load(StdOrdering::Relaxed) > 0, "the model has not reached what it is there for");
 }
 
 #[test]
-fn loom_a_room_that_is_dropped_comes_back() {
+fn loom_a_permit_that_is_dropped_comes_back() {
     model(|| {
         let sleep = Sleep::new();
         let (sender, mut inbox) = mailbox::<u32>(1, sleep);
         let other = sender.clone();
         let dropper = thread::spawn(move || drop(other.reserve()));
-        if let Some(room) = sender.reserve() {
-            room.send(1).expect("the loop is there");
+        if let Some(permit) = sender.reserve() {
+            permit.send(1).expect("the loop is there");
             assert_eq!(inbox.take(), Some(1));
         }
         dropper.join().expect("it does not panic");
-        let room = sender.reserve();
-        assert!(room.is_some() && sender.reserve().is_none());
+        let permit = sender.reserve();
+        assert!(permit.is_some() && sender.reserve().is_none());
     });
 }
 
@@ -205,8 +205,8 @@ fn loom_mail_sent_while_the_loop_ends_is_taken_given_back_or_dropped_but_exactly
         let (sender, mut inbox) = mailbox(2, sleep);
         let sent = Guarded(drops.clone());
         let sending = thread::spawn(move || {
-            let room = sender.reserve().expect("there is room");
-            match room.send(sent) {
+            let permit = sender.reserve().expect("there is permit");
+            match permit.send(sent) {
                 Ok(()) => 0,
                 Err(mail) => {
                     drop(mail);

@@ -1,4 +1,4 @@
-//! The mailbox over the real channel: room, wakes, both ends going away. What depends on the interleaving is in `loom_tests.rs`.
+//! The mailbox over the real channel: permit, wakes, both ends going away. What depends on the interleaving is in `loom_tests.rs`.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,11 +26,11 @@ fn with_capacity(capacity: u32) -> (Sender<u32>, Inbox<u32>, Arc<Wakes>) {
 }
 
 fn send(sender: &Sender<u32>, mail: u32) {
-    sender.reserve().expect("there is room").send(mail).expect("the loop is there");
+    sender.reserve().expect("there is permit").send(mail).expect("the loop is there");
 }
 
 #[test]
-fn room_is_bounded_and_comes_back_when_dropped_or_taken() {
+fn permits_are_bounded_and_come_back_when_dropped_or_taken() {
     let (sender, mut inbox, _) = with_capacity(2);
     let first = sender.reserve().expect("of two");
     let second = sender.clone().reserve().expect("of two, over all clones");
@@ -38,7 +38,7 @@ fn room_is_bounded_and_comes_back_when_dropped_or_taken() {
     drop(second);
     let second = sender.reserve().expect("given back");
     first.send(1).expect("the loop is there");
-    assert!(sender.reserve().is_none(), "mail on its way still takes room");
+    assert!(sender.reserve().is_none(), "mail on its way still takes permit");
     assert_eq!(inbox.take(), Some(1));
     let third = sender.reserve().expect("taken");
     assert!(sender.reserve().is_none());
@@ -65,13 +65,13 @@ fn a_burst_costs_one_wake_and_the_next_one_another() {
 #[test]
 fn mail_for_a_loop_that_has_ended_comes_back() {
     let (sender, inbox, wakes) = with_capacity(3);
-    let room = sender.reserve().expect("there is room");
+    let permit = sender.reserve().expect("there is permit");
     send(&sender, 1);
     drop(inbox);
-    assert_eq!(room.send(7), Err(7));
+    assert_eq!(permit.send(7), Err(7));
     assert_eq!(wakes.calls.load(Ordering::Relaxed), 1, "nobody is woken for mail that was not sent");
-    if let Some(room) = sender.reserve() {
-        assert_eq!(room.send(8), Err(8));
+    if let Some(permit) = sender.reserve() {
+        assert_eq!(permit.send(8), Err(8));
     }
 }
 
@@ -80,7 +80,7 @@ fn mail_that_was_not_taken_is_dropped_with_the_loop() {
     let wakes = Arc::new(Wakes::default());
     let (sender, inbox) = mailbox(2, wakes);
     let mail = Arc::new(());
-    sender.reserve().expect("there is room").send(mail.clone()).expect("the loop is there");
+    sender.reserve().expect("there is permit").send(mail.clone()).expect("the loop is there");
     drop(inbox);
     assert_eq!(Arc::strong_count(&mail), 1, "a drop guard in the mail must run, though senders are left");
     drop(sender);
@@ -127,13 +127,13 @@ fn a_loop_that_sleeps_whenever_it_may_gets_all_mail_of_all_threads_in_order() {
             let sender = sender.clone();
             std::thread::spawn(move || {
                 for number in 0..MAILS {
-                    let room = loop {
+                    let permit = loop {
                         match sender.reserve() {
-                            Some(room) => break room,
+                            Some(permit) => break permit,
                             None => std::thread::yield_now(),
                         }
                     };
-                    room.send((id, number)).expect("the loop is there");
+                    permit.send((id, number)).expect("the loop is there");
                 }
             })
         })
@@ -160,6 +160,6 @@ fn a_loop_that_sleeps_whenever_it_may_gets_all_mail_of_all_threads_in_order() {
         thread.join().expect("no sender panics");
     }
     assert!(inbox.take().is_none());
-    let rooms: Vec<_> = std::iter::from_fn(|| sender.reserve()).collect();
-    assert_eq!(rooms.len(), 16, "all room came back");
+    let permits: Vec<_> = std::iter::from_fn(|| sender.reserve()).collect();
+    assert_eq!(permits.len(), 16, "all permit came back");
 }

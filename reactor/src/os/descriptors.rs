@@ -72,17 +72,17 @@ pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) -> TableShare {
 /// # Errors
 /// A sentence with the numbers when `wanted` does not fit, or when no descriptor is left for connections.
 pub fn fit_connections(wanted: Option<u32>, descriptors_max: u64, reserved: u64) -> Result<u32, String> {
-    let room = u32::try_from(descriptors_max.saturating_sub(reserved)).unwrap_or(u32::MAX);
+    let capacity = u32::try_from(descriptors_max.saturating_sub(reserved)).unwrap_or(u32::MAX);
     match wanted {
-        _ if room == 0 => Err(format!(
+        _ if capacity == 0 => Err(format!(
             "the descriptor limit is {descriptors_max}, and {reserved} are reserved: none is left for connections (raise it: ulimit -n)"
         )),
-        Some(wanted) if wanted > room => Err(format!(
-            "{wanted} connections and {reserved} reserved descriptors need a limit of {}, and it is {descriptors_max} (at most {room} connections fit, or raise it: ulimit -n)",
+        Some(wanted) if wanted > capacity => Err(format!(
+            "{wanted} connections and {reserved} reserved descriptors need a limit of {}, and it is {descriptors_max} (at most {capacity} connections fit, or raise it: ulimit -n)",
             u64::from(wanted) + reserved
         )),
         Some(wanted) => Ok(wanted),
-        None => Ok(room),
+        None => Ok(capacity),
     }
 }
 

@@ -49,7 +49,7 @@ impl Linux {
     }
 
     /// Grows the descriptor table for `connections_max` connections now. The kernel would otherwise grow it while connections are accepted.
-    pub(crate) fn make_room_for(&mut self, connections_max: u32) {
+    pub(crate) fn reserve_descriptors(&mut self, connections_max: u32) {
         self.table = Some(grow_table(self.timer.as_fd(), u64::from(connections_max)));
     }
 }

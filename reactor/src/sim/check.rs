@@ -87,7 +87,7 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
 
     // What can be written will be.
     let socket: &Socket = &world.kernel.sockets[id as usize];
-    let wants_to_write = state.output.is_some() || flags.intersects(Flags::WANTS_ROOM);
+    let wants_to_write = state.output.is_some() || flags.intersects(Flags::WANTS_WRITABLE);
     if !connecting && wants_to_write && !flags.intersects(Flags::WRITABLE) && !socket.wants_space && !socket.edge_is_coming() {
         let text = format!("{} has output and waits for an edge that will not come", name(world));
         world.violated(text);

@@ -16,7 +16,7 @@ impl Service {
         while at < len {
             let n = cx.write(payload(*nonce, *at as usize, (*len - *at) as usize));
             if n == 0 {
-                return cx.want_room();
+                return cx.want_writable();
             }
             *at += n as u16;
         }
@@ -57,7 +57,7 @@ impl Service {
 
     /// Tells the peer why the connection ends, where a frame can begin.
     pub(super) fn say_why(&self, conn: &Conn, cx: &mut Context<'_>, status: Status) {
-        if matches!(conn.state, State::Idle | State::Job { .. } | State::Sleep { .. }) && cx.room() >= HEAD_BYTES {
+        if matches!(conn.state, State::Idle | State::Job { .. } | State::Sleep { .. }) && cx.output_space() >= HEAD_BYTES {
             cx.write(&Head::new(Kind::Ending, status, 0, 0).encode());
         } else if let Who::Peer(peer) = conn.who {
             // In the middle of an answer: it breaks off.
@@ -68,8 +68,8 @@ impl Service {
     pub(super) fn send_notes(&self, conn: &mut Conn, cx: &mut Context<'_>) {
         let published = self.world().here().published;
         while conn.notes < published {
-            if cx.room() < HEAD_BYTES {
-                return cx.want_room();
+            if cx.output_space() < HEAD_BYTES {
+                return cx.want_writable();
             }
             conn.notes += 1;
             cx.write(&Head::new(Kind::Note, Status::Good, 0, conn.notes).encode());
@@ -83,8 +83,8 @@ impl Service {
             self.violated(format!("peer {peer}: its request {requests} arrived as {got:?}"));
             return input.len();
         };
-        if cx.room() < 2 * HEAD_BYTES {
-            cx.want_room();
+        if cx.output_space() < 2 * HEAD_BYTES {
+            cx.want_writable();
             return 0;
         }
         let whole_bytes = if head.kind == Kind::Whole { HEAD_BYTES + head.len as usize } else { HEAD_BYTES };
@@ -207,7 +207,7 @@ impl Service {
                 if at + n as u16 == len {
                     self.answered(conn, cx);
                 } else if n == 0 {
-                    cx.want_room();
+                    cx.want_writable();
                 }
                 n
             }

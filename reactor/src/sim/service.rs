@@ -221,7 +221,7 @@ impl Handler for Service {
         self.close(conn, cx);
     }
 
-    fn room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+    fn writable(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         self.enter(conn.id, "room for");
         match conn.state {
             State::Answer { .. } => self.go_on_answering(conn, cx),
@@ -244,7 +244,7 @@ impl Handler for Service {
         if let State::Job { nonce, len } = conn.state
             && mail.exchange == conn.exchange
         {
-            if cx.room() < HEAD_BYTES {
+            if cx.output_space() < HEAD_BYTES {
                 // As a service that cannot answer now may do: nothing was promised about room.
                 conn.is_closing = true;
                 self.say_why(conn, cx, Status::Evicted);

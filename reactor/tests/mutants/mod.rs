@@ -183,7 +183,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "room-not-given-back",
         file: "mailbox.rs",
-        from: "        self.shared.give_room_back();\n        Some(mail)\n",
+        from: "        self.shared.give_permit_back();\n        Some(mail)\n",
         to: "        Some(mail)\n",
     },
     Mutant {
@@ -297,7 +297,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "input-that-waits-for-room-read-on",
         file: "visit.rs",
-        from: "let waits = flags.intersects(Flags::INPUT_WAITS);",
+        from: "let waits = flags.intersects(Flags::INPUT_BLOCKED);",
         to: "let waits = false;",
     },
     Mutant {

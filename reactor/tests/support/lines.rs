@@ -80,9 +80,9 @@ impl Conn {
     fn pay(&mut self, cx: &mut Context<'_>) {
         while self.owed > 0 {
             let from = self.many - self.owed;
-            let n = self.owed.min(cx.room()).min(8192);
+            let n = self.owed.min(cx.output_space()).min(8192);
             if n == 0 {
-                return cx.want_room();
+                return cx.want_writable();
             }
             let bytes: Vec<u8> = (from..from + n).map(|i| b'a' + ((i ^ (i >> 7) ^ (i >> 13)) % 26) as u8).collect();
             assert_eq!(cx.write(&bytes), n);
@@ -106,7 +106,7 @@ impl Handler for Lines {
 
     fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
         if conn.owed > 0 {
-            cx.want_room();
+            cx.want_writable();
             return 0;
         }
         let Some(end) = input.iter().position(|&byte| byte == b'\n') else { return 0 };
@@ -149,8 +149,8 @@ impl Handler for Lines {
                 self.tell(Told::Paused(conn.token)); // Armed.
             }
             _ => {
-                if cx.room() < line.len() + 1 {
-                    cx.want_room();
+                if cx.output_space() < line.len() + 1 {
+                    cx.want_writable();
                     return 0;
                 }
                 cx.write(&input[..end + 1]);
@@ -166,7 +166,7 @@ impl Handler for Lines {
         conn.pay(cx);
     }
 
-    fn room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
+    fn writable(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         conn.panic_if("room");
         if conn.owed == 0 {
             self.tell(Told::Room(conn.token));
