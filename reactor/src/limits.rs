@@ -140,7 +140,7 @@ impl Default for Limits {
             output_low_water_bytes: 16 << 10,
             kernel_unsent_bytes_max: Some(64 << 10),
             first_visit_messages_max: 16,
-            visit_messages_max: 256,
+            visit_messages_max: 512,
             visit_reads_max: 16,
             visit_written_bytes_max: 256 << 10,
             visits_time_max: Duration::from_micros(500),
