@@ -39,6 +39,7 @@ impl World {
         };
         if let (CloseReason::InputEvicted | CloseReason::OutputEvicted, Who::Peer(peer)) = (reason, who)
             && self.peers[peer as usize].plan.is_protected
+            && (reason == CloseReason::InputEvicted || self.has_stalled_since_before(record.opened_at))
         {
             let what = if reason == CloseReason::InputEvicted { "partial input" } else { "output" };
             self.violated(format!(
@@ -63,6 +64,16 @@ impl World {
                 self.violated(format!("{name} was closed for a stall {after} after its output made progress"));
             }
         }
+    }
+
+    /// Whether the output of an open connection that is not protected is blocked since before `at`. A thread that lost its processor may accept
+    /// protected clients together with those that do not read, and then none of them has stalled for longer (seed 1,452,889).
+    fn has_stalled_since_before(&self, at: Nanos) -> bool {
+        self.conns.iter().filter(|conn| conn.open).any(|conn| {
+            let peer = self.peers.iter().find(|peer| peer.socket == Some(conn.socket));
+            let blocked_since = self.kernel.sockets[conn.socket as usize].log.blocked_since;
+            peer.is_none_or(|peer| !peer.plan.is_protected) && blocked_since.is_some_and(|since| since < at)
+        })
     }
 
     /// A connect has failed, and was to have ended by `due`.

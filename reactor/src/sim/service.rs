@@ -178,13 +178,14 @@ impl Handler for Service {
             let name = world.name(socket);
             world.violated(format!("{name} was opened twice"));
         }
-        let of_loop = self.of_loop;
+        let (of_loop, opened_at) = (self.of_loop, world.kernel.turn_started);
         world.conns.push(Record {
             socket,
             of_loop,
             deadline: None,
             open: true,
             called_in_turn: 0,
+            opened_at,
             offered_in_turn: 0,
             paused: false,
             wait: None,

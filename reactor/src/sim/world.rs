@@ -56,6 +56,8 @@ pub(crate) struct Conn {
     pub(crate) open: bool,
     /// In which turn a callback ran last that got somewhere: any but an input that was not taken.
     pub(crate) called_in_turn: u64,
+    /// When the turn began in which it was opened.
+    pub(crate) opened_at: Nanos,
     /// In which turn input was offered last.
     pub(crate) offered_in_turn: u64,
     /// `pause` is in force.
