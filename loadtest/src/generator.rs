@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use reactor::os::descriptors::raise_descriptor_limit;
-use reactor::{Config, EventLoop, Handle, Limits};
+use reactor::{Config, EventLoop, Handle};
 use server::run::LOOP_SLICE;
 use server::thread::ask_for_slices;
 
@@ -121,8 +121,10 @@ pub fn run(plan: &Plan, watch: &mut dyn Watch, interrupted: &AtomicBool) -> Resu
 fn start_thread(thread: u32, client: Client) -> io::Result<(Handle, JoinHandle<io::Result<Client>>)> {
     // A closing connection keeps its slot until the peer has closed too, while its successor is already there: hence twice.
     let connections_max = u32::try_from(client.connections_max() * 2 + 16).unwrap_or(u32::MAX);
-    let config =
-        Config { limits: Limits { connections_max, connects_waiting_max: connections_max, ..Limits::default() }, ..Config::default() };
+    let config = Config::with(|config| {
+        config.limits.connections_max = connections_max;
+        config.limits.connects_waiting_max = connections_max;
+    });
     let (ready_in, ready) = mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("generator-{thread}")).spawn(move || {
         if let Err(e) = ask_for_slices(LOOP_SLICE) {

@@ -84,9 +84,9 @@ impl<H: Handler> EventLoop<H> {
     /// Creates a loop on Linux.
     ///
     /// # Errors
-    /// `InvalidInput` with a sentence when the limits contradict each other; epoll_create1(2), timerfd_create(2), eventfd(2).
+    /// `InvalidInput` with the [`ConfigError`](crate::ConfigError) when the limits contradict each other; epoll_create1(2), timerfd_create(2), eventfd(2).
     pub fn new(config: Config, handler: H) -> io::Result<EventLoop<H>> {
-        config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        config.check()?;
         let mut linux = Linux::new(config.limits.events_per_poll_max)?;
         linux.reserve_descriptors(config.limits.connections_max + config.limits.refusals_max);
         EventLoop::with_os(config, linux, handler)
@@ -99,7 +99,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// # Errors
     /// As [`EventLoop::new`].
     pub fn with_os(config: Config, mut os: O, handler: H) -> io::Result<EventLoop<H, O>> {
-        config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        config.check()?;
         let now = os.now();
         let wake = os.waker()?;
         os.hold_spare();

@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
+use crate::errors::ConfigError;
+
 /// The bounds of one event loop. [`Config::check`] runs before the loop starts. It rejects a count of 0 where the loop needs at least 1, and
 /// requires `output_low_water_bytes` < `output_high_water_bytes` ≤ `buffer_bytes_max` ≤ a quarter of `buffer_memory_bytes_max`, with
 /// `buffer_bytes_max` from 4 KiB to 16 MiB, and `connections_max` + `refusals_max` slots that fit a token.
 ///
+/// To change some of them, use [`Config::with`]. A new limit with a default does not break code that does so.
+///
 /// `Duration::MAX` means no limit, and so does any duration that ends after the last `Instant` (test: `no_duration_is_too_long`).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Open connections of this loop, including those being refused and those lingering. Each costs one descriptor and one slot.
     pub connections_max: u32,
@@ -192,8 +197,9 @@ impl Limits {
     }
 }
 
-/// Limits and policies of one loop.
+/// Limits and policies of one loop. The default is the correct one; [`Config::with`] changes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Sizes, budgets and timeouts.
     pub limits: Limits,
@@ -202,11 +208,35 @@ pub struct Config {
 }
 
 impl Config {
+    /// The default with some values changed.
+    ///
+    /// ```
+    /// use reactor::policy::HalfClose;
+    ///
+    /// let config = reactor::Config::with(|config| {
+    ///     config.limits.connections_max = 1_000;
+    ///     config.policy.half_close = HalfClose::HasLeft;
+    /// });
+    /// assert_eq!(config.check(), Ok(()));
+    /// ```
+    #[must_use]
+    pub fn with(change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::default();
+        change(&mut config);
+        config
+    }
+
     /// Checks that the numbers fit together. [`crate::EventLoop`] calls it before it starts.
     ///
     /// # Errors
-    /// A sentence that names the first number that does not fit, its value and what is allowed.
-    pub fn check(&self) -> Result<(), String> {
+    /// The first number that does not fit, with its value and what is allowed.
+    ///
+    /// ```
+    /// let config = reactor::Config::with(|config| config.limits.buffer_bytes_max = 100);
+    /// let error = config.check().unwrap_err();
+    /// assert_eq!(error.to_string(), "buffer_bytes_max is 100; 4096 to 16777216 are allowed");
+    /// ```
+    pub fn check(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
         let at_least_one = [
             ("connections_max", u64::from(limits.connections_max)),
@@ -223,56 +253,67 @@ impl Config {
             ("closes_per_turn_max", u64::from(limits.closes_per_turn_max)),
             ("mail_max", u64::from(limits.mail_max)),
         ];
-        for (name, value) in at_least_one {
-            if value == 0 {
-                return Err(format!("{name} is 0; it must be at least 1"));
-            }
+        if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Zero { field });
         }
+        let Limits { connections_max, refusals_max, buffer_bytes_max, output_low_water_bytes, output_high_water_bytes, .. } = *limits;
         // Both need slots, and the slots from FIRST_LISTENER_SLOT up are the listeners'.
-        if u64::from(limits.connections_max) + u64::from(limits.refusals_max) > u64::from(crate::Token::FIRST_LISTENER_SLOT) {
-            return Err(format!(
-                "connections_max is {} and refusals_max {}; at most {} together fit a token",
-                limits.connections_max,
-                limits.refusals_max,
-                crate::Token::FIRST_LISTENER_SLOT
-            ));
+        let sum_max = crate::Token::FIRST_LISTENER_SLOT;
+        if u64::from(connections_max) + u64::from(refusals_max) > u64::from(sum_max) {
+            return Err(ConfigError::Slots { connections_max, refusals_max, sum_max });
         }
-        if !(4096..=1 << 24).contains(&limits.buffer_bytes_max) {
-            return Err(format!("buffer_bytes_max is {}; 4096 to 16777216 are allowed", limits.buffer_bytes_max));
+        let (allowed_min, allowed_max) = BUFFER_BYTES_MAX_ALLOWED;
+        if !(allowed_min..=allowed_max).contains(&buffer_bytes_max) {
+            return Err(ConfigError::BufferBytesMax { buffer_bytes_max, allowed_min, allowed_max });
         }
-        if limits.output_high_water_bytes > limits.buffer_bytes_max || limits.output_low_water_bytes >= limits.output_high_water_bytes {
-            return Err(format!(
-                "output water marks are {} and {}; needed: low < high <= buffer_bytes_max ({})",
-                limits.output_low_water_bytes, limits.output_high_water_bytes, limits.buffer_bytes_max
-            ));
+        if output_high_water_bytes > buffer_bytes_max || output_low_water_bytes >= output_high_water_bytes {
+            return Err(ConfigError::WaterMarks { output_low_water_bytes, output_high_water_bytes, buffer_bytes_max });
         }
-        if limits.kernel_unsent_bytes_max.is_some_and(|bytes| bytes == 0 || i32::try_from(bytes).is_err()) {
-            return Err(format!(
-                "kernel_unsent_bytes_max is {}; 1 to {} are allowed, or None",
-                limits.kernel_unsent_bytes_max.unwrap_or_default(),
-                i32::MAX
-            ));
+        if let Some(kernel_unsent_bytes_max) = limits.kernel_unsent_bytes_max.filter(|bytes| *bytes == 0 || i32::try_from(*bytes).is_err())
+        {
+            return Err(ConfigError::KernelUnsentBytesMax { kernel_unsent_bytes_max });
         }
-        if limits.buffer_memory_bytes_max < 4 * limits.buffer_bytes_max as usize {
-            return Err(format!(
-                "buffer_memory_bytes_max is {}; at least 4 buffers of {} are needed",
-                limits.buffer_memory_bytes_max, limits.buffer_bytes_max
-            ));
+        let allowed_min = 4 * buffer_bytes_max as usize;
+        if limits.buffer_memory_bytes_max < allowed_min {
+            return Err(ConfigError::BufferMemoryBytesMax { buffer_memory_bytes_max: limits.buffer_memory_bytes_max, allowed_min });
         }
         Ok(())
     }
 }
 
+/// The range of [`Limits::buffer_bytes_max`]: a page, so that a request head fits, to 16 MiB, so that one visit does not hold the loop for
+/// long.
+const BUFFER_BYTES_MAX_ALLOWED: (u32, u32) = (4 << 10, 16 << 20);
+
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::{Config, Limits};
 
+    /// A change of the limits that cannot work, and what the error must contain.
+    type Wrong = (fn(&mut Limits), &'static [&'static str]);
+
     #[test]
-    fn connections_and_refusals_that_fit_no_token_together_are_refused() {
-        for (connections_max, refusals_max) in [(10, u32::MAX), (u32::MAX - 70, 64), (u32::MAX, 0)] {
-            let config = Config { limits: Limits { connections_max, refusals_max, ..Limits::default() }, ..Config::default() };
-            let complaint = config.check().unwrap_err();
-            assert!(complaint.contains("refusals_max"), "{complaint}");
+    fn a_limit_that_cannot_work_is_refused_with_its_field_its_value_and_what_is_allowed() {
+        let table: &[Wrong] = &[
+            (|limits| limits.mail_max = 0, &["mail_max is 0", "at least 1"]),
+            (|limits| (limits.connections_max, limits.refusals_max) = (10, u32::MAX), &["refusals_max 4294967295", "at most"]),
+            (|limits| (limits.connections_max, limits.refusals_max) = (u32::MAX - 70, 64), &["connections_max is 4294967225", "at most"]),
+            (|limits| (limits.connections_max, limits.refusals_max) = (u32::MAX, 0), &["connections_max is 4294967295", "at most"]),
+            (|limits| limits.buffer_bytes_max = 4095, &["buffer_bytes_max is 4095", "4096 to 16777216"]),
+            (|limits| limits.output_high_water_bytes = 70_000, &["output_high_water_bytes 70000", "buffer_bytes_max (65536)"]),
+            (|limits| limits.output_low_water_bytes = 65_536, &["output_low_water_bytes is 65536", "low < high"]),
+            (|limits| limits.kernel_unsent_bytes_max = Some(0), &["kernel_unsent_bytes_max is 0", "1 to 2147483647", "None"]),
+            (|limits| limits.kernel_unsent_bytes_max = Some(1 << 31), &["kernel_unsent_bytes_max is 2147483648", "None"]),
+            (|limits| limits.buffer_memory_bytes_max = 100_000, &["buffer_memory_bytes_max is 100000", "at least 262144"]),
+        ];
+        for (change, needles) in table {
+            let error = Config::with(|config| change(&mut config.limits)).check().unwrap_err();
+            for needle in *needles {
+                assert!(error.to_string().contains(needle), "'{error}' does not contain '{needle}'");
+            }
+            assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
         }
         assert_eq!(Config::default().check(), Ok(()));
     }

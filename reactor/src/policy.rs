@@ -197,8 +197,9 @@ pub enum DrainOrder {
     DrainThenClear,
 }
 
-/// The policies of one loop.
+/// The policies of one loop. To change some of them, use [`Config::with`](crate::Config::with).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Policy {
     /// How far the loop reads after an event.
     pub drain: DrainPolicy,

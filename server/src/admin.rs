@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reactor::{AcceptError, CloseReason, Limits, Policy};
+use reactor::{AcceptError, CloseReason};
 use serde_json::{Value, json};
 use worker_pool::{OutcomeKind, Reason};
 
@@ -67,14 +67,12 @@ impl Service for AdminService {
 /// The loop of the admin port: the correct choices, whatever mistakes the others make, and small limits.
 #[must_use]
 pub fn reactor_config() -> reactor::Config {
-    let limits = Limits {
-        connections_max: ADMIN_CONNECTIONS_MAX,
-        refusals_max: ADMIN_REFUSALS_MAX,
-        buffer_memory_bytes_max: 4 * (64 << 10),
-        mail_max: 1, // It has no jobs.
-        ..Limits::default()
-    };
-    reactor::Config { limits, policy: Policy::default() }
+    reactor::Config::with(|config| {
+        config.limits.connections_max = ADMIN_CONNECTIONS_MAX;
+        config.limits.refusals_max = ADMIN_REFUSALS_MAX;
+        config.limits.buffer_memory_bytes_max = 4 * (64 << 10);
+        config.limits.mail_max = 1; // It has no jobs.
+    })
 }
 
 /// The admin port's times: when the server has ended otherwise, a scraper's idle connection holds it up no longer than this. Long enough for a

@@ -195,7 +195,7 @@ impl Config {
         {
             return Err(format!("--files-root is {}; it must be a directory", root.display()));
         }
-        self.one_loop(1, 4 * u64::from(self.reactor.limits.buffer_bytes_max)).check()?;
+        self.one_loop(1, 4 * u64::from(self.reactor.limits.buffer_bytes_max)).check().map_err(|e| e.to_string())?;
         self.pool.check().map_err(|e| e.to_string())
     }
 

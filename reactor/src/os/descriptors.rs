@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::errors::DescriptorsError;
 use crate::os::sys;
 
 /// Descriptors reserved for everything but client connections: standard streams; epoll, timer, waker and spare of each loop; listeners, log, files
@@ -70,19 +71,14 @@ pub(crate) fn grow_table(any: BorrowedFd<'_>, descriptors: u64) -> TableShare {
 /// fit.
 ///
 /// # Errors
-/// A sentence with the numbers when `wanted` does not fit, or when no descriptor is left for connections.
-pub fn fit_connections(wanted: Option<u32>, descriptors_max: u64, reserved: u64) -> Result<u32, String> {
-    let capacity = u32::try_from(descriptors_max.saturating_sub(reserved)).unwrap_or(u32::MAX);
+/// The numbers when `wanted` does not fit, or when no descriptor is left for connections.
+pub fn fit_connections(wanted: Option<u32>, descriptors_max: u64, reserved: u64) -> Result<u32, DescriptorsError> {
+    let fit_max = u32::try_from(descriptors_max.saturating_sub(reserved)).unwrap_or(u32::MAX);
     match wanted {
-        _ if capacity == 0 => Err(format!(
-            "the descriptor limit is {descriptors_max}, and {reserved} are reserved: none is left for connections (raise it: ulimit -n)"
-        )),
-        Some(wanted) if wanted > capacity => Err(format!(
-            "{wanted} connections and {reserved} reserved descriptors need a limit of {}, and it is {descriptors_max} (at most {capacity} connections fit, or raise it: ulimit -n)",
-            u64::from(wanted) + reserved
-        )),
+        _ if fit_max == 0 => Err(DescriptorsError::NoneLeft { descriptors_max, reserved }),
+        Some(wanted) if wanted > fit_max => Err(DescriptorsError::TooMany { wanted, fit_max, descriptors_max, reserved }),
         Some(wanted) => Ok(wanted),
-        None => Ok(capacity),
+        None => Ok(fit_max),
     }
 }
 
@@ -94,7 +90,7 @@ mod tests {
     fn connections_fit_under_the_limit_with_the_reserve() {
         assert_eq!(fit_connections(None, 1024, 64), Ok(960));
         assert_eq!(fit_connections(Some(960), 1024, 64), Ok(960));
-        assert!(fit_connections(Some(961), 1024, 64).unwrap_err().contains("1025"));
+        assert!(fit_connections(Some(961), 1024, 64).unwrap_err().to_string().contains("1025"));
         assert!(fit_connections(None, 64, 64).is_err());
     }
 }
