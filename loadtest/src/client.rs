@@ -347,7 +347,8 @@ impl Handler for Client {
         }
     }
 
-    fn closed(&mut self, mut conn: Conn, reason: CloseReason) {
+    fn closed(&mut self, mut conn: Conn, reason: CloseReason, cx: &mut LoopContext<'_>) {
+        self.now = cx.now();
         if reason == CloseReason::LoopEnded {
             if let Some(exchange) = conn.exchange.take() {
                 self.lanes[conn.lane].unfinished(exchange.arrival, Some(exchange.sent), self.now);

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::callback::Callback;
 use crate::clock;
 use crate::close_reason::CloseReason;
+use crate::context::LoopContext;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::io::{Drained, drain_read};
@@ -269,7 +270,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.shared.progress = true;
         if let Some(conn) = entry.conn {
             self.shared.stats.enter(Callback::Closed, slot);
-            if catch_unwind(AssertUnwindSafe(|| self.handler.closed(conn, entry.reason))).is_err() {
+            let Self { handler, shared, .. } = self;
+            if catch_unwind(AssertUnwindSafe(|| handler.closed(conn, entry.reason, &mut LoopContext { shared }))).is_err() {
                 self.shared.stats.panics.add(1);
             }
             self.shared.stats.leave();

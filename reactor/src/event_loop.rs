@@ -24,6 +24,7 @@ use slab::Slab;
 use crate::callback::Callback;
 use crate::clock;
 use crate::close_reason::CloseReason;
+use crate::context::LoopContext;
 use crate::handle::{Drain, Handle, Order, Orders};
 use crate::handler::Handler;
 use crate::io::{InputScratch, OutputScratch};
@@ -592,7 +593,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn give_mail_back(&mut self, mail: H::Mail) {
         self.shared.stats.mail_undelivered.add(1);
         self.shared.stats.enter(Callback::Mail, Stats::NO_SLOT);
-        if catch_unwind(AssertUnwindSafe(|| self.handler.undelivered(mail))).is_err() {
+        let Self { handler, shared, .. } = self;
+        if catch_unwind(AssertUnwindSafe(|| handler.undelivered(mail, &mut LoopContext { shared }))).is_err() {
             self.shared.stats.panics.add(1);
         }
         self.shared.stats.leave();

@@ -77,9 +77,10 @@ pub trait Handler: Sized {
     /// that the result is still needed.
     fn mail(&mut self, conn: &mut Self::Conn, mail: Self::Mail, cx: &mut Context<'_>);
 
-    /// Mail for a connection that is closed.
-    fn undelivered(&mut self, mail: Self::Mail) {
-        drop(mail);
+    /// Mail for a connection that is closed or closing. `cx` can wake or connect for whatever the mail was about (test:
+    /// `closed_and_undelivered_can_wake_and_connect`).
+    fn undelivered(&mut self, mail: Self::Mail, cx: &mut LoopContext<'_>) {
+        let _ = (mail, cx);
     }
 
     /// The deadline set by [`Context::deadline`] has passed. No deadline is set now. By default: abort.
@@ -110,9 +111,11 @@ pub trait Handler: Sized {
         false
     }
 
-    /// The last callback of a connection. Release here what its state holds.
-    fn closed(&mut self, conn: Self::Conn, reason: CloseReason) {
-        let _ = (conn, reason);
+    /// The last callback of a connection. Release here what its state holds. The slot is free already, so `cx` belongs to the loop: it can wake
+    /// other connections, or connect again. Mail for a connection of this or another loop goes through a [`crate::Mailer`] that the handler
+    /// holds. When the loop ends, `connect` gives the refused [`Connect`](crate::Connect) back.
+    fn closed(&mut self, conn: Self::Conn, reason: CloseReason, cx: &mut LoopContext<'_>) {
+        let _ = (conn, reason, cx);
     }
 
     /// A [`LoopContext::connect`] failed. No connection was opened.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::buffers::BufferOwner;
 use crate::callback::Callback;
 use crate::close_reason::CloseReason;
-use crate::context::Context;
+use crate::context::{Context, LoopContext};
 use crate::handler::{Handler, Origin, Pressure};
 use crate::os::Os;
 use crate::slot::{Evicted, Flags};
@@ -25,7 +25,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             Cause::Mail(mail) if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) => {
                 self.shared.stats.mail_undelivered.add(1);
                 self.shared.stats.enter(Callback::Mail, self.token.slot);
-                self.handler.undelivered(mail);
+                self.handler.undelivered(mail, &mut LoopContext { shared: self.shared });
                 self.shared.stats.leave();
             }
             Cause::Mail(mail) => {

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use reactor::limits::CLOCK_INTERVAL_VISITS;
-use reactor::{CloseReason, Config, Context, EventLoop, Handler, Origin, Token};
+use reactor::{CloseReason, Config, Context, EventLoop, Handler, LoopContext, Origin, Token};
 use support::{connect, listener, prepare, reset};
 
 /// Echoes bytes one at a time, each a message, and counts what happens.
@@ -46,7 +46,7 @@ impl Handler for Counts {
         self.deadlines += 1;
     }
 
-    fn closed(&mut self, (): (), _: CloseReason) {
+    fn closed(&mut self, (): (), _: CloseReason, _cx: &mut LoopContext<'_>) {
         self.closed += 1;
     }
 }

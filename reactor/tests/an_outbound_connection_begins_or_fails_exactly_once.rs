@@ -64,7 +64,7 @@ impl Handler for Client {
 
     fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
 
-    fn closed(&mut self, (): (), reason: CloseReason) {
+    fn closed(&mut self, (): (), reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.told.send(Told::Closed(reason)).unwrap();
         self.over.fetch_add(1, Ordering::Relaxed);
     }

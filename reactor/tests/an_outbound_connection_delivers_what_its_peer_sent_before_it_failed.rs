@@ -103,7 +103,7 @@ impl Handler for Client {
         cx.resume();
     }
 
-    fn closed(&mut self, _upload: Upload, reason: CloseReason) {
+    fn closed(&mut self, _upload: Upload, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.told.send(Told::Closed(reason)).unwrap();
     }
 

@@ -4,7 +4,7 @@
 
 mod support;
 
-use reactor::{CloseReason, Config, Context, EventLoop, Handler, Origin, Pressure};
+use reactor::{CloseReason, Config, Context, EventLoop, Handler, LoopContext, Origin, Pressure};
 use support::scripted::{Scripted, scripted};
 
 /// What a callback does about output space.
@@ -79,7 +79,7 @@ impl Handler for Asks {
 
     fn pressed(&mut self, (): &mut (), _pressure: Pressure, _cx: &mut Context<'_>) {}
 
-    fn closed(&mut self, (): (), reason: CloseReason) {
+    fn closed(&mut self, (): (), reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.closed = Some(reason);
     }
 }

@@ -225,7 +225,7 @@ impl Handler for Outcomes {
 
     fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
 
-    fn closed(&mut self, (): (), reason: CloseReason) {
+    fn closed(&mut self, (): (), reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.closed = Some(reason);
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use reactor::{Callback, CloseReason, Config, Context, Handler, Origin, Stats, Token};
+use reactor::{Callback, CloseReason, Config, Context, Handler, LoopContext, Origin, Stats, Token};
 use support::lines::{Lines, Mail, Told, next, wait_for, wait_for_close, wait_for_open};
 use support::{PATIENCE, ask, prepare, start, until};
 
@@ -160,11 +160,11 @@ impl Handler for Looks {
 
     fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
 
-    fn undelivered(&mut self, (): ()) {
+    fn undelivered(&mut self, (): (), _cx: &mut LoopContext<'_>) {
         self.look();
     }
 
-    fn closed(&mut self, (): (), _: CloseReason) {
+    fn closed(&mut self, (): (), _: CloseReason, _cx: &mut LoopContext<'_>) {
         self.look();
     }
 }
@@ -209,9 +209,9 @@ impl Handler for LooksAtTheEnd {
 
     fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
 
-    fn undelivered(&mut self, (): ()) {}
+    fn undelivered(&mut self, (): (), _cx: &mut LoopContext<'_>) {}
 
-    fn closed(&mut self, (): (), _: CloseReason) {}
+    fn closed(&mut self, (): (), _: CloseReason, _cx: &mut LoopContext<'_>) {}
 
     fn turn_ended(&mut self, _: Duration, _: Instant) {
         let (stats, now) = (self.stats.as_ref().expect("it is set before the loop runs"), Instant::now());

@@ -65,7 +65,7 @@ impl Handler for Everything {
 
     fn pressed(&mut self, (): &mut (), _pressure: Pressure, _cx: &mut Context<'_>) {}
 
-    fn closed(&mut self, (): (), reason: CloseReason) {
+    fn closed(&mut self, (): (), reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.closed.push(reason);
     }
 

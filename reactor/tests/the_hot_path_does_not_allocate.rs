@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use reactor::{Config, Context, Handler, Origin};
+use reactor::{Config, Context, Handler, LoopContext, Origin};
 use support::{ask, start, until};
 
 #[global_allocator]
@@ -41,7 +41,7 @@ impl Handler for Echo {
 
     fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
 
-    fn closed(&mut self, (): (), _reason: reactor::CloseReason) {
+    fn closed(&mut self, (): (), _reason: reactor::CloseReason, _cx: &mut LoopContext<'_>) {
         self.allocations.store(counting::of_this_thread(), Ordering::SeqCst);
     }
 }

@@ -58,11 +58,11 @@ impl Handler for Stays {
 
     fn mail(&mut self, _token: &mut Token, _mail: u32, _cx: &mut Context<'_>) {}
 
-    fn undelivered(&mut self, mail: u32) {
+    fn undelivered(&mut self, mail: u32, _cx: &mut LoopContext<'_>) {
         self.tell(Told::Undelivered(mail));
     }
 
-    fn closed(&mut self, token: Token, reason: CloseReason) {
+    fn closed(&mut self, token: Token, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.tell(Told::Closed(token, reason));
     }
 

@@ -240,7 +240,7 @@ impl Handler for Chat {
 
     fn mail(&mut self, _member: &mut Member, (): (), _cx: &mut Context<'_>) {}
 
-    fn closed(&mut self, member: Member, _reason: CloseReason) {
+    fn closed(&mut self, member: Member, _reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.members.remove(&member.token);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use reactor::policy::HalfClose;
-use reactor::{CloseReason, Context, Handler, Mailer, Origin, Pressure};
+use reactor::{CloseReason, Context, Handler, LoopContext, Mailer, Origin, Pressure};
 use worker_pool::Submitter;
 
 use crate::body_rate::BodyRateMin;
@@ -320,7 +320,7 @@ impl<S: Service> Handler for HttpHandler<S> {
         }
     }
 
-    fn undelivered(&mut self, _mail: Mail) {
+    fn undelivered(&mut self, _mail: Mail, _cx: &mut LoopContext<'_>) {
         self.stats.late_results.add(1);
     }
 
@@ -374,7 +374,7 @@ impl<S: Service> Handler for HttpHandler<S> {
         conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer() && exchange.answered().is_none())
     }
 
-    fn closed(&mut self, mut conn: Conn, _reason: CloseReason) {
+    fn closed(&mut self, mut conn: Conn, _reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.count_out(&mut conn);
         if let (Some(sources), Some(seat)) = (&self.sources, conn.seat) {
             sources.leave(seat);

@@ -258,7 +258,7 @@ impl Handler for Service {
         }
     }
 
-    fn undelivered(&mut self, mail: Mail) {
+    fn undelivered(&mut self, mail: Mail, _cx: &mut LoopContext<'_>) {
         let mut world = self.world();
         world.turn_log.mail += 1;
         world.turn_log.progress = true;
@@ -334,7 +334,7 @@ impl Handler for Service {
         matches!(conn.state, State::Answer { .. } | State::Echo { .. })
     }
 
-    fn closed(&mut self, conn: Conn, reason: CloseReason) {
+    fn closed(&mut self, conn: Conn, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         let mut world = self.world();
         let record = &mut world.conns[conn.id as usize];
         if !std::mem::replace(&mut record.open, false) {

@@ -6,7 +6,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use reactor::{CloseReason, Context, Handler, Origin, Pressure, Token};
+use reactor::{CloseReason, Context, Handler, LoopContext, Origin, Pressure, Token};
 
 /// What happened on the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +189,7 @@ impl Handler for Lines {
         }
     }
 
-    fn undelivered(&mut self, mail: Mail) {
+    fn undelivered(&mut self, mail: Mail, _cx: &mut LoopContext<'_>) {
         if self.panics_over_undelivered {
             std::panic::resume_unwind(Box::new("wanted"));
         }
@@ -216,7 +216,7 @@ impl Handler for Lines {
         cx.write(b"sorry\n");
     }
 
-    fn closed(&mut self, conn: Conn, reason: CloseReason) {
+    fn closed(&mut self, conn: Conn, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         self.tell(Told::Closed(conn.token, reason));
         conn.panic_if("closed");
     }
