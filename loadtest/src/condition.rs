@@ -100,6 +100,36 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
+    /// The comparison in words, for `12, at most 30 needed`.
+    #[must_use]
+    pub fn comparison(&self) -> &'static str {
+        match self.operator {
+            Operator::Above => "more than",
+            Operator::AtLeast => "at least",
+            Operator::Below => "less than",
+            Operator::AtMost => "at most",
+            Operator::Equal => "exactly",
+        }
+    }
+
+    /// The factor and the name of the figure on the right, if it is a figure.
+    #[must_use]
+    pub fn right_figure(&self) -> Option<(f64, &str)> {
+        match &self.right {
+            Right::Value(_) => None,
+            Right::Scaled { factor, name } => Some((*factor, name)),
+        }
+    }
+
+    /// The value on the right, if it is not a figure.
+    #[must_use]
+    pub fn right_value(&self) -> Option<Figure> {
+        match self.right {
+            Right::Value(figure) => Some(figure),
+            Right::Scaled { .. } => None,
+        }
+    }
+
     /// Checks that the figures exist and that their units can be compared.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
-//! How the program ends, as a number: for scripts and CI.
+//! The exit codes: for scripts and CI.
 //!
-//! Part of the interface: `docs` and tests name them. k6's 99 for a failed threshold is not copied: small numbers read better.
+//! Part of the interface: `docs/loadtest.md` and tests name them. k6's 99 for a failed threshold is not copied: small numbers read better.
 
-/// All is well.
+/// The run is complete, and no condition was met.
 pub const OK: u8 = 0;
-/// The run failed: target unreachable, server under test died, no descriptors.
+/// The run failed: target unreachable, server under test died, no descriptors, a result that could not be written.
 pub const FAILURE: u8 = 1;
 /// The arguments are wrong.
 pub const USAGE: u8 = 2;
@@ -14,10 +14,16 @@ pub const THRESHOLD: u8 = 3;
 pub const NOT_TRUSTWORTHY: u8 = 4;
 /// A scenario's two sides did not differ as declared.
 pub const NO_CONTRAST: u8 = 5;
-/// Interrupted; partial results were printed (128 + SIGINT, as shells count).
-pub const INTERRUPTED: u8 = 130;
+/// Interrupted by SIGINT; partial results were printed. SIGTERM: 143, SIGHUP: 129.
+pub const INTERRUPTED: u8 = of_signal(2);
 
-/// The code that says most, of several scenarios or reasons.
+/// 128 + the signal's number, as shells count.
+#[must_use]
+pub const fn of_signal(signal: u8) -> u8 {
+    128 + signal
+}
+
+/// The most important of two exit codes, for several scenarios or reasons.
 #[must_use]
 pub fn worst(a: u8, b: u8) -> u8 {
     /// Most important first: an interrupt explains everything, a failure most of the rest.

@@ -5,8 +5,8 @@
 //! 2. [`plan`], [`schedule`]: what to send, and when each request must leave;
 //! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and what comes back;
 //! 4. [`generator`], [`histogram`], [`verdict`]: threads, three clocks, and whether to believe them;
-//! 5. [`report`], [`json`], [`progress`]: what is said of it;
-//! 6. [`scenario`], [`contrast`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
+//! 5. [`report`], [`json`], [`progress`], [`output`]: the result for people and for programs, and where it is written;
+//! 6. [`scenario`], [`contrast`], [`contrast_text`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
 //! 7. [`raw`], [`deserters`], [`proc`], [`admin`]: clients by hand, the kernel's counts and the server's own, for what is not a matter of latency.
 
 pub mod admin;
@@ -15,6 +15,7 @@ pub mod child;
 pub mod client;
 pub mod condition;
 pub mod contrast;
+pub mod contrast_text;
 pub mod deserters;
 pub mod errors;
 pub mod exit;
@@ -26,6 +27,7 @@ pub mod interrupt;
 pub mod json;
 pub mod lane;
 pub mod mistakes;
+pub mod output;
 pub mod plan;
 pub mod pool;
 pub mod proc;
@@ -47,6 +49,7 @@ pub mod units;
 pub mod verdict;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -54,6 +57,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::{Cli, Command};
+use output::note;
 
 /// The whole program: arguments in (the program's name first), exit code out.
 pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -80,7 +84,7 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(code) => code.into(),
         Err((code, sentence)) => {
-            eprintln!("{}: {sentence}", program_name(&command));
+            note(format_args!("{}: {sentence}", program_name(&command)));
             code.into()
         }
     }
@@ -97,12 +101,20 @@ fn refuse(error: &clap::Error, program: &str) -> ExitCode {
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default();
-            eprintln!("{program}: {}", line.strip_prefix("error: ").unwrap_or(line));
+            note(format_args!("{program}: {}", line.strip_prefix("error: ").unwrap_or(line)));
             exit::USAGE.into()
         }
-        _ => {
-            let _ = error.print(); // Nobody to tell if that fails.
-            u8::try_from(error.exit_code()).unwrap_or(exit::USAGE).into()
+        _ if error.use_stderr() => {
+            let _ = error.print(); // With standard error closed there is no other place to say it.
+            exit::USAGE.into()
         }
+        // --help and --version.
+        _ => match error.print() {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                note(format_args!("{program}: cannot write to standard output: {e}"));
+                exit::FAILURE.into()
+            }
+            _ => exit::OK.into(),
+        },
     }
 }

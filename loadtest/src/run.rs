@@ -2,9 +2,6 @@
 //!
 //! Read next: `generator.rs`.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::args::RunArgs;
@@ -14,6 +11,7 @@ use crate::figures;
 use crate::generator;
 use crate::interrupt;
 use crate::json::{self, Document};
+use crate::output::{JsonOutput, note};
 use crate::plan::{Plan, class_for};
 use crate::progress::Progress;
 use crate::report::{self, CLOSED_LOOP_WARNING, Summary};
@@ -29,64 +27,17 @@ const CONNECTIONS_MAX_DEFAULT: u32 = 1024;
 /// With `--requests`, the time may be longer than the schedule: random arrivals end when they end.
 const DURATION_WITH_COUNT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Where a JSON document goes. Opened before the run: a wrong path must not cost a run.
-#[derive(Debug)]
-pub enum JsonOutput {
-    /// None was asked for.
-    None,
-    /// Standard output; what people read goes to standard error.
-    Stdout,
-    /// A file.
-    File(File),
-}
-
-impl JsonOutput {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// A sentence with the path.
-    pub fn open(path: Option<&Path>) -> Result<JsonOutput, String> {
-        match path {
-            None => Ok(JsonOutput::None),
-            Some(path) if path.as_os_str() == "-" => Ok(JsonOutput::Stdout),
-            Some(path) => File::create(path).map(JsonOutput::File).map_err(|e| format!("cannot write --json '{}': {e}", path.display())),
-        }
-    }
-
-    /// Writes the document, and `text` to where people read.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub fn write(&mut self, document: &serde_json::Value, text: &str) -> Result<(), String> {
-        let put = |to: &mut dyn Write| writeln!(to, "{document:#}").and_then(|()| to.flush());
-        let written = match self {
-            JsonOutput::None => write_text(&mut io::stdout(), text),
-            JsonOutput::Stdout => put(&mut io::stdout().lock()).and_then(|()| write_text(&mut io::stderr(), text)),
-            JsonOutput::File(file) => put(file).and_then(|()| write_text(&mut io::stdout(), text)),
-        };
-        match written {
-            // The reader has gone (`| head`): it has what it wanted.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(|e| format!("cannot write the result: {e}")),
-        }
-    }
-}
-
-fn write_text(to: &mut dyn Write, text: &str) -> io::Result<()> {
-    to.write_all(text.as_bytes()).and_then(|()| to.flush())
-}
-
 /// Runs and reports; returns the exit code.
 ///
 /// # Errors
 /// One sentence: the run failed ([`exit::FAILURE`]).
 pub fn run(args: &RunArgs, command: &[String]) -> Result<u8, String> {
     let mut json_output = JsonOutput::open(args.common.json.as_deref())?;
-    let interrupted = interrupt::on_sigint().map_err(|e| format!("cannot watch for SIGINT: {e}"))?;
+    let interrupted = interrupt::watch().map_err(|e| format!("cannot watch for signals: {e}"))?;
     let to = args.target.reach(args.connect_timeout)?;
     let plan = plan(args, to);
     if args.closed {
-        eprintln!("warning: {CLOSED_LOOP_WARNING}");
+        note(format_args!("warning: {CLOSED_LOOP_WARNING}"));
     }
     let mut progress = Progress::new("", plan.length(), !args.common.no_progress);
     let outcome = generator::run(&plan, &mut progress, &interrupted)?;
@@ -108,16 +59,16 @@ pub fn run(args: &RunArgs, command: &[String]) -> Result<u8, String> {
         thresholds: &thresholds,
         scenario: None,
     });
-    json_output.write(&document, &text)?;
+    json_output.write_both(&document, &text)?;
 
     if outcome.interrupted {
-        return Ok(exit::INTERRUPTED);
+        return Ok(interrupted.exit_code());
     }
     if !verdict.generator_ok && !args.common.allow_saturated {
         return Ok(exit::NOT_TRUSTWORTHY);
     }
     if !verdict.generator_ok {
-        eprintln!("warning: the generator was not fit to judge (--allow-saturated)");
+        note("warning: the result is not trustworthy; the exit code does not say so (--allow-saturated)");
     }
     Ok(if thresholds.iter().any(|(_, judged)| judged.holds) { exit::THRESHOLD } else { exit::OK })
 }

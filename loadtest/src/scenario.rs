@@ -75,8 +75,8 @@ pub struct Scenario {
     pub server_args: &'static [&'static str],
     /// Applies the load to one side and returns what was measured.
     pub drive: fn(&mut Side<'_>) -> Result<Measured, String>,
-    /// Figures to show, the headline first.
-    pub rows: &'static [&'static str],
+    /// Figures to show, each with its label, the headline first. Every figure of `expect` is among them.
+    pub rows: &'static [Row],
     /// What must be true; see `condition.rs`. Figures of a side are named `broken.…` and `correct.…`.
     pub expect: &'static [&'static str],
     /// One sentence: what happened, with the figures measured.
@@ -85,9 +85,50 @@ pub struct Scenario {
     pub look: &'static [&'static str],
     /// Where the marked line is.
     pub code: Code,
+    /// How long both sides take without `--long`, measured on a machine that did nothing else: for "about 2 min left".
+    pub takes: Duration,
+}
+
+/// A figure of a scenario and what it is called where people read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its name, as [`Measured::figure`] knows it.
+    pub figure: &'static str,
+    /// The label, in words that make sense without the page.
+    pub label: &'static str,
+    /// The figure that this one is a part of: `12 of 150`.
+    pub of: Option<&'static str>,
+    /// What stands behind a plain number: `MiB`. Empty for counts.
+    pub unit: &'static str,
+}
+
+impl Row {
+    /// A figure with its label.
+    #[must_use]
+    pub const fn new(figure: &'static str, label: &'static str) -> Row {
+        Row { figure, label, of: None, unit: "" }
+    }
+
+    /// The same, shown as a part of the figure `whole`.
+    #[must_use]
+    pub const fn of(self, whole: &'static str) -> Row {
+        Row { of: Some(whole), ..self }
+    }
+
+    /// The same, with a unit.
+    #[must_use]
+    pub const fn unit(self, unit: &'static str) -> Row {
+        Row { unit, ..self }
+    }
 }
 
 impl Scenario {
+    /// The row of that figure.
+    #[must_use]
+    pub fn row(&self, figure: &str) -> Option<&'static Row> {
+        self.rows.iter().find(|row| row.figure == figure)
+    }
+
     /// The page that explains it.
     #[must_use]
     pub fn page(&self) -> String {
@@ -228,7 +269,7 @@ impl<'a> Side<'a> {
         if self.broken && self.scenario.mistake_in == MistakeIn::Client && !mistakes::apply(self.scenario.slug, &mut plan) {
             return Err(format!("there is no client's mistake '{}'", self.scenario.slug));
         }
-        let name = format!("{} {}", self.scenario.slug, if self.broken { "broken" } else { "correct" });
+        let name = format!("{}, {}", self.scenario.slug, if self.broken { "with the mistake" } else { "correct" });
         let mut progress = Progress::new(&name, plan.length(), self.settings.progress);
         let outcome = generator::run(&plan, &mut progress, self.settings.interrupted)?;
         let verdict = Verdict::of(&plan, &outcome);
@@ -322,9 +363,24 @@ mod tests {
             assert!(!rows.is_empty() && !expect.is_empty() && !look.is_empty(), "{slug}");
             for text in *expect {
                 let condition: Condition = text.parse().unwrap();
-                assert!(condition.left.starts_with("broken.") || condition.left.starts_with("correct."), "{slug}: {text}");
+                for name in [Some(condition.left.as_str()), condition.right_figure().map(|(_, name)| name)].into_iter().flatten() {
+                    let figure = name.strip_prefix("broken.").or_else(|| name.strip_prefix("correct."));
+                    let figure = figure.unwrap_or_else(|| panic!("{slug}: {name} is of no side"));
+                    assert!(scenario.row(figure).is_some(), "{slug}: {figure} has no row, and so no label");
+                }
+            }
+            for row in *rows {
+                assert!(row.label.contains(' ') && !row.label.contains('_'), "{slug}: '{}' is no label in words", row.label);
             }
             assert!(code.location(slug).contains(".rs:"), "{slug}: no MISTAKE({slug}) in {}", code.file);
+        }
+    }
+
+    #[test]
+    fn the_headline_of_every_scenario_fits_a_terminal() {
+        for scenario in SCENARIOS {
+            // Slug, state, label, `150 of 150` twice.
+            assert!(scenario.rows[0].label.chars().count() <= 60, "{}: {}", scenario.slug, scenario.rows[0].label);
         }
     }
 

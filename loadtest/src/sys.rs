@@ -37,6 +37,18 @@ pub fn signal(child: u32, signal: i32) -> io::Result<()> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether a signal is ignored by this process, as nohup(1) arranges for SIGHUP.
+///
+/// # Errors
+/// sigaction(2): no such signal.
+pub fn is_ignored(signal: i32) -> io::Result<bool> {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: sigaction(2) with no new action only writes the present one to the last pointer, valid for one sigaction; all zeroes are a
+    // valid sigaction, should it write nothing.
+    let (result, action) = unsafe { (libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()), action.assume_init()) };
+    if result == 0 { Ok(action.sa_sigaction == libc::SIG_IGN) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lowers the soft limit of open descriptors of another process of ours, as `prlimit --nofile=N: --pid PID` does.
 ///
 /// # Errors

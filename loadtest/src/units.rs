@@ -43,6 +43,51 @@ pub fn number(value: f64) -> String {
     if value.fract() == 0.0 || value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{:.1}", (value * 10.0).round() / 10.0) }
 }
 
+/// A time in a sentence, with its unit apart and two or three digits: `56 µs`, `0.26 ms`, `2.6 ms`, `91 ms`, `1.25 s`.
+#[must_use]
+pub fn time_in_words(us: f64) -> String {
+    // Each limit is where rounding would give one digit more.
+    if us < 99.5 {
+        format!("{us:.0} µs")
+    } else if us < 995.0 {
+        format!("{:.2} ms", us / 1e3)
+    } else if us < 9_950.0 {
+        format!("{:.1} ms", us / 1e3)
+    } else if us < 999_500.0 {
+        format!("{:.0} ms", us / 1e3)
+    } else if us < 9_995_000.0 {
+        format!("{:.2} s", us / 1e6)
+    } else {
+        format!("{:.1} s", us / 1e6)
+    }
+}
+
+/// A number in a sentence: `12,000`, `398`, `6.3`, `4`.
+#[must_use]
+pub fn number_in_words(value: f64) -> String {
+    let text = number(if value.abs() >= 100.0 { value.round() } else { value });
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |(whole, fraction)| (whole, fraction));
+    let mut out = String::new();
+    for (index, digit) in whole.char_indices() {
+        if index > 0 && (whole.len() - index) % 3 == 0 && !out.ends_with('-') {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if fraction.is_empty() { out } else { format!("{out}.{fraction}") }
+}
+
+/// A length of time for people who wait: `about 2 min`, `about 40 s`.
+#[must_use]
+pub fn about(time: Duration) -> String {
+    match time.as_secs_f64() {
+        // Minutes from where half a minute more or less does not matter.
+        seconds if seconds >= 90.0 => format!("about {:.0} min", seconds / 60.0),
+        seconds if seconds >= 15.0 => format!("about {:.0} s", (seconds / 5.0).round() * 5.0),
+        seconds => format!("about {:.0} s", seconds.ceil().max(1.0)),
+    }
+}
+
 /// A duration in whole microseconds, as the histograms have it.
 #[must_use]
 pub fn as_us(duration: Duration) -> u64 {
@@ -81,6 +126,46 @@ mod tests {
             (17_300_000, "17.3s"),
         ] {
             assert_eq!(microseconds(us), text);
+        }
+    }
+
+    #[test]
+    fn a_time_in_a_sentence_has_its_unit_apart_and_two_or_three_digits() {
+        for (us, text) in [
+            (0.0, "0 µs"),
+            (56.4, "56 µs"),
+            (99.6, "0.10 ms"),
+            (259.0, "0.26 ms"),
+            (996.0, "1.0 ms"),
+            (2_590.0, "2.6 ms"),
+            (9_960.0, "10 ms"),
+            (91_300.0, "91 ms"),
+            (999_600.0, "1.00 s"),
+            (2_960_000.0, "2.96 s"),
+            (17_300_000.0, "17.3 s"),
+        ] {
+            assert_eq!(time_in_words(us), text);
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart_and_waiting_times_are_rounded() {
+        for (value, text) in [
+            (0.0, "0"),
+            (12.0, "12"),
+            (999.0, "999"),
+            (1_333.0, "1,333"),
+            (1_234_567.0, "1,234,567"),
+            (3.98, "4.0"),
+            (397.81, "398"),
+            (6.31, "6.3"),
+        ] {
+            assert_eq!(number_in_words(value), text);
+        }
+        for (seconds, text) in
+            [(0, "about 1 s"), (9, "about 9 s"), (42, "about 40 s"), (89, "about 90 s"), (100, "about 2 min"), (130, "about 2 min")]
+        {
+            assert_eq!(about(Duration::from_secs(seconds)), text);
         }
     }
 

@@ -123,7 +123,7 @@ fn scenarios_are_listed_and_explained_without_being_run() {
         "ps -T",
         "server/src/dispatch.rs:",
         "docs/failures/loop-stall.md",
-        "10 * correct.response.p99",
+        "at least 10 × (GET /, p99 latency from when it was due, correct)",
     ] {
         assert!(show.contains(needle), "no '{needle}' in {show}");
     }

@@ -1,9 +1,10 @@
-//! `file-stall`: one request a second opens a file on a disk that takes its time, on the loop's own thread.
+//! `file-stall`: one request per second opens a file on a slow disk, on the loop's own thread.
 //!
-//! No disk is slow on demand, so the file is held by a lease (`F_SETLEASE`, fcntl(2)): who opens it waits in the kernel until the holder
-//! lets go, here 300 ms later. File servers hold such leases for their clients. To the thread that calls open(2) it is what a slow disk is: a
-//! call on a regular file that does not return and of which no poller tells. And the holder knows when somebody waits: it spends that time
-//! asking for `GET /`, so that what the loop answers meanwhile is a count, none against many, on however busy a machine.
+//! No disk is slow on demand, so the scenario holds a lease on the file (`F_SETLEASE`, fcntl(2)): a process that opens it waits in the
+//! kernel until the holder releases the lease, here 300 ms later. File servers hold such leases for their clients. The thread that calls
+//! open(2) sees what it would see of a slow disk: a call on a regular file that does not return and that no poller reports. The holder
+//! knows when open(2) waits. It sends `GET /` during that time, so that the figure is a count of responses, none against many, and does
+//! not depend on how busy the machine is.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,31 +16,40 @@ use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::plan::Class;
 use crate::raw::{Client, GET};
-use crate::scenario::{Code, DIRECTORY, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, DIRECTORY, Measured, MistakeIn, Row, Scenario, Side};
 use crate::schedule::Schedule;
 use crate::sys;
 
-/// Requests a second of those who want no file, and their connections.
+/// Requests per second of the clients that want no file, and their connections.
 const VICTIMS_RATE: f64 = 1_000.0;
 const VICTIMS_CONNECTIONS: u32 = 10;
-/// Requests a second for the file.
+/// Requests per second for the file.
 const FILE_RATE: f64 = 1.0;
 const FILE_NAME: &str = "slow.txt";
 const FILE_CONTENT: &[u8] = b"Thank you for waiting.\n";
-/// How long each opening takes. Three tenths of the time are bad, so that p90 shows it and nobody's hiccup does.
+/// How long each open(2) takes. The loop is blocked for three tenths of the time, so that p90 shows it and a hiccup of the machine does not.
 const OPEN_TAKES: Duration = Duration::from_millis(300);
-/// Between two looks of the holder at its lease.
+/// Pause between two checks of the lease by its holder.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "file-stall",
     title: "disk calls on the event loop's thread",
-    cause: "One request a second opens a file on the loop's own thread, open(2) takes 300 ms, and meanwhile no other connection is read or answered.",
-    load: "GET / 1000 times a second over 10 connections; GET /files/slow.txt once a second, a file that somebody holds a lease on for 300 ms.",
+    cause: "One request per second opens a file on the loop's own thread, and open(2) takes 300 ms; meanwhile the loop reads and answers no other connection.",
+    load: "GET / 1,000 times per second over 10 connections; GET /files/slow.txt once per second, a file whose open(2) a lease delays by 300 ms.",
     mistake_in: MistakeIn::Server,
     server_args: &["--loops", "1", "--workers", "2", "--files-root", DIRECTORY],
     drive,
-    rows: &["answered_meanwhile", "opened", "response.p90", "response.p50", "response.max", "ok", "file.ok", "file.response.p50"],
+    rows: &[
+        Row::new("answered_meanwhile", "responses to another client while open(2) waited"),
+        Row::new("opened", "times that open(2) waited"),
+        Row::new("response.p90", "GET /, p90 latency from when it was due"),
+        Row::new("response.p50", "GET /, median latency from when it was due"),
+        Row::new("response.max", "GET /, longest latency from when it was due"),
+        Row::new("ok", "GET / answered").of("scheduled"),
+        Row::new("file.ok", "GET /files/slow.txt answered").of("file.scheduled"),
+        Row::new("file.response.p50", "GET /files/slow.txt, median latency"),
+    ],
     expect: &[
         "broken.opened > 0",
         "broken.answered_meanwhile == 0",
@@ -53,11 +63,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     happened,
     look: &[
         "cargo run --release -p server -- --loops 1 --files-root /tmp/files --mistake file-stall",
-        "strace -r -T -e trace=openat,openat2,epoll_wait -p TID      # TID of loop-0: an open that takes 0.3 s, on the thread of epoll_wait",
-        "ps -T -o tid,comm,stat,wchan:20 -p PID                      # what loop-0 waits in: do_epoll_wait, or a file (D, of a real disk)",
+        "strace -r -T -e trace=openat,openat2,epoll_wait,epoll_pwait,epoll_pwait2 -p TID    # TID of loop-0: an open that takes 0.3 s, on the thread that waits in epoll",
+        "ps -T -o tid,comm,stat,wchan:20 -p PID                      # what loop-0 waits in: do_epoll_wait, or a file (state D on a real disk)",
         "curl -s http://127.0.0.1:9090/metrics | grep -e reactor_loop_lag -e loop_stalls",
     ],
     code: Code { file: "server/src/dispatch.rs", source: include_str!("../../../server/src/dispatch.rs") },
+    takes: Duration::from_secs(11),
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
@@ -75,19 +86,19 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     Ok(Measured::from(load?).with("opened", Figure::count(held.opened)).with("answered_meanwhile", Figure::count(held.answered_meanwhile)))
 }
 
-/// What the holder of the lease has seen.
+/// What the holder of the lease saw.
 #[derive(Default)]
 struct Held {
-    /// How often somebody wanted the file.
+    /// How often open(2) of the file waited for the lease.
     opened: u64,
-    /// What a client that wanted no file was answered while somebody waited for it.
+    /// Responses to a client that wanted no file while open(2) waited.
     answered_meanwhile: u64,
 }
 
 /// Runs `during` while opening the file takes [`OPEN_TAKES`].
 fn held<T>(path: &Path, prober: Prober, during: impl FnOnce() -> T) -> io::Result<(T, Held)> {
     let file = File::options().read(true).write(true).open(path)?;
-    // The first one here, so that a file system without leases is known before the load begins.
+    // Taken here first, so that a file system without leases is noticed before the load begins.
     sys::take_lease(&file)?;
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -100,7 +111,7 @@ fn held<T>(path: &Path, prober: Prober, during: impl FnOnce() -> T) -> io::Resul
     })
 }
 
-/// Holds the lease; lets go some time after somebody has asked, and takes it again when they are done.
+/// Holds the lease, releases it [`OPEN_TAKES`] after open(2) began to wait, and takes it again when the file is closed.
 fn hold(file: &File, mut prober: Prober, over: &AtomicBool) -> io::Result<Held> {
     let mut held = Held::default();
     let mut is_held = true;
@@ -108,7 +119,7 @@ fn hold(file: &File, mut prober: Prober, over: &AtomicBool) -> io::Result<Held> 
         if !is_held {
             is_held = match sys::take_lease(file) {
                 Ok(()) => true,
-                // As long as somebody has the file open there is none.
+                // While the server has the file open, the kernel grants no lease.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
                 Err(e) => return Err(e),
             };
@@ -120,24 +131,24 @@ fn hold(file: &File, mut prober: Prober, over: &AtomicBool) -> io::Result<Held> 
         }
         std::thread::sleep(LOOK_PAUSE);
     }
-    // Closing the file would end it as well; whoever waits need not wait for that.
+    // Closing the file would end the lease as well; an open(2) that waits need not wait for that.
     if is_held {
         sys::end_lease(file)?;
     }
     Ok(held)
 }
 
-/// A client that asks for `GET /`, again when it has its answer.
+/// A client that sends `GET /` again whenever it has its response.
 struct Prober {
     client: Client,
     asked: u64,
 }
 
 impl Prober {
-    /// How many answers come in that time.
+    /// How many responses arrive in that time.
     fn answers_within(&mut self, time: Duration) -> io::Result<u64> {
         let until = Instant::now() + time;
-        self.client.look(); // What has come since the last time does not count.
+        self.client.look(); // Responses from before do not count.
         let before = self.client.answers();
         while Instant::now() < until {
             self.client.look();
@@ -155,8 +166,8 @@ fn happened(contrast: &Contrast) -> String {
     let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
     let ((broken, correct), (late, _)) = (text("answered_meanwhile"), text("response.p90"));
     format!(
-        "While open(2) waited for the disk, a client that wanted no file got {broken} answers, and a tenth of all requests took {late} or longer; with the disk calls on \
-         the pool it got {correct}. The file itself took as long either way: {} and {}.",
+        "While open(2) waited, a client that wanted no file got {broken} responses, and a tenth of all GET / took {late} or longer; with \
+         the disk calls on the worker pool it got {correct}. The file itself took as long either way: {} and {}.",
         text("file.response.p50").0,
         text("file.response.p50").1,
     )

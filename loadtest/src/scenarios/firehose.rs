@@ -1,9 +1,9 @@
-//! `firehose`: a connection that is sent to faster than it is served never runs empty, and a loop that reads until empty stays with it.
+//! `firehose`: a client sends faster than the handler consumes, its socket is never empty, and a loop that reads until it is stays with it.
 //!
-//! The handler must be slower than the sender: each firehose is a body in chunks of one byte, and a chunk costs the server as much as it
-//! costs the sender to write a hundred. And the kernel must bring the next bytes before the last ones are used up, which is not a
-//! matter of course; see [`connect`]. One firehose is then enough as long as its sender is never late. There are 32: what lies in the kernel
-//! for all of them lasts while a busy machine keeps the sender waiting.
+//! The handler must be slower than the sender. Each firehose is a body in chunks of one byte; a chunk costs the server as much as a
+//! hundred cost the sender. The kernel must also deliver the next bytes before the last ones are consumed, which takes some care: see
+//! [`connect`]. One firehose is enough while its sender is never late. There are 32, because the bytes in 32 receive buffers last
+//! while a busy machine delays the sender.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,37 +15,37 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::plan::Class;
-use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 use crate::schedule::Schedule;
 
-/// Requests a second of those who suffer, and their connections.
+/// Requests per second of the clients that suffer, and their connections.
 const VICTIMS_RATE: f64 = 300.0;
 const VICTIMS_CONNECTIONS: u32 = 20;
 /// The firehose runs for this long, in the middle of the measured time.
 const HOSE_TIME: Duration = Duration::from_secs(3);
 /// Before and after it.
 const CALM: Duration = Duration::from_secs(1);
-/// Firehoses. One is enough while its sender is never late; so many outlast its being late.
+/// Firehoses. One is enough while its sender is never late; 32 have enough buffered to bridge the time when it is.
 const HOSES: usize = 32;
 /// What each sends: a body that never ends, in chunks of one byte.
 const HEAD: &[u8] = b"POST /digest?rounds=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
 const CHUNK: &[u8] = b"1\r\nx\r\n";
 /// Chunks in one write: 120 KB.
 const BLOCK_CHUNKS: usize = 20_000;
-/// Writes to one socket in a round: more than it takes at once, so that a round ends however fast the server is.
+/// Writes to one socket in a round: more than it accepts at once, so that a round ends however fast the server is.
 const BLOCKS_PER_ROUND: usize = 64;
-/// Between two rounds of filling the sockets. What one of them holds keeps the server busy for a few times as long.
+/// Pause between two rounds of filling the sockets. One full socket keeps the server busy for several times as long.
 const ROUND_PAUSE: Duration = Duration::from_millis(1);
 /// Bytes in a segment, as over Ethernet.
 const SEGMENT_BYTES: u32 = 1448;
-/// A server that neither reads nor answers for this long is not what is to be shown.
+/// A server that neither reads nor answers for this long has another failure than this one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "firehose",
     title: "a connection read until it is empty, which it never is",
-    cause: "A visit to a connection has no budget: it ends when the socket is empty, and a sender faster than its handler never lets it be.",
-    load: "GET / 300 times a second over 20 connections; for 3 s 32 others send bodies in chunks of one byte, as fast as they are taken.",
+    cause: "The loop reads a connection until its socket is empty, without a budget; a client that sends faster than the handler consumes keeps the loop for itself.",
+    load: "GET / 300 times per second over 20 connections; for 3 s, 32 firehoses send bodies in chunks of one byte as fast as the server reads them.",
     mistake_in: MistakeIn::Server,
     server_args: &[
         "--loops",
@@ -60,7 +60,15 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "2KiB",
     ],
     drive,
-    rows: &["response.p99", "response.p50", "response.max", "ok", "errors", "unfinished", "hose_mb_per_s"],
+    rows: &[
+        Row::new("response.p99", "GET / of other clients, p99 latency"),
+        Row::new("response.p50", "GET / of other clients, median latency"),
+        Row::new("response.max", "GET / of other clients, longest latency"),
+        Row::new("ok", "GET / answered").of("scheduled"),
+        Row::new("errors", "GET / that failed"),
+        Row::new("unfinished", "GET / without a response at the end"),
+        Row::new("hose_mb_per_s", "read from the firehoses").unit("MB/s"),
+    ],
     expect: &["broken.response.p99 >= 5 * correct.response.p99", "correct.hose_mb_per_s >= 0.1 * broken.hose_mb_per_s"],
     happened,
     look: &[
@@ -71,6 +79,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "strace -p TID 2>&1 | head -1000 | grep -o '^[a-z0-9_]*([0-9]*' | uniq -c    # TID of loop-0: one descriptor again and again",
     ],
     code: Code { file: "reactor/src/visit.rs", source: include_str!("../../../reactor/src/visit.rs") },
+    takes: Duration::from_secs(14),
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
@@ -78,7 +87,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let (warmup, duration) = (CALM, CALM + hose_time + CALM);
     let schedule = Schedule::constant(VICTIMS_RATE, warmup + duration);
     let victims = Class::get("victims", &side.authority(), "/", schedule, VICTIMS_CONNECTIONS);
-    // None of them may fail for being late: how late they are is the figure.
+    // None may time out: how late a response is is what is measured.
     let victims = Class { timeout: PATIENCE + hose_time, ..victims.expecting(b"Hello, World!") };
     let plan = side.plan(warmup, duration, vec![victims]);
     let (to, from, interrupted) = (side.http, side.from, side.interrupted());
@@ -102,7 +111,7 @@ fn wait_until(at: Instant, interrupted: &AtomicBool) {
     }
 }
 
-/// Keeps all firehoses full until the time is up, then breaks them off, so that what is still in the kernel costs nobody anything.
+/// Keeps the send buffers of all firehoses full until the time is up, then resets the connections, so that the kernel discards the rest.
 /// Returns how many bytes their sockets took.
 fn send_for(to: SocketAddr, from: IpAddr, until: Instant, interrupted: &AtomicBool) -> std::io::Result<u64> {
     let mut hoses = (0..HOSES).map(|_| Hose::connect(to, from)).collect::<std::io::Result<Vec<_>>>()?;
@@ -116,13 +125,13 @@ fn send_for(to: SocketAddr, from: IpAddr, until: Instant, interrupted: &AtomicBo
     hoses.into_iter().map(Hose::break_off).sum()
 }
 
-/// A connection on which the next bytes are there before the server has used up the last ones. Two things of the kernel's can make a
-/// socket run dry whose sender is far ahead, and then a visit without a budget ends all the same, by luck:
+/// Opens a connection on which the next bytes arrive before the server has consumed the last ones. Two properties of the kernel can empty
+/// the receive buffer although the sender is far ahead, and then reading without a budget ends all the same, by luck:
 ///
 /// - The receiver opens its window again when a segment fits. Over loopback a segment has 64 KiB, and so has the first window: it opens
 ///   when the last byte has been read. So: segments as over Ethernet.
-/// - BBR, the congestion control of many machines, paces at what it has measured. A connection that once had its fair share goes on
-///   at that rate, slower than the handler. So: Reno, which is in every kernel, allowed to everybody, and does not pace.
+/// - BBR, the congestion control of many machines, paces at the rate that it has measured, which may be slower than the handler. So: Reno,
+///   which is in every kernel, needs no privilege, and does not pace.
 ///
 /// # Errors
 /// socket(2), setsockopt(2), bind(2), connect(2).
@@ -150,7 +159,7 @@ impl Hose {
         Ok(Hose { stream, sent_bytes: 0 })
     }
 
-    /// Sends until the socket takes no more.
+    /// Writes until the socket accepts no more.
     fn fill(&mut self, block: &[u8]) -> std::io::Result<()> {
         for _ in 0..BLOCKS_PER_ROUND {
             // A chunk that was cut is continued where it was cut.
@@ -176,8 +185,8 @@ fn happened(contrast: &Contrast) -> String {
     let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
     let (broken, correct) = text("response.p99");
     format!(
-        "While some connections were never empty, everyone else waited, p99 {broken} and up to {}; with a budget for each visit p99 was \
-         {correct}, and the firehoses got {} MB/s through, against {}.",
+        "While the loop read from a socket that was never empty, the other connections waited: p99 {broken}, at most {}. With a read budget p99 was \
+         {correct}, and the server still read {} MB/s from the firehoses, against {} MB/s.",
         text("response.max").0,
         text("hose_mb_per_s").1,
         text("hose_mb_per_s").0,

@@ -1,8 +1,8 @@
 //! `herd`: one listening socket in the epoll of every loop, and each new connection wakes them all.
 //!
 //! Both sides share one socket, so that a single flag is the difference: `EPOLLEXCLUSIVE` (`--listener-sharing exclusive`). The default,
-//! a socket for each loop, has no herd either. One connection comes at a time, when all loops sleep; it says nothing and stays open
-//! until the count is over: a request or a close would cost a wake-up of its own, on both sides, and hide a part of the ratio.
+//! a socket for each loop, has no herd either. Clients connect one at a time, when all loops sleep. They send nothing and stay connected
+//! until the count is complete: a request or a close would cost a wake-up of its own, on both sides, and hide a part of the ratio.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,36 +12,41 @@ use server::process;
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::raw;
-use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
 /// Loops; `server_args` says the same.
 const LOOPS: usize = 4;
 /// Connections, one after the other.
 const CONNECTIONS: usize = 500;
-/// From the end of connect(2) to the first look whether the loops sleep again. The wake-ups happen within the call: on loopback it is the
-/// client's own thread that delivers its packets. What is left is the margin for one that was put off.
+/// From the end of connect(2) to the first check whether the loops sleep again. The wake-ups happen within connect(2): on loopback the
+/// client's own thread delivers its packets. This pause is the margin for a wake-up that the kernel deferred.
 const SETTLE: Duration = Duration::from_micros(300);
-/// Loops that do not go back to sleep for this long are not what is to be shown.
+/// Loops that do not go back to sleep for this long have another failure than this one.
 const SLEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "herd",
     title: "every loop wakes for each new connection",
-    cause: "One listening socket is in the epoll of all loops without EPOLLEXCLUSIVE: the kernel wakes them all, and one can accept.",
-    load: "500 connections, one at a time, each when all four loops sleep; no request is sent and none is closed.",
+    cause: "One listening socket is in the epoll of all loops without EPOLLEXCLUSIVE: the kernel wakes every loop, and only one can accept the connection.",
+    load: "500 clients connect, one at a time, when all four loops sleep; they send no request and do not disconnect.",
     mistake_in: MistakeIn::Server,
     server_args: &["--loops", "4", "--workers", "1", "--listener-sharing", "exclusive"],
     drive,
-    rows: &["switches_per_accept", "loops_woken", "connections"],
+    rows: &[
+        Row::new("switches_per_accept", "loop wake-ups per connection"),
+        Row::new("loops_woken", "loops that woke for at least half of the connections"),
+        Row::new("connections", "connections made"),
+    ],
     expect: &["broken.switches_per_accept >= 3 * correct.switches_per_accept", "broken.loops_woken == 4", "correct.connections >= 500"],
     happened,
     look: &[
         "cargo run --release -p server -- --loops 4 --mistake herd",
         "for i in $(seq 100); do sleep 0.01; exec {fd}<>/dev/tcp/127.0.0.1/8080; done      # a second terminal, bash",
-        "grep -H ^voluntary /proc/PID/task/*/status      # before and after: each of the loops has gone to sleep 100 times more",
-        "strace -f -e trace=epoll_wait,accept4 -e inject=accept4:delay_enter=200 -p PID    # accepts that are slow: now EAGAIN shows",
+        "grep -H ^voluntary /proc/PID/task/*/status      # before and after: each loop has gone to sleep 100 times more",
+        "strace -f -e trace=epoll_wait,epoll_pwait,epoll_pwait2,accept,accept4 -e inject=accept4:delay_enter=200 -p PID    # with slow accepts EAGAIN shows",
     ],
     code: Code { file: "reactor/src/listen/socket.rs", source: include_str!("../../../reactor/src/listen/socket.rs") },
+    takes: Duration::from_secs(5),
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
@@ -64,7 +69,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     }
     let more: Vec<u64> = switches()?.iter().zip(&before).map(|(after, before)| after - before).collect();
     let per_accept = more.iter().sum::<u64>() as f64 / open.len().max(1) as f64;
-    // A loop counts as woken when it woke for a good part of the connections, and not by a deadline of its own.
+    // A loop counts as woken when it woke for at least half of the connections: once or twice may be its own deadlines.
     let woken = more.iter().filter(|switches| **switches * 2 > open.len() as u64).count() as u64;
     Ok(Measured::default()
         .with("switches_per_accept", Figure { value: per_accept, unit: Unit::Number })
@@ -72,11 +77,11 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         .with("connections", Figure::count(open.len() as u64)))
 }
 
-/// Waits until every loop is in state S: what the last connection has woken has gone back to sleep.
+/// Waits until every loop is in state S: the loops that the last connection woke sleep again.
 fn wait_for_sleep(pid: u32, loops: &[u32]) -> Result<(), String> {
     let until = Instant::now() + SLEEP_TIMEOUT;
     for tid in loops {
-        // One that was woken and waits for a processor is in state R.
+        // A loop that was woken and waits for a processor is in state R.
         while process::thread_of(pid, *tid).map_err(|e| format!("/proc/{pid}: {e}"))?.state != 'S' {
             if Instant::now() > until {
                 return Err(format!("a loop has not gone to sleep for {SLEEP_TIMEOUT:?}"));
@@ -91,7 +96,7 @@ fn happened(contrast: &Contrast) -> String {
     let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
     let (broken, correct) = text("switches_per_accept");
     format!(
-        "Each connection sent {broken} loop threads through a sleep and a wake-up, and one of them had something to do; with \
-         EPOLLEXCLUSIVE on the same socket it was {correct}."
+        "Each connection caused {broken} wake-ups of loop threads, and one of them accepted it; with EPOLLEXCLUSIVE on the same socket it \
+         caused {correct}."
     )
 }

@@ -1,7 +1,8 @@
-//! `partial-write`: write(2) took a part of what it was offered, and nobody looked at the number.
+//! `partial-write`: write(2) accepted a part of the bytes, and the server ignored its return value.
 //!
-//! A write is short when the send buffer is nearly full: never with a small answer, never with a client that reads as fast as the server
-//! writes, which is why a test on one machine finds nothing. Here each client has a receive buffer of a few kilobytes, as a slow link would.
+//! A write is short when the send buffer is nearly full: never with a small response, never with a client that reads as fast as the server
+//! writes, so a test on one machine finds nothing. Here each client has a receive buffer of a few kilobytes, which has the effect of a slow
+//! link.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -11,41 +12,52 @@ use std::time::{Duration, Instant};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::raw::connect_with_little_room;
-use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
-/// Clients, and the body that each asks for.
+/// Clients, and the size of the body that each requests.
 const CLIENTS: u64 = 20;
 const BODY_BYTES: usize = 1 << 20;
 const REQUEST: &[u8] = b"GET /bytes?n=1048576 HTTP/1.1\r\nHost: x\r\n\r\n";
-/// What the route repeats (server/src/routes/bytes.rs), so that a hole or a doubled byte shows.
+/// What the route repeats (server/src/routes/bytes.rs), so that a missing or repeated byte shows.
 const PATTERN: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
-/// The receive buffer that each asks for (SO_RCVBUF, socket(7)); the kernel doubles it.
+/// The receive buffer that each sets (SO_RCVBUF, socket(7)); the kernel doubles it.
 const RECEIVE_BYTES: usize = 4096;
-/// Each reads so much at once, one after the other, and then they wait.
+/// Each client reads this many bytes at once, one client after the other, and then all pause.
 const PIECE_BYTES: usize = 16 << 10;
 const READ_PAUSE: Duration = Duration::from_micros(500);
-/// A client to whom nothing has come for this long hangs.
+/// A client that has received nothing for this long hangs.
 const QUIET: Duration = Duration::from_secs(2);
 
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "partial-write",
-    title: "a short write whose rest is dropped",
-    cause: "write(2) takes what fits the send buffer and says how much that was; whoever ignores the number loses the rest, and the client waits \
-            for bytes that nobody will send.",
-    load: "20 clients with a receive buffer of 4 KiB each ask once for 1 MiB and read it as it comes.",
+    title: "a short write taken for a whole one",
+    cause: "write(2) accepts what fits the send buffer and returns how much that was; a server that ignores the number loses the rest, and the client \
+            waits for bytes that will never be sent.",
+    load: "20 clients with a receive buffer of 4 KiB request 1 MiB each and read it as it arrives.",
     mistake_in: MistakeIn::Server,
     server_args: &["--loops", "1", "--workers", "1"],
     drive,
-    rows: &["complete", "hung", "missing_kib_each"],
-    expect: &["broken.complete == 0%", "correct.complete == 100%", "broken.hung >= 20", "correct.hung == 0", "broken.missing_kib_each > 0"],
+    rows: &[
+        Row::new("complete_clients", "clients that got every byte of 1 MiB").of("clients"),
+        Row::new("hung_clients", "clients that hang").of("clients"),
+        Row::new("missing_kib_each", "bytes missing, per client").unit("KiB"),
+    ],
+    expect: &[
+        "broken.complete_clients == 0",
+        "correct.complete_clients == 20",
+        "broken.hung_clients == 20",
+        "correct.hung_clients == 0",
+        "broken.missing_kib_each > 0",
+    ],
     happened,
     look: &[
         "cargo run --release -p server -- --loops 1 --mistake partial-write",
         "python3 -c 'import socket as s; c = s.socket(); c.setsockopt(s.SOL_SOCKET, s.SO_RCVBUF, 4096); c.connect((\"127.0.0.1\", 8080)); \
          c.sendall(b\"GET /bytes?n=1048576 HTTP/1.0\\r\\n\\r\\n\"); print(sum(map(len, iter(lambda: c.recv(65536), b\"\"))))'    # fewer than 1048576",
-        "strace -f -e trace=sendto -p PID              # sendto(..., 65536, ...) = 12345, and what follows begins behind the 65536",
+        "strace -f -e trace=write,writev,sendto,sendmsg -p PID    # sendto(..., 65536, ...) = 12345, and the next one begins after the 65536",
     ],
     code: Code { file: "reactor/src/io.rs", source: include_str!("../../../reactor/src/io.rs") },
+    takes: Duration::from_secs(4),
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
@@ -59,7 +71,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     }
     let mut moved_at = Instant::now();
     while readers.iter().any(Reader::waits) && moved_at.elapsed() < QUIET && !side.interrupted().load(Ordering::Relaxed) {
-        // All of them: each is to go on at its own pace.
+        // No `any`, which stops at the first: every client reads at its own pace.
         if readers.iter_mut().filter(|reader| reader.waits()).fold(false, |moved, reader| reader.read() | moved) {
             moved_at = Instant::now();
         }
@@ -68,18 +80,19 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let count = |what: fn(&Reader) -> bool| readers.iter().filter(|reader| what(reader)).count() as u64;
     let missing: usize = readers.iter().map(|reader| BODY_BYTES - reader.body_bytes.min(BODY_BYTES)).sum();
     Ok(Measured::default()
-        .with("complete", Figure::share(count(|reader| reader.body_bytes == BODY_BYTES && !reader.is_wrong), CLIENTS))
-        .with("hung", Figure::count(count(Reader::waits)))
+        .with("clients", Figure::count(CLIENTS))
+        .with("complete_clients", Figure::count(count(|reader| reader.body_bytes == BODY_BYTES && !reader.is_wrong)))
+        .with("hung_clients", Figure::count(count(Reader::waits)))
         .with("missing_kib_each", Figure { value: missing as f64 / 1024.0 / CLIENTS as f64, unit: Unit::Number }))
 }
 
-/// A client, and what has come to it.
+/// A client, and what it has received.
 struct Reader {
     stream: TcpStream,
     head: Vec<u8>,
     in_body: bool,
     body_bytes: usize,
-    /// A byte was not what belongs in its place.
+    /// A byte was not the one that belongs in its place.
     is_wrong: bool,
     ended: bool,
 }
@@ -89,7 +102,7 @@ impl Reader {
         !self.ended && self.body_bytes < BODY_BYTES
     }
 
-    /// Reads once. Whether anything came.
+    /// Reads once. Returns whether anything arrived.
     fn read(&mut self) -> bool {
         let mut piece = [0; PIECE_BYTES];
         match self.stream.read(&mut piece) {
@@ -123,10 +136,10 @@ impl Reader {
 fn happened(contrast: &Contrast) -> String {
     let broken = |name| Contrast::text(&contrast.broken, name);
     format!(
-        "All {} clients hung, with {} KiB of their 1024 missing, since the server believed that it had sent everything; with each short write's rest \
-         kept and sent first, {} of them got every byte.",
-        broken("hung"),
+        "{} of 20 clients hung, with {} KiB of their 1,024 missing on average, since the server took each short write for a whole one; with the rest \
+         of each short write kept and sent next, {} of 20 got every byte.",
+        broken("hung_clients"),
         broken("missing_kib_each"),
-        Contrast::text(&contrast.correct, "complete"),
+        Contrast::text(&contrast.correct, "complete_clients"),
     )
 }

@@ -1,22 +1,22 @@
 //! `pool-starvation`: calls that block hold every thread of the pool, and jobs of a millisecond wait for them.
 //!
-//! `GET /block?ms=1000` stands for a name server that is down. Six come each second, more than four threads can hold, so that a slow job waits
-//! whenever a thread is free. The fast jobs alone would need a twentieth of one core.
+//! `GET /block?ms=1000` stands for a name server that is down. Six arrive each second, more than four threads can run, so that a slow job
+//! is always waiting when a thread becomes free. The fast jobs alone would need a twentieth of one core.
 
 use std::time::Duration;
 
 use crate::contrast::Contrast;
 use crate::plan::Class;
-use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 use crate::schedule::Schedule;
 
-/// Fast jobs a second, and their connections: enough that the ones which wait do not keep the others from being sent.
+/// Fast jobs per second, and their connections: so many that jobs which wait do not keep later ones from being sent.
 const FAST_RATE: f64 = 50.0;
 const FAST_PATH: &str = "/spin?ms=1";
 const FAST_CONNECTIONS: u32 = 50;
-/// How long its clients wait: a hundred times as long as one takes, beside others, on a machine of two cores.
+/// How long the client of a fast job waits: a hundred times as long as one takes next to other work on a machine of two cores.
 const FAST_PATIENCE: Duration = Duration::from_secs(1);
-/// Slow jobs a second. Each holds a thread for a second; `server_args` has four threads.
+/// Slow jobs per second. Each holds a thread for a second; `server_args` has four threads.
 const SLOW_RATE: f64 = 6.0;
 const SLOW_PATH: &str = "/block?ms=1000";
 const SLOW_CONNECTIONS: u32 = 16;
@@ -24,21 +24,30 @@ const SLOW_CONNECTIONS: u32 = 16;
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "pool-starvation",
     title: "slow jobs hold every thread of the pool",
-    cause: "Jobs that only wait (DNS, a disk) may take all four threads, and jobs that need a millisecond of CPU wait until one of them ends.",
-    load: "GET /spin?ms=1 50 times a second; GET /block?ms=1000, a call that blocks for a second, 6 times a second; four worker threads.",
+    cause: "Jobs that only wait (DNS, a disk) may occupy all four threads; jobs that need a millisecond of CPU then wait until one of them ends.",
+    load: "Fast jobs, GET /spin?ms=1, 50 times per second; slow jobs, GET /block?ms=1000, a call that blocks for a second, 6 times per second; four worker threads.",
     mistake_in: MistakeIn::Server,
     server_args: &["--loops", "1", "--workers", "4"],
     drive,
-    rows: &["ok", "timeouts", "errors", "response.p99", "response.p50", "slow.ok", "slow.errors"],
+    rows: &[
+        Row::new("ok", "fast jobs answered within 1 s").of("scheduled"),
+        Row::new("timeouts", "fast jobs whose client gave up after 1 s"),
+        Row::new("errors", "fast jobs that failed, these included"),
+        Row::new("response.p99", "fast jobs, p99 latency"),
+        Row::new("response.p50", "fast jobs, median latency"),
+        Row::new("slow.ok", "slow jobs answered").of("slow.scheduled"),
+        Row::new("slow.errors", "slow jobs refused or failed"),
+    ],
     expect: &["correct.ok > 0", "correct.ok >= 5 * broken.ok", "broken.timeouts >= 5 * correct.timeouts", "broken.response.p99 >= 500ms"],
     happened,
     look: &[
         "cargo run --release -p server -- --loops 1 --workers 4 --mistake pool-starvation",
         "for i in 1 2 3 4; do curl -s 'http://127.0.0.1:8080/block?ms=5000' & done; time curl 'http://127.0.0.1:8080/spin?ms=1'",
-        "ps -T -o tid,comm,stat,wchan:20 -p PID         # four workers sleep in hrtimer_nanosleep, and none waits for a job",
+        "ps -T -o tid,comm,stat,wchan:20 -p PID         # four workers sleep in hrtimer_nanosleep; none waits for a job",
         "curl -s http://127.0.0.1:9090/metrics | grep -e pool_jobs_running -e pool_queue_depth    # by class",
     ],
     code: Code { file: "worker-pool/src/rules.rs", source: include_str!("../../../worker-pool/src/rules.rs") },
+    takes: Duration::from_secs(9),
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
@@ -55,7 +64,7 @@ fn happened(contrast: &Contrast) -> String {
     let (broken_ok, correct_ok) = text("ok");
     let (broken, correct) = text("response.p99");
     format!(
-        "With every thread held by calls that block, {broken_ok} of the fast jobs were served, and their clients waited up to {broken}; with half \
-         of the threads kept free of such calls {correct_ok} were, 99 % of them within {correct}."
+        "With every thread occupied by calls that block, {broken_ok} fast jobs were answered in time, and p99 of all was {broken}; with half \
+         of the threads reserved for fast jobs {correct_ok} were, p99 {correct}."
     )
 }

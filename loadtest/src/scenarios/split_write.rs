@@ -1,10 +1,10 @@
-//! `split-write`: head and body of an answer are two writes, and with Nagle's algorithm the second one waits for the peer's delayed
+//! `split-write`: head and body of a response are two writes, and with Nagle's algorithm the second waits for the delayed
 //! acknowledgement of the first.
 //!
-//! Each client sends its next request as soon as it has its answer. That matters: a kernel delays acknowledgements only in a conversation,
-//! that is, when its program has lately sent something within 40 ms of having received (`inet_csk_in_pingpong_mode`,
-//! include/net/inet_connection_sock.h). A client that pauses between its requests sees nothing of the fault. The first packets of a
-//! connection may be acknowledged at once in any case (`TCP_MAX_QUICKACKS`), so the first answers are not counted.
+//! Each client sends its next request as soon as it has its response. A kernel delays acknowledgements only on interactive connections: when
+//! the program has recently sent something within 40 ms of having received (`inet_csk_in_pingpong_mode`,
+//! include/net/inet_connection_sock.h). A client that pauses between its requests does not see the delay. The kernel may acknowledge the first
+//! packets of a connection at once in any case (`TCP_MAX_QUICKACKS`), so the first responses are not counted.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -15,38 +15,49 @@ use std::time::{Duration, Instant};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::raw::{GET, connect, read_answer};
-use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
 /// Connections, each with a thread here.
 const CLIENTS: usize = 8;
-/// Answers of each that are not counted: twice the sixteen packets of `TCP_MAX_QUICKACKS`, include/net/tcp.h.
+/// Responses to each client that are not counted: twice the sixteen packets of `TCP_MAX_QUICKACKS`, include/net/tcp.h.
 const WARMUP: usize = 32;
-/// Answers of each that are.
+/// Responses to each client that are counted.
 const COUNTED: usize = 50;
-/// Nothing on loopback takes so long but a timer: the shortest delay of an acknowledgement is 40 ms (`TCP_DELACK_MIN`, include/net/tcp.h).
-const LATE: Duration = Duration::from_millis(30);
+/// On loopback only a timer takes this long: the shortest delay of an acknowledgement is 40 ms (`TCP_DELACK_MIN`, include/net/tcp.h).
+const DELAYED: Duration = Duration::from_millis(30);
 /// When a client gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "split-write",
-    title: "an answer in two writes, and Nagle's algorithm between them",
-    cause: "The kernel keeps the second small write back until the first is acknowledged, and the client's kernel delays the acknowledgement by \
-            40 ms, since a whole answer would have carried it.",
-    load: "8 clients on keep-alive connections, each with GET / after GET /, the next one when the last is answered.",
+    title: "a response in two writes, delayed by Nagle's algorithm",
+    cause: "The kernel holds the second small write back until the first is acknowledged (Nagle's algorithm), and the client's kernel delays that \
+            acknowledgement by 40 ms, to send it along with the next request.",
+    load: "8 clients on keep-alive connections; each sends its next GET / when it has the response to the last.",
     mistake_in: MistakeIn::Server,
     server_args: &["--loops", "1", "--workers", "1"],
     drive,
-    rows: &["p50", "late", "answers_per_second_each", "answers"],
-    expect: &["broken.late >= 80%", "correct.late <= 10%", "broken.p50 >= 5 * correct.p50", "broken.p50 >= 30ms"],
+    rows: &[
+        Row::new("response_p50", "median time from request to response"),
+        Row::new("delayed_ack", "responses that took more than 30 ms").of("responses"),
+        Row::new("responses", "responses counted"),
+        Row::new("responses_per_second_each", "responses per second and connection"),
+    ],
+    expect: &[
+        "broken.delayed_ack >= 0.8 * broken.responses",
+        "correct.delayed_ack <= 0.1 * correct.responses",
+        "broken.response_p50 >= 5 * correct.response_p50",
+        "broken.response_p50 >= 30ms",
+    ],
     happened,
     look: &[
         "cargo run --release -p server -- --loops 1 --mistake split-write",
-        "curl -s -w ' %{time_total}\\n' $(yes http://127.0.0.1:8080/ | head -40)    # a second terminal: soon 0.044 for every answer",
-        "strace -r -e trace=recvfrom,sendto -p TID    # TID of loop-0 (ps -T -p PID): two sendto for an answer, 0.04 s until the next recvfrom",
-        "ss -tni 'sport = :8080'                      # notsent:13, the body that Nagle keeps back",
+        "curl -s -w ' %{time_total}\\n' $(yes http://127.0.0.1:8080/ | head -40)    # a second terminal: soon 0.044 for every response",
+        "strace -r -e trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg -p TID    # TID of loop-0 (ps -T -p PID): two sendto for a response, 0.04 s until the next recvfrom",
+        "ss -tni 'sport = :8080'                      # notsent:13, the body that Nagle's algorithm holds back",
     ],
     code: Code { file: "reactor/src/visit.rs", source: include_str!("../../../reactor/src/visit.rs") },
+    takes: Duration::from_secs(5),
 };
 
 fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
@@ -59,19 +70,19 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let taken = taken.into_iter().collect::<io::Result<Vec<_>>>().map_err(|e| format!("a client failed: {e}"))?;
     let mut times: Vec<Duration> = taken.into_iter().flatten().collect();
     times.sort_unstable();
-    let late = times.iter().filter(|time| **time >= LATE).count() as u64;
+    let delayed_ack = times.iter().filter(|time| **time >= DELAYED).count() as u64;
     let all: Duration = times.iter().sum();
     let mut measured = Measured::default();
     if let Some(p50) = times.get(times.len() / 2) {
-        measured = measured.with("p50", Figure::time(*p50));
+        measured = measured.with("response_p50", Figure::time(*p50));
     }
     Ok(measured
-        .with("late", Figure::share(late, times.len() as u64))
-        .with("answers_per_second_each", Figure { value: times.len() as f64 / all.as_secs_f64().max(1e-9), unit: Unit::Number })
-        .with("answers", Figure::count(times.len() as u64)))
+        .with("delayed_ack", Figure::count(delayed_ack))
+        .with("responses_per_second_each", Figure { value: times.len() as f64 / all.as_secs_f64().max(1e-9), unit: Unit::Number })
+        .with("responses", Figure::count(times.len() as u64)))
 }
 
-/// How long each answer took, from the request's write to the last byte.
+/// How long each response took, from write(2) of the request to the last byte.
 fn converse(to: SocketAddr, from: IpAddr, counted: usize, interrupted: &AtomicBool) -> io::Result<Vec<Duration>> {
     let mut stream = connect(to, from)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -92,10 +103,11 @@ fn converse(to: SocketAddr, from: IpAddr, counted: usize, interrupted: &AtomicBo
 
 fn happened(contrast: &Contrast) -> String {
     let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
-    let ((p50, correct), (rate, _)) = (text("p50"), text("answers_per_second_each"));
+    let ((p50, correct), (rate, _)) = (text("response_p50"), text("responses_per_second_each"));
     format!(
-        "{} of the answers took longer than 30 ms, the median {p50}, and a connection got {rate} of them a second; written at once, the same answers \
-         took {correct}.",
-        text("late").0,
+        "{} of {} responses took longer than 30 ms, the median {p50}; a connection got {rate} responses per second. In a single write, the same \
+         responses took {correct}.",
+        text("delayed_ack").0,
+        text("responses").0,
     )
 }

@@ -1,7 +1,7 @@
-//! `thread-per-job`: every job gets a thread of its own, and the number of threads is whatever the clients make it.
+//! `thread-per-job`: every job gets a thread of its own, so the clients decide how many threads there are.
 //!
-//! The jobs wait (`GET /block`), so that the machine is not hurt by them and no processor decides how many there are at once. Two bursts,
-//! the second four times as large: one number that follows the load, and one that does not.
+//! The jobs wait (`GET /block`), so that they cost no CPU and the number of processors does not limit how many run at once. The second burst
+//! is four times as large as the first: one number of threads follows the load, the other does not.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,43 +11,43 @@ use server::process;
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::raw::{Client, ask_together};
-use crate::scenario::{Code, Measured, MistakeIn, Scenario, Side};
+use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
 /// Jobs of the first burst, and of the second.
 const FEW: usize = 100;
 const MANY: usize = 400;
-/// Each holds a thread for a second: long enough that all are there together, also on a machine that is slow to start them.
+/// Each holds a thread for a second: long enough that all run together, also on a machine that starts threads slowly.
 const JOB: &[u8] = b"GET /block?ms=1000 HTTP/1.1\r\nHost: x\r\n\r\n";
-/// Nothing has come for this long: nothing will.
+/// After this long without a response, no further one is expected.
 const QUIET: Duration = Duration::from_secs(5);
-/// Between two countings, each of which reads a file for every thread.
+/// Pause between two counts, each of which reads a file for every thread.
 const COUNT_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "thread-per-job",
     title: "a thread for every job",
-    cause: "Each job is given a new thread, so that none has to wait and none is refused: how many threads there are is decided by the clients.",
-    load: "GET /block?ms=1000, a call that blocks for a second, from 100 clients at once, then from 400; the pool has eight threads and a queue of eight.",
+    cause: "Each job gets a new thread, so that none waits and none is rejected: the clients decide how many threads the server has.",
+    load: "GET /block?ms=1000, a call that blocks for a second, from 100 clients at once, then from 400; the pool has eight threads and a queue of eight jobs.",
     mistake_in: MistakeIn::Server,
     server_args: &["--loops", "1", "--workers", "8", "--queue-jobs-max", "8"],
     drive,
     rows: &[
-        "workers_of_400",
-        "workers_of_100",
-        "workers_at_rest",
-        "sleeping_of_400",
-        "running_of_400",
-        "resident_added_mib",
-        "served_of_400",
-        "refused_of_400",
+        Row::new("workers_of_400", "threads of the pool for 400 jobs at once"),
+        Row::new("workers_of_100", "threads of the pool for 100 jobs at once"),
+        Row::new("workers_at_rest", "threads of the pool before the load"),
+        Row::new("sleeping_of_400", "of the threads for 400 jobs: asleep (state S)"),
+        Row::new("running_of_400", "of the threads for 400 jobs: running (state R)"),
+        Row::new("resident_added_mib", "memory added by 400 jobs").unit("MiB"),
+        Row::new("answered_of_400", "jobs answered").of("jobs"),
+        Row::new("rejected_of_400", "jobs rejected at once with 503").of("jobs"),
     ],
     expect: &[
         "broken.workers_of_400 >= 5 * correct.workers_of_400",
         "broken.workers_of_400 >= 2 * broken.workers_of_100",
         "correct.workers_of_400 == 8",
         "correct.workers_of_100 == 8",
-        "broken.refused_of_400 == 0",
-        "correct.refused_of_400 >= 300",
+        "broken.rejected_of_400 == 0",
+        "correct.rejected_of_400 >= 300",
     ],
     happened,
     look: &[
@@ -58,19 +58,20 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "strace -f -c -e trace=clone3 -p PID             # one clone3 for each job; without the mistake none",
     ],
     code: Code { file: "worker-pool/src/worker.rs", source: include_str!("../../../worker-pool/src/worker.rs") },
+    takes: Duration::from_secs(5),
 };
 
-/// What was seen of one burst.
+/// Counts of one burst.
 #[derive(Default)]
 struct Burst {
-    /// Threads of the pool, at most, and in which states they were then.
+    /// The most threads that the pool had, and their states at that moment.
     workers_max: u64,
     sleeping: u64,
     running: u64,
     resident_bytes_max: u64,
     served: u64,
     refused: u64,
-    /// Until the last refusal that came at once, and not from a job's deadline.
+    /// Time until the last 503; later ones are 504, from the deadline of a job.
     refused_within: Option<Duration>,
 }
 
@@ -81,28 +82,29 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let many = burst(side, MANY)?;
     let added_mib = many.resident_bytes_max.saturating_sub(at_rest.resident_bytes_max) as f64 / f64::from(1 << 20);
     let measured = Measured::default()
+        .with("jobs", Figure::count(MANY as u64))
         .with("workers_of_400", Figure::count(many.workers_max))
         .with("workers_of_100", Figure::count(few.workers_max))
         .with("workers_at_rest", Figure::count(at_rest.workers_max))
         .with("sleeping_of_400", Figure::count(many.sleeping))
         .with("running_of_400", Figure::count(many.running))
         .with("resident_added_mib", Figure { value: added_mib, unit: Unit::Number })
-        .with("served_of_400", Figure::count(many.served))
-        .with("refused_of_400", Figure::count(many.refused));
+        .with("answered_of_400", Figure::count(many.served))
+        .with("rejected_of_400", Figure::count(many.refused));
     Ok(match many.refused_within {
-        Some(within) => measured.with("refused_within", Figure::time(within)),
+        Some(within) => measured.with("rejected_within", Figure::time(within)),
         None => measured,
     })
 }
 
-/// So many jobs at once; counts threads until all clients have their answers.
+/// Starts `jobs` jobs at once; counts threads until all clients have their responses.
 fn burst(side: &Side<'_>, jobs: usize) -> Result<Burst, String> {
     let mut burst = Burst::default();
     let mut clients = ask_together(side.http, side.from, jobs, JOB)?;
     let asked = Instant::now();
     let mut moved_at = asked;
     while !side.interrupted().load(Ordering::Relaxed) && moved_at.elapsed() < QUIET {
-        // All of them are looked at, so no `any`, which stops at the first.
+        // Every client is read, so no `any`, which stops at the first.
         if clients.iter_mut().map(Client::look).fold(false, |any, moved| any | moved) {
             moved_at = Instant::now();
         }
@@ -140,9 +142,9 @@ fn happened(contrast: &Contrast) -> String {
     let text = |name| (Contrast::text(&contrast.broken, name), Contrast::text(&contrast.correct, name));
     let ((broken, correct), (few, _)) = (text("workers_of_400"), text("workers_of_100"));
     format!(
-        "100 jobs that wait had {few} threads and 400 had {broken}: as many as there are clients; the pool had {correct} for either, and told {} \
-         of the 400 clients to come back later, within {}.",
-        text("refused_of_400").1,
-        text("refused_within").1,
+        "100 blocking jobs had {few} threads and 400 had {broken}: as many as clients. The pool had {correct} for either, and rejected {} of the \
+         400 with 503 and Retry-After, within {}.",
+        text("rejected_of_400").1,
+        text("rejected_within").1,
     )
 }
