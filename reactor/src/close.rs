@@ -22,41 +22,40 @@ use crate::handler::Handler;
 use crate::io::{Drained, drain_read};
 use crate::os::Os;
 use crate::policy::{ClosePolicy, DrainPolicy, WhenNearlyFull};
-use crate::slot::{Evicted, Flags};
+use crate::shared::Shared;
+use crate::slot::{Bits, Evicted, Phase, Slot};
 use crate::visit::Visit;
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Continues a close that was requested, at the end of a visit.
     #[cold]
     pub(crate) fn settle_closing(&mut self) {
-        let slot = self.token.slot;
-        let flags = self.entry.control.flags;
-        if !flags.intersects(Flags::ABORT.union(Flags::CLOSE).union(Flags::LINGERING)) || flags.intersects(Flags::DEAD) {
-            return;
-        }
-        if flags.intersects(Flags::REFUSED) {
-            self.entry.reason = CloseReason::Refused;
-        }
-        if flags.intersects(Flags::ABORT) {
-            let reason = match self.entry.reason {
-                CloseReason::Finished => CloseReason::Aborted,
-                reason => reason,
-            };
-            return self.break_off(reason);
-        }
-        self.shared.drop_input(slot);
-        if !flags.intersects(Flags::LINGERING) && self.shared.slots.get(slot).output.is_none() {
-            self.start_lingering();
+        let state = self.slot();
+        match state.phase {
+            Phase::Aborting => {
+                let reason = match state.reason {
+                    CloseReason::Finished => CloseReason::Aborted,
+                    reason => reason,
+                };
+                self.break_off(reason);
+            }
+            Phase::Flushing => {
+                self.shared.drop_input(self.token.slot);
+                if self.slot().output.is_none() {
+                    self.start_lingering();
+                }
+            }
+            _ => {}
         }
     }
 
     /// Sends FIN and begins to discard input. Closes at once if the peer's FIN was read, and resets if output was cut short.
     fn start_lingering(&mut self) {
-        let reason = self.entry.reason;
+        let reason = self.slot().reason;
         if self.is_cut_short() {
             return self.break_off(reason);
         }
-        if self.entry.control.flags.intersects(Flags::INPUT_ENDED) {
+        if self.slot().bits.intersects(Bits::INPUT_ENDED) {
             let reason = if reason == CloseReason::Finished { CloseReason::PeerClosed } else { reason };
             return self.die(reason);
         }
@@ -67,17 +66,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.os.shutdown_write(&mut self.entry.stream).is_err() {
             return self.die(CloseReason::Reset);
         }
-        self.entry.control.flags.insert(Flags::LINGERING);
-        self.entry.control.flags.remove(Flags::WANTS_WRITABLE);
-        self.entry.tag_or_linger_bytes = u64::from(self.shared.limits.linger_bytes_max);
         let linger_timeout = match reason {
             CloseReason::Refused => self.shared.limits.refused_linger_timeout,
             // The client has its response, and new clients need the slot: no longer than a rejected connection.
             _ if self.is_crowded() => self.shared.limits.refused_linger_timeout.min(self.shared.limits.linger_timeout),
             _ => self.shared.limits.linger_timeout,
         };
-        self.entry.control.deadline = clock::after(self.shared.now, linger_timeout);
-        self.entry.stall_at = None;
+        let (now, left_bytes) = (self.shared.now, self.shared.limits.linger_bytes_max);
+        let state = self.slot_mut();
+        state.enter(Phase::Lingering { left_bytes });
+        state.bits.remove(Bits::WANTS_WRITABLE);
+        state.deadline = clock::after(now, linger_timeout);
+        state.stall_at = None;
         self.shared.stats.connections_lingering.add(1);
     }
 
@@ -91,21 +91,25 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Reads and discards input, until the peer's FIN, a limit, or the visit's budget of reads.
     pub(crate) fn discard(&mut self) {
-        if !self.entry.control.flags.intersects(Flags::READABLE) {
+        let Shared { slots, limits, stats, progress, .. } = &mut *self.shared;
+        let state = slots.get_mut(self.token.slot);
+        let Phase::Lingering { left_bytes } = &mut state.phase else { return };
+        if !state.bits.intersects(Bits::READABLE) {
             return;
         }
-        let reads_max = self.shared.limits.visit_reads_max.min(4);
+        let reason = state.reason;
+        let reads_max = limits.visit_reads_max.min(4);
         for _ in 0..reads_max {
             let Ok(outcome) = drain_read(&mut self.entry.stream, &mut self.scratch.bytes, 1, DrainPolicy::UntilWouldBlock, false) else {
-                return self.die(self.entry.reason);
+                return self.die(reason);
             };
-            self.shared.progress = true;
-            self.entry.tag_or_linger_bytes = self.entry.tag_or_linger_bytes.saturating_sub(outcome.bytes as u64);
-            self.shared.stats.bytes_discarded.add(outcome.bytes as u64);
+            *progress = true;
+            *left_bytes = left_bytes.saturating_sub(u32::try_from(outcome.bytes).unwrap_or(u32::MAX));
+            stats.bytes_discarded.add(outcome.bytes as u64);
             match outcome.drained {
-                Drained::PeerClosed | Drained::Failed(_) => return self.die(self.entry.reason),
-                Drained::Empty => return self.entry.control.flags.remove(Flags::READABLE),
-                _ if self.entry.tag_or_linger_bytes == 0 => return self.die(self.entry.reason),
+                Drained::PeerClosed | Drained::Failed(_) => return self.die(reason),
+                Drained::Empty => return state.bits.remove(Bits::READABLE),
+                _ if *left_bytes == 0 => return self.die(reason),
                 Drained::BudgetSpent | Drained::BufferFull => {}
             }
         }
@@ -113,33 +117,35 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Whether a FIN now would cut a response short: output is pending or was evicted, or the handler is in the middle of a response.
     fn is_cut_short(&self) -> bool {
-        let state = self.shared.slots.get(self.token.slot);
+        let state = self.slot();
         let unsent = state.output.is_some() || state.evicted == Evicted::Output;
         unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
     }
 
     /// Closes with a reset: unsent output is dropped, here and in the kernel, and the peer sees that the response is not complete.
     pub(crate) fn break_off(&mut self, reason: CloseReason) {
-        self.entry.control.flags.insert(Flags::RESET);
-        self.die(reason);
+        self.end(reason, true);
     }
 
     /// Closes the connection but for close(2), which `close_dead` calls. Its buffers are free at once. A reset if a response was cut short.
     pub(crate) fn die(&mut self, reason: CloseReason) {
-        if self.entry.control.flags.intersects(Flags::DEAD) {
+        // After FIN the output is complete. A reset could destroy the part that the peer has not received.
+        let reset = !self.slot().is_lingering() && self.is_cut_short();
+        self.end(reason, reset);
+    }
+
+    fn end(&mut self, reason: CloseReason, reset: bool) {
+        let state = self.slot_mut();
+        if state.is_dead() {
             return;
         }
-        // After FIN the output is complete. A reset could destroy the part that the peer has not received.
-        if !self.entry.control.flags.intersects(Flags::LINGERING) && self.is_cut_short() {
-            self.entry.control.flags.insert(Flags::RESET);
-        }
-        let flags = &mut self.entry.control.flags;
-        if flags.intersects(Flags::LINGERING) {
+        let was_lingering = state.is_lingering();
+        state.enter(Phase::Dead { reset });
+        state.reason = reason;
+        if was_lingering {
             self.shared.stats.connections_lingering.sub(1);
         }
-        flags.insert(Flags::DEAD);
         self.stay();
-        self.entry.reason = reason;
         self.shared.bury(self.token.slot);
     }
 }
@@ -163,21 +169,21 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// it.
     #[cold]
     pub(crate) fn stays_to_deliver(&mut self, error: &io::Error) -> bool {
-        let flags = &mut self.entry.control.flags;
-        if !flags.intersects(Flags::OUTBOUND) || flags.intersects(Flags::NO_MORE_MESSAGES) {
+        let state = self.slot_mut();
+        if !state.bits.intersects(Bits::OUTBOUND) || !state.is_open() {
             return false;
         }
         // The first error counts: the kernel answers EPIPE to every later write.
-        if !flags.intersects(Flags::FAILED) && error.raw_os_error() == Some(libc::EPIPE) {
-            flags.insert(Flags::FIN_BEFORE_FAILURE);
+        if !state.bits.intersects(Bits::FAILED) && error.raw_os_error() == Some(libc::EPIPE) {
+            state.bits.insert(Bits::FIN_BEFORE_FAILURE);
         }
-        flags.insert(Flags::FAILED.union(Flags::WRITABLE).union(Flags::READ_TO_THE_END));
-        if !flags.intersects(Flags::INPUT_ENDED) {
-            flags.insert(Flags::READABLE);
+        state.bits.insert(Bits::FAILED.union(Bits::WRITABLE).union(Bits::READ_TO_THE_END));
+        if !state.bits.intersects(Bits::INPUT_ENDED) {
+            state.bits.insert(Bits::READABLE);
         }
         // Pending output is dropped below, so input does not wait for it any more.
-        flags.remove(Flags::OUTPUT_FULL.union(Flags::INPUT_BLOCKED));
-        self.entry.stall_at = None;
+        state.bits.remove(Bits::OUTPUT_FULL.union(Bits::INPUT_BLOCKED));
+        state.stall_at = None;
         self.shared.drop_output(self.token.slot);
         self.output.truncate(0);
         self.output_before = 0;
@@ -198,9 +204,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     pub(crate) fn read_after_failure(&mut self, drained: Drained) {
         match drained {
-            Drained::PeerClosed if self.entry.control.flags.intersects(Flags::FIN_BEFORE_FAILURE) => {
-                self.flags().remove(Flags::READABLE);
-                self.flags().insert(Flags::INPUT_ENDED);
+            Drained::PeerClosed if self.slot().bits.intersects(Bits::FIN_BEFORE_FAILURE) => {
+                let bits = &mut self.slot_mut().bits;
+                bits.remove(Bits::READABLE);
+                bits.insert(Bits::INPUT_ENDED);
             }
             Drained::PeerClosed | Drained::Empty | Drained::Failed(_) => self.input_is_cut_off(),
             Drained::BudgetSpent | Drained::BufferFull => {}
@@ -209,19 +216,20 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Notes that no more can be read. The handler must not take that for the peer's FIN, so it gets no `ended`.
     fn input_is_cut_off(&mut self) {
-        self.flags().remove(Flags::READABLE);
-        self.flags().insert(Flags::INPUT_ENDED.union(Flags::END_TOLD));
+        let bits = &mut self.slot_mut().bits;
+        bits.remove(Bits::READABLE);
+        bits.insert(Bits::INPUT_ENDED.union(Bits::END_TOLD));
     }
 
     /// Closes a failed connection when its handler has taken the input that had arrived, or cannot take it.
     #[cold]
     pub(crate) fn settle_failed(&mut self) {
-        let flags = self.entry.control.flags;
-        let delivered = flags.intersects(Flags::END_TOLD) && !flags.intersects(Flags::UNPARSED);
+        let Slot { bits, phase, reason, .. } = *self.slot();
+        let delivered = bits.intersects(Bits::END_TOLD) && !bits.intersects(Bits::UNPARSED);
         // The handler waits for output space before it resumes input. A failed socket gets no space.
-        let blocked = flags.intersects(Flags::PAUSED) && flags.intersects(Flags::WANTS_WRITABLE);
-        if delivered || blocked || flags.intersects(Flags::CLOSE) {
-            let reason = match self.entry.reason {
+        let blocked = bits.contains(Bits::PAUSED.union(Bits::WANTS_WRITABLE));
+        if delivered || blocked || phase == Phase::Flushing {
+            let reason = match reason {
                 CloseReason::Finished => CloseReason::Reset,
                 reason => reason,
             };
@@ -256,7 +264,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if let Err(e) = self.os.deregister(&mut entry.stream) {
             log::debug!("deregister: {e}");
         }
-        if entry.control.flags.intersects(Flags::RESET) {
+        let Slot { phase, reason, .. } = *self.shared.slots.get(slot);
+        if phase == (Phase::Dead { reset: true }) {
             self.shared.stats.resets.add(1);
             if let Err(e) = self.os.reset_at_close(&mut entry.stream) {
                 log::debug!("cannot reset a connection: {e}");
@@ -265,13 +274,13 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         drop(entry.stream);
         self.shared.slots.vacate(slot);
         let stats = &self.shared.stats;
-        stats.closes(entry.reason).add(1);
+        stats.closes(reason).add(1);
         stats.connections_open.set(self.entries.len() as u64);
         self.shared.progress = true;
         if let Some(conn) = entry.conn {
             self.shared.stats.enter(Callback::Closed, slot);
             let Self { handler, shared, .. } = self;
-            if catch_unwind(AssertUnwindSafe(|| handler.closed(conn, entry.reason, &mut LoopContext { shared }))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| handler.closed(conn, reason, &mut LoopContext { shared }))).is_err() {
                 self.shared.stats.panics.add(1);
             }
             self.shared.stats.leave();

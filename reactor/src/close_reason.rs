@@ -1,9 +1,10 @@
 //! The reasons for which connections close. Each is counted.
 
 /// Why a connection closed. [`crate::Stats::closes`] counts each reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CloseReason {
     /// The handler closed it, and all output was sent.
+    #[default]
     Finished,
     /// The peer sent FIN, and nothing was left to send.
     PeerClosed,

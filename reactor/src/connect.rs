@@ -14,7 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin, Pressure};
 use crate::os::{Os, Ready};
 use crate::shared::Connect;
-use crate::slot::{Entry, Flags};
+use crate::slot::{Bits, Phase};
 use crate::stats::Stats;
 use crate::visit::Cause;
 
@@ -44,11 +44,11 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return Err(io::Error::other(format!("connections_max ({}) is reached", self.shared.limits.connections_max)));
         }
         let stream = self.os.connect(connect.to, connect.from, self.shared.limits.kernel_unsent_bytes_max)?;
-        let mut entry = Entry::new(stream, Flags::CONNECTING.union(Flags::WRITABLE).union(Flags::OUTBOUND));
-        entry.tag_or_linger_bytes = connect.tag;
-        entry.control.deadline = clock::after(self.shared.now, connect.timeout);
-        let due = entry.due();
-        let token = self.shared.slots.insert(&mut self.entries, entry);
+        let token = self.shared.slots.insert(&mut self.entries, stream, Phase::Connecting { tag: connect.tag });
+        let state = self.shared.slots.get_mut(token.slot);
+        state.bits.insert(Bits::OUTBOUND);
+        state.deadline = clock::after(self.shared.now, connect.timeout);
+        let due = state.deadline;
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         self.shared.stats.connections_connecting.add(1);
         self.shared.stats.connects.add(1);
@@ -67,7 +67,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // The peer has accepted, sent data and closed before this event, and no other event reports that. Without the flag a short read
             // would count as the end of the data, and the FIN would not be read. Test:
             // `a_peer_that_spoke_and_ended_before_we_looked_is_heard_to_the_end`.
-            entry.control.flags.insert(Flags::READ_TO_THE_END);
+            self.shared.slots.get_mut(slot).bits.insert(Bits::READ_TO_THE_END);
         }
         match self.os.take_error(&mut entry.stream) {
             Ok(None) if self.os.is_connected(&mut entry.stream) => self.connect_ended(slot, Ok(())),
@@ -78,16 +78,16 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Ends an attempt that has a slot, with success or an error.
     pub(crate) fn connect_ended(&mut self, slot: u32, result: io::Result<()>) {
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        let state = self.shared.slots.get_mut(slot);
+        let Phase::Connecting { tag } = state.phase else { return };
         self.shared.progress = true;
         self.shared.stats.connections_connecting.sub(1);
-        entry.control.flags.remove(Flags::CONNECTING);
-        entry.control.deadline = None;
-        let tag = entry.tag_or_linger_bytes;
+        state.deadline = None;
         match result {
             Ok(()) => {
+                state.enter(Phase::Open);
                 // The peer may have sent data already, and the event for it may be the one that reported the connection.
-                entry.control.flags.insert(Flags::READABLE);
+                state.bits.insert(Bits::READABLE);
                 self.visit_because(slot, Cause::Opened(Origin::Connected { tag }));
                 if self.drain.is_some() {
                     // The shutdown did not notify it, because it was not open then. Test:

@@ -1,14 +1,14 @@
 //! What a callback may do: write, pause, set a deadline, wake other connections. Nothing here makes a system call or calls another callback.
 //!
-//! A [`Context`] borrows the output buffer of the visit, the connection's flags and the loop's lists. It borrows neither the socket nor the
-//! slab, so it needs no type parameter. What needs a system call (connect, close) is recorded, and the loop does it after the callback.
+//! A [`Context`] borrows the output buffer of the visit, and the loop's slots and lists. It borrows neither the socket nor the slab of entries,
+//! so it needs no type parameter. What needs a system call (connect, close) is recorded, and the loop does it after the callback.
 
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::io::{Output, OutputScratch};
 use crate::shared::{Connect, Shared};
-use crate::slot::{Control, Flags};
+use crate::slot::{Bits, Slot};
 use crate::token::Token;
 
 /// The loop and one connection, as a callback of that connection sees them.
@@ -18,11 +18,15 @@ pub struct Context<'a> {
     pub(crate) output: &'a mut OutputScratch,
     /// Where this connection's output must end in the scratch: the high water mark minus the output pending from earlier visits.
     pub(crate) output_end_max: usize,
-    pub(crate) control: &'a mut Control,
     pub(crate) token: Token,
 }
 
 impl Context<'_> {
+    #[inline]
+    fn slot(&mut self) -> &mut Slot {
+        self.shared.slots.get_mut(self.token.slot)
+    }
+
     /// The time of this turn, read when poll returned. It is older than the clock by the time that the turn has lasted.
     #[must_use]
     #[inline]
@@ -62,20 +66,20 @@ impl Context<'_> {
     /// there is, the connection closes ([`crate::CloseReason::OutputSpaceTooSmall`]; test: `asking_for_output_space_never_spins`).
     #[inline]
     pub fn want_writable(&mut self) {
-        self.control.flags.insert(Flags::WANTS_WRITABLE);
+        self.slot().bits.insert(Bits::WANTS_WRITABLE);
     }
 
     /// Stops calls of [`crate::Handler::input`] until [`Context::resume`]. Unread input stays in the socket's receive buffer. When that is full,
     /// the TCP window closes, and the peer cannot send more: this is backpressure.
     #[inline]
     pub fn pause(&mut self) {
-        self.control.flags.insert(Flags::PAUSED);
+        self.slot().bits.insert(Bits::PAUSED);
     }
 
     /// Ends [`Context::pause`]. Input that arrived during the pause is delivered without waiting for an event.
     #[inline]
     pub fn resume(&mut self) {
-        self.control.flags.remove(Flags::PAUSED);
+        self.slot().bits.remove(Bits::PAUSED);
     }
 
     /// Marks the connection as waiting for its peer, with no request in progress. When few slots are free, the loop may evict it, the longest
@@ -84,21 +88,21 @@ impl Context<'_> {
     /// until this is called again.
     #[inline]
     pub fn expendable(&mut self) {
-        self.control.flags.insert(Flags::EXPENDABLE.union(Flags::RENEWED));
+        self.slot().bits.insert(Bits::EXPENDABLE.union(Bits::RENEWED));
     }
 
     /// Sets the group that buffers leased from now on count for, for example a number for the source address. When the buffer memory is full,
     /// a connection of the group that holds the most bytes is evicted. So a thousand slow connections from one address do not evict the one
     /// connection of another address. By default all connections are in group 0.
     pub fn set_group(&mut self, group: u32) {
-        self.shared.slots.get_mut(self.token.slot).group = group;
+        self.slot().group = group;
     }
 
     /// Ends [`Context::expendable`]: a request of the peer is in progress. A new connection begins in this state, so the connections of a handler
     /// that does not call `expendable` are not evicted when few slots are free.
     #[inline]
     pub fn essential(&mut self) {
-        self.control.flags.remove(Flags::EXPENDABLE.union(Flags::RENEWED));
+        self.slot().bits.remove(Bits::EXPENDABLE.union(Bits::RENEWED));
     }
 
     /// Whether the loop delivers no input to this connection because of [`Context::pause`], or because its pending output has reached the high
@@ -106,27 +110,27 @@ impl Context<'_> {
     #[must_use]
     #[inline]
     pub fn input_is_held(&self) -> bool {
-        self.control.flags.intersects(Flags::HELD)
+        self.shared.slots.get(self.token.slot).is_held()
     }
 
     /// Closes gracefully after the output was sent: the loop sends FIN, discards input within `linger_timeout` and `linger_bytes_max`, then
     /// calls close(2). [`crate::Handler::input`] is not called again.
     #[inline]
     pub fn close(&mut self) {
-        self.control.flags.insert(Flags::CLOSE);
+        self.slot().close();
     }
 
     /// Closes as [`Context::close`] does, for a rejected peer: counted as [`crate::CloseReason::Refused`], and lingering for
     /// `refused_linger_timeout` only.
     #[inline]
     pub fn refuse(&mut self) {
-        self.control.flags.insert(Flags::CLOSE.union(Flags::REFUSED));
+        self.slot().refuse();
     }
 
     /// Closes by a reset and discards pending output (RFC 9293 section 3.10.5, ABORT). FIN would tell the peer that the response is complete.
     #[inline]
     pub fn abort(&mut self) {
-        self.control.flags.insert(Flags::ABORT);
+        self.slot().abort();
     }
 
     /// Sets or, with `None`, cancels the deadline of this connection. A connection has at most one. It is not called early (test:
@@ -134,14 +138,14 @@ impl Context<'_> {
     /// ([`crate::Stats::loop_lag`]). Moving it to a later time costs one store.
     #[inline]
     pub fn deadline(&mut self, at: Option<Instant>) {
-        self.control.deadline = at;
+        self.slot().deadline = at;
     }
 
     /// The deadline set last.
     #[must_use]
     #[inline]
     pub fn current_deadline(&self) -> Option<Instant> {
-        self.control.deadline
+        self.shared.slots.get(self.token.slot).deadline
     }
 
     /// `after`, lengthened by up to a tenth depending on the slot, so that 10,000 connections that became idle together do not expire together

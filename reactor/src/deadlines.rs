@@ -13,7 +13,7 @@ use crate::context::LoopContext;
 use crate::event_loop::{EventLoop, TRIM_EVERY};
 use crate::handler::Handler;
 use crate::os::{Os, Ready};
-use crate::slot::Flags;
+use crate::slot::{Bits, Phase};
 use crate::stats::Stats;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
@@ -53,39 +53,44 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Handles a connection whose time on the wheel has passed. False if its deadline has moved later since the wheel was set.
     fn expire(&mut self, slot: u32) -> bool {
         let now = self.shared.now;
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
-        if entry.stall_at.is_some_and(|at| at <= now) {
+        let state = self.shared.slots.get_mut(slot);
+        if state.stall_at.is_some_and(|at| at <= now) {
             self.stall_expires(slot);
             return true;
         }
-        let is_due = entry.control.deadline.is_some_and(|at| at <= now);
+        let is_due = state.deadline.is_some_and(|at| at <= now);
         if is_due {
-            entry.control.deadline = None;
+            state.deadline = None;
         }
         // The wheel does not hold the connection now. Its other time is set before the visit, which compares with it (`Visit::settle`).
-        let due = entry.due();
+        let (due, phase, reason) = (state.due(), state.phase, state.reason);
         self.shared.wheel.set(slot, due, now);
         if !is_due {
             return false;
         }
         // Each branch looks at the socket first, for the reason in the module's doc.
-        if entry.control.flags.intersects(Flags::CONNECTING) {
-            self.connect_event(slot, Ready::default());
-            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.intersects(Flags::CONNECTING)) {
+        match phase {
+            Phase::Connecting { .. } => {
+                self.connect_event(slot, Ready::default());
+                // Nothing happens if the look has ended the attempt.
                 self.connect_ended(slot, Err(io::ErrorKind::TimedOut.into()));
             }
-        } else if entry.control.flags.intersects(Flags::LINGERING.union(Flags::CLOSE)) {
-            // The response is complete, so the handler gets no callback. A deadline that it set before the close limits the sending too.
-            let reason = entry.reason;
-            if entry.control.flags.intersects(Flags::LINGERING) {
+            // The response is complete, so the handler gets no callback.
+            Phase::Lingering { .. } => {
                 // Unread input would make the close a reset, which can destroy the last response. Test:
                 // `bytes_that_arrive_between_poll_and_the_clock_do_not_make_the_end_of_lingering_a_reset`.
-                entry.control.flags.insert(Flags::READABLE);
+                self.shared.slots.get_mut(slot).bits.insert(Bits::READABLE);
                 self.visit(slot, 0);
+                self.kill(slot, reason);
             }
-            self.kill(slot, reason);
-        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {
-            visit.run(|visit| visit.look_before_the_deadline(now));
+            // A deadline that the handler set before the close limits the sending too.
+            Phase::Flushing => self.kill(slot, reason),
+            Phase::Open => {
+                if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {
+                    visit.run(|visit| visit.look_before_the_deadline(now));
+                }
+            }
+            Phase::Vacant | Phase::Aborting | Phase::Dead { .. } => {}
         }
         true
     }
@@ -93,17 +98,17 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Handles output that has made no progress for `write_stall_timeout`. The socket may have become writable without an event so far, so
     /// the visit tries one write. Test: `output_that_the_peer_takes_between_poll_and_the_clock_has_not_stalled`.
     fn stall_expires(&mut self, slot: u32) {
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
-        entry.stall_at = None;
-        entry.control.flags.insert(Flags::WRITABLE);
-        let due = entry.due();
+        let state = self.shared.slots.get_mut(slot);
+        state.stall_at = None;
+        state.bits.insert(Bits::WRITABLE);
+        let due = state.due();
         self.shared.wheel.set(slot, due, self.shared.now);
         if let Some(mut visit) = self.visit_to(slot, 0) {
             // A visit begins with the pending output. A write that the kernel takes sets a new `stall_at`.
             visit.run(|_| {});
         }
-        let has_stalled = self.entries.get(slot as usize).is_some_and(|entry| entry.stall_at.is_none());
-        if has_stalled && self.shared.slots.get(slot).output.is_some() {
+        let state = self.shared.slots.get(slot);
+        if state.stall_at.is_none() && state.output.is_some() {
             self.kill(slot, CloseReason::WriteStalled);
         }
     }

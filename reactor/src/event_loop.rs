@@ -36,7 +36,7 @@ use crate::os::{Event, Linux, Os, Ready, Wake};
 use crate::policy::HalfClose;
 use crate::ready_list::Queued;
 use crate::shared::Shared;
-use crate::slot::{Entry, Flags};
+use crate::slot::{Bits, Entry, Phase};
 use crate::stats::Stats;
 use crate::token::Token;
 use crate::visit::{Cause, Visit};
@@ -278,7 +278,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let slots: Vec<u32> = self.entries.iter().map(|(slot, _)| slot as u32).collect();
         let loop_ended = || io::Error::other("the loop has ended");
         for slot in slots {
-            if self.entries.get(slot as usize).is_some_and(|entry| entry.control.flags.intersects(Flags::CONNECTING)) {
+            if self.shared.slots.get(slot).is_connecting() {
                 self.connect_ended(slot, Err(loop_ended()));
             } else {
                 self.kill(slot, CloseReason::LoopEnded);
@@ -389,11 +389,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     #[inline]
     pub(crate) fn visit_to(&mut self, slot: u32, messages_max: u32) -> Option<Visit<'_, H, O>> {
         let Self { os, handler, shared, entries, scratch, output, .. } = self;
-        let entry = entries.get_mut(slot as usize)?;
-        if entry.control.flags.intersects(Flags::DEAD.union(Flags::CONNECTING)) {
+        let state = shared.slots.get(slot);
+        if matches!(state.phase, Phase::Vacant | Phase::Connecting { .. } | Phase::Dead { .. }) {
             return None;
         }
-        let token = shared.slots.token(slot);
+        let token = Token { slot, generation: state.generation };
+        let entry = entries.get_mut(slot as usize)?;
         Some(Visit::new(os, handler, shared, scratch, output, entry, token, messages_max))
     }
 
@@ -405,7 +406,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Visit::new(os, handler, shared, scratch, output, entry, token, 0).die(reason);
     }
 
-    /// Serves runnable connections: connections with events, then the rest of the new list, then the old list. The flags of every event
+    /// Serves runnable connections: connections with events, then the rest of the new list, then the old list. The bits of every event
     /// are noted at once, because the kernel does not report an edge again. The visit may wait for a later turn.
     pub(crate) fn serve_runnable(&mut self) {
         let old_len = self.shared.ready.old_len();
@@ -445,7 +446,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     #[inline(never)]
     fn serve_listed(&mut self, token: Token, from: Queued, messages_max: u32) -> Option<u32> {
         let state = self.shared.slots.get_mut(token.slot);
-        if !state.open || state.generation != token.generation || state.queued != from {
+        if state.generation != token.generation || state.queued != from {
             return None;
         }
         state.queued = Queued::No;
@@ -488,41 +489,58 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.events = events;
     }
 
-    /// Notes an event in the flags of its connection. Returns whether to visit the connection for it: not if it is closed, and not if it is
+    /// Notes an event in the bits of its connection. Returns whether to visit the connection for it: not if it is closed, and not if it is
     /// on a list, which will serve it.
     #[inline]
     fn becomes_runnable(&mut self, slot: u32, ready: Ready) -> bool {
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
-        let flags = &mut entry.control.flags;
-        if flags.intersects(Flags::DEAD) {
+        let state = self.shared.slots.get_mut(slot);
+        match state.phase {
+            Phase::Vacant | Phase::Dead { .. } => return false,
+            Phase::Connecting { .. } => {
+                self.connect_event(slot, ready);
+                return false;
+            }
+            Phase::Open | Phase::Flushing | Phase::Aborting | Phase::Lingering { .. } => {}
+        }
+        if ready.intersects(Ready::READABLE) {
+            state.bits.insert(Bits::READABLE);
+        }
+        if ready.intersects(Ready::WRITABLE) {
+            state.bits.insert(Bits::WRITABLE);
+        }
+        let is_queued = state.is_queued();
+        const END: Ready = Ready::READ_CLOSED.union(Ready::WRITE_CLOSED).union(Ready::ERROR).union(Ready::PRIORITY);
+        if ready.intersects(END) && self.is_closed_for(slot, ready) {
             return false;
         }
-        if flags.intersects(Flags::CONNECTING) {
-            self.connect_event(slot, ready);
-            return false;
+        !is_queued
+    }
+
+    /// Notes an event that reports a close, an error or urgent data. Returns whether it has closed the connection.
+    #[cold]
+    fn is_closed_for(&mut self, slot: u32, ready: Ready) -> bool {
+        let state = self.shared.slots.get_mut(slot);
+        if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR)) {
+            state.bits.insert(Bits::READABLE);
         }
-        if ready.intersects(Ready::READABLE.union(Ready::READ_CLOSED).union(Ready::ERROR)) {
-            flags.insert(Flags::READABLE);
-        }
-        if ready.intersects(Ready::WRITABLE.union(Ready::WRITE_CLOSED).union(Ready::ERROR)) {
-            flags.insert(Flags::WRITABLE);
+        if ready.intersects(Ready::WRITE_CLOSED.union(Ready::ERROR)) {
+            state.bits.insert(Bits::WRITABLE);
         }
         if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR).union(Ready::PRIORITY)) {
-            flags.insert(Flags::READ_TO_THE_END);
-        }
-        let flags = *flags;
-        let gone = ready.intersects(Ready::ERROR.union(Ready::WRITE_CLOSED)) && !flags.intersects(Flags::LINGERING);
-        if gone && self.has_failed(slot, ready) {
-            self.kill(slot, CloseReason::Reset);
-            return false;
+            state.bits.insert(Bits::READ_TO_THE_END);
         }
         // A client that has sent its last byte may have disconnected. A server that has sent its last byte has sent its response.
-        let paused = flags.intersects(Flags::PAUSED) && !flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::OUTBOUND));
+        let paused = state.bits.only(Bits::PAUSED.union(Bits::OUTBOUND), Bits::PAUSED) && state.is_open();
+        let gone = ready.intersects(Ready::ERROR.union(Ready::WRITE_CLOSED)) && !state.is_lingering();
+        if gone && self.has_failed(slot, ready) {
+            self.kill(slot, CloseReason::Reset);
+            return true;
+        }
         if paused && ready.intersects(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
             self.kill(slot, CloseReason::PeerClosed);
-            return false;
+            return true;
         }
-        !self.shared.slots.get(slot).is_queued()
+        false
     }
 
     /// Whether a connection has failed and is to be closed now. While a request is being answered the loop does not read, and only this
@@ -533,7 +551,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let error = match ready.intersects(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
             Some(Ok(Some(e)) | Err(e)) => e,
             // Shut down in both directions, and not by this loop: an earlier call has taken the error off the socket.
-            Some(Ok(None)) | None if ready.intersects(Ready::WRITE_CLOSED) && entry.control.flags.intersects(Flags::HELD) => {
+            Some(Ok(None)) | None if ready.intersects(Ready::WRITE_CLOSED) && self.shared.slots.get(slot).is_held() => {
                 io::ErrorKind::ConnectionReset.into()
             }
             Some(Ok(None)) | None => return false,

@@ -36,7 +36,7 @@ use crate::holders::held_of;
 use crate::os::Os;
 use crate::policy::WhenNearlyFull;
 use crate::shared::Shared;
-use crate::slot::{Evicted, Flags, Slot};
+use crate::slot::{Bits, Evicted, Slot};
 use crate::visit::Visit;
 
 impl Shared {
@@ -134,8 +134,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 return; // Where all others are being answered, whoever comes would go before its request has come.
             }
             let Some(oldest) = self.shared.slots.oldest_expendable() else { return };
-            let Some(entry) = self.entries.get_mut(oldest as usize) else { return };
-            entry.control.flags.insert(Flags::LEAVING);
+            self.shared.slots.get_mut(oldest).bits.insert(Bits::LEAVING);
             self.shared.leaving += 1;
             self.shared.slots.unlink_expendable(oldest);
             self.shared.queue_new(oldest);
@@ -145,31 +144,29 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
 /// Whether a connection waits for its peer: no request is in progress, and no output is pending.
 #[inline]
-pub(crate) fn is_expendable(flags: Flags, state: &Slot) -> bool {
-    flags.intersects(Flags::EXPENDABLE)
-        && !flags.intersects(Flags::NO_MORE_MESSAGES)
-        && state.output.is_none()
-        && state.evicted != Evicted::Output
+pub(crate) fn is_expendable(state: &Slot) -> bool {
+    state.bits.intersects(Bits::EXPENDABLE) && state.is_open() && state.output.is_none() && state.evicted != Evicted::Output
 }
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// The last visit before an eviction for a free slot. It reads the socket first.
     #[cold]
     pub(crate) fn look_for_the_last_time(&mut self) {
-        if !self.entry.control.flags.intersects(Flags::INPUT_ENDED) {
+        let state = self.slot_mut();
+        if !state.bits.intersects(Bits::INPUT_ENDED) {
             // Poll returns at most `events_per_poll_max` events, so the event for this client's latest bytes may not have come yet.
-            self.flags().insert(Flags::READABLE);
+            state.bits.insert(Bits::READABLE);
         }
         self.go_on();
-        let flags = self.entry.control.flags;
-        if flags.intersects(Flags::RENEWED) || !is_expendable(flags, self.slot()) {
-            return; // It has sent something, or closes for another reason. `settle` removes the LEAVING flag.
+        let state = self.slot_mut();
+        if state.bits.intersects(Bits::RENEWED) || !is_expendable(state) {
+            return; // It has sent something, or closes for another reason. `settle` removes the LEAVING bit.
         }
-        if flags.intersects(Flags::READABLE.union(Flags::UNPARSED)) && !flags.intersects(Flags::HELD) {
+        if state.bits.intersects(Bits::READABLE.union(Bits::UNPARSED)) && !state.is_held() {
             // A budget was spent, and its socket holds more input. It stays, and can be picked again after the handler has reported a new wait.
             // If it were picked again in each turn while it sends, its slot would count as free, and new clients would be neither served nor
             // rejected (test: `who_sends_without_a_pause_promises_its_place_to_nobody`).
-            return self.flags().remove(Flags::EXPENDABLE.union(Flags::RENEWED));
+            return state.bits.remove(Bits::EXPENDABLE.union(Bits::RENEWED));
         }
         self.press(Pressure::NearlyFull);
         self.flush();
@@ -180,9 +177,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Cancels an eviction: the connection has sent something, or is being answered, or has closed.
     #[inline]
     pub(crate) fn stay(&mut self) {
-        if self.entry.control.flags.intersects(Flags::LEAVING) {
-            self.entry.control.flags.remove(Flags::LEAVING);
-            self.shared.leaving -= 1;
+        let Shared { slots, leaving, .. } = &mut *self.shared;
+        let bits = &mut slots.get_mut(self.token.slot).bits;
+        if bits.intersects(Bits::LEAVING) {
+            bits.remove(Bits::LEAVING);
+            *leaving -= 1;
         }
     }
 
@@ -190,20 +189,21 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(crate) fn settle_age(&mut self) {
         let slot = self.token.slot;
-        let flags = self.entry.control.flags;
-        let is_expendable = is_expendable(flags, self.slot());
-        if is_expendable && !flags.intersects(Flags::RENEWED) {
+        let state = self.slot();
+        let is_expendable = is_expendable(state);
+        if is_expendable && !state.bits.intersects(Bits::RENEWED) {
             return; // It keeps its place, or is picked already.
         }
         self.stay();
         if is_expendable {
-            self.entry.control.flags.remove(Flags::RENEWED);
+            self.slot_mut().bits.remove(Bits::RENEWED);
             self.shared.slots.renew_expendable(slot);
         } else {
             self.shared.slots.unlink_expendable(slot);
-            if flags.intersects(Flags::EXPENDABLE) {
-                // Its output is pending. The wait counts from when the output is sent, and this flag records that it has to be listed then.
-                self.entry.control.flags.insert(Flags::RENEWED);
+            let bits = &mut self.slot_mut().bits;
+            if bits.intersects(Bits::EXPENDABLE) {
+                // Its output is pending. The wait counts from when the output is sent, and this bit records that it has to be listed then.
+                bits.insert(Bits::RENEWED);
             }
         }
     }
@@ -219,8 +219,7 @@ mod tests {
 
     use super::*;
     use crate::limits::{Config, Limits};
-    use crate::slot::Entry;
-    use crate::slot::Flags;
+    use crate::slot::{Entry, Phase};
     use crate::stats::Stats;
 
     const SLOTS: u32 = 24;
@@ -241,7 +240,7 @@ mod tests {
         let mut shared = Shared::new(&config, SLOTS, now, Arc::new(Stats::new(now)));
         let mut entries: Slab<Entry<(), ()>> = Slab::new();
         for slot in 0..SLOTS {
-            shared.slots.insert(&mut entries, Entry::new((), Flags::default()));
+            shared.slots.insert(&mut entries, (), Phase::Open);
             shared.slots.get_mut(slot).group = slot % 3;
         }
         shared

@@ -14,7 +14,7 @@ pub(crate) struct Drain {
     /// Slots below this were notified.
     pub(crate) told: u32,
     /// Number of slots when the drain began. A connection that opens later is notified when it opens and not again, whatever its slot
-    /// (`Flags::DRAIN_NOTIFIED`). Test: `a_connection_in_a_reused_slot_is_notified_of_a_drain_once`.
+    /// (`Bits::DRAIN_NOTIFIED`). Test: `a_connection_in_a_reused_slot_is_notified_of_a_drain_once`.
     pub(crate) to_tell: u32,
 }
 

@@ -6,8 +6,7 @@ use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::os::Os;
 use crate::policy::{ReadyRule, ResumePolicy};
-use crate::slot::Evicted;
-use crate::slot::Flags;
+use crate::slot::{Bits, Evicted, Phase, Slot};
 use crate::visit::can_progress;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
@@ -22,26 +21,25 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let mut held_bytes = [0; BufferOwner::COUNT];
         for (slot, entry) in &self.entries {
             let state = self.shared.slots.get(slot as u32);
-            let flags = entry.control.flags;
-            assert!(state.open, "slot {slot} holds an entry and is not open");
+            let Slot { phase, bits, .. } = state;
+            assert!(*phase != Phase::Vacant, "slot {slot} holds an entry and is vacant");
+            assert!(*phase != Phase::Aborting, "slot {slot} was to be reset at the end of a visit");
+            assert!(state.is_connecting() || state.is_dead() || entry.conn.is_some(), "slot {slot} has no handler state ({phase:?})");
             if correct {
                 // The reverse does not hold: a second visit in one turn, for mail or a deadline, can do the work for which the connection
                 // is on the list, and the next turn takes it off. The simulator checks that the loop does not spin on it (`sim/check.rs`).
                 assert!(
-                    !can_progress(flags, state, policy.output) || state.is_queued(),
-                    "slot {slot} can make progress and is not on the ready list ({flags:?})"
+                    !can_progress(state) || state.is_queued(),
+                    "slot {slot} can make progress and is not on the ready list ({phase:?}, {bits:?})"
                 );
             }
             // `has_nothing_pending` relies on this: without pending output the socket counts as writable.
             assert!(
-                flags.intersects(Flags::WRITABLE.union(Flags::DEAD)) || state.output.is_some() || state.evicted == Evicted::Output,
-                "slot {slot} waits to become writable and has no pending output ({flags:?})"
+                bits.intersects(Bits::WRITABLE) || state.is_dead() || state.output.is_some() || state.evicted == Evicted::Output,
+                "slot {slot} waits to become writable and has no pending output ({phase:?}, {bits:?})"
             );
-            assert!(
-                !flags.intersects(Flags::DEAD) || (state.input.is_none() && state.output.is_none()),
-                "slot {slot} is dead and holds a lease"
-            );
-            assert!(state.input.is_none() || !flags.intersects(Flags::LINGERING), "slot {slot} lingers and holds input");
+            assert!(!state.is_dead() || (state.input.is_none() && state.output.is_none()), "slot {slot} is dead and holds a lease");
+            assert!(!state.is_lingering() || state.input.is_none(), "slot {slot} lingers and holds input");
             for (lease, owner) in [&state.input, &state.output].into_iter().zip(BufferOwner::ALL) {
                 let Some(lease) = lease else { continue };
                 leased_bytes += lease.capacity();

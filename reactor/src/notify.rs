@@ -12,7 +12,7 @@ use crate::close_reason::CloseReason;
 use crate::context::{Context, LoopContext};
 use crate::handler::{Handler, Origin, Pressure};
 use crate::os::Os;
-use crate::slot::{Evicted, Flags};
+use crate::slot::{Bits, Evicted};
 use crate::visit::{Cause, Visit};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
@@ -22,7 +22,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             Cause::Opened(origin) => self.open(origin),
             // A connection that is closing writes no more. The mail goes to `undelivered`. Test:
             // `mail_for_a_connection_that_is_closing_is_undelivered_and_counted_so`.
-            Cause::Mail(mail) if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) => {
+            Cause::Mail(mail) if !self.slot().is_open() => {
                 self.shared.stats.mail_undelivered.add(1);
                 self.shared.stats.enter(Callback::Mail, self.token.slot);
                 self.handler.undelivered(mail, &mut LoopContext { shared: self.shared });
@@ -50,18 +50,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// `input_comes_before_deadlines`.
     #[cold]
     pub(crate) fn look_before_the_deadline(&mut self, now: Instant) {
-        if !self.entry.control.flags.intersects(Flags::INPUT_ENDED.union(Flags::HELD)) {
+        let state = self.slot_mut();
+        if !state.is_open() {
+            return; // The visit began with a write of pending output, and it failed.
+        }
+        if !state.bits.intersects(Bits::INPUT_ENDED.union(Bits::HELD)) {
             // The deadline stays set while the handler gets input. If the handler moves it later, it has not passed. If the handler sets a
             // time that has passed, `deadline` runs now; else a client that sends without pause would be visited again and again in this
             // turn. Test: `one_look_is_all_that_a_deadline_waits_for`.
-            self.entry.control.deadline = Some(now);
-            self.flags().insert(Flags::READABLE);
+            state.deadline = Some(now);
+            state.bits.insert(Bits::READABLE);
             self.go_on();
-            let is_due = self.entry.control.deadline.is_some_and(|at| at <= now);
-            if !is_due || self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
+            let state = self.slot_mut();
+            let is_due = state.deadline.is_some_and(|at| at <= now);
+            if !is_due || !state.is_open() {
                 return;
             }
-            self.entry.control.deadline = None;
+            state.deadline = None;
         }
         self.call_back(Cause::Deadline);
     }
@@ -74,7 +79,6 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             output_end_max: self.shared.limits.output_high_water_bytes as usize,
             shared: self.shared,
             output: self.output,
-            control: &mut self.entry.control,
             token: self.token,
         };
         self.entry.conn = Some(self.handler.opened(origin, &mut cx));
@@ -88,16 +92,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.shared.stats.leave();
         self.shared.stats.panics.add(1);
         self.output.truncate(self.output_before);
-        let flags = self.flags();
-        flags.remove(Flags::WANTS_WRITABLE.union(Flags::UNPARSED));
+        self.slot_mut().bits.remove(Bits::WANTS_WRITABLE.union(Bits::UNPARSED));
         let told = catch_unwind(AssertUnwindSafe(|| {
             self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));
         }));
-        self.entry.reason = CloseReason::Panicked;
+        self.slot_mut().reason = CloseReason::Panicked;
         self.flush();
-        self.flags().insert(Flags::CLOSE);
-        if told.is_err() || self.entry.conn.is_none() {
-            self.flags().insert(Flags::ABORT);
+        let has_failed = told.is_err() || self.entry.conn.is_none();
+        let state = self.slot_mut();
+        if has_failed {
+            state.abort()
+        } else {
+            state.close()
         }
         if let Some(lease) = self.scratch.in_hand.take() {
             self.shared.buffers.give_back(BufferOwner::Input, lease);
@@ -107,14 +113,15 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Calls `pressed`. Closes the connection after it, except when the loop drains: then the handler decides when.
     pub(crate) fn press(&mut self, pressure: Pressure) {
-        if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
+        let state = self.slot_mut();
+        if !state.is_open() {
             return; // It is closing already. Output after our FIN would be a bug in this crate and end in a reset.
         }
         if pressure == Pressure::Draining {
-            if self.entry.control.flags.intersects(Flags::DRAIN_NOTIFIED) {
+            if state.bits.intersects(Bits::DRAIN_NOTIFIED) {
                 return;
             }
-            self.flags().insert(Flags::DRAIN_NOTIFIED);
+            state.bits.insert(Bits::DRAIN_NOTIFIED);
         }
         self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
         let reason = match pressure {
@@ -123,19 +130,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             Pressure::NearlyFull => CloseReason::MadeRoom,
             Pressure::Draining => return,
         };
-        self.entry.reason = reason;
-        self.flags().insert(Flags::CLOSE);
+        let state = self.slot_mut();
+        if state.reason == CloseReason::Finished {
+            state.reason = reason; // `Refused` if the handler has rejected it in the callback.
+        }
+        state.close();
     }
 
     /// Calls `pressed` if the connection's input was evicted, or `writable` if another connection woke this one.
     #[cold]
     pub(crate) fn owed_calls(&mut self) {
-        let state = self.shared.slots.get_mut(self.token.slot);
-        let (evicted, woken) = (state.evicted, state.woken);
-        (state.evicted, state.woken) = (Evicted::Nothing, false);
+        let state = self.slot_mut();
+        let (evicted, woken) = (state.evicted, state.bits.intersects(Bits::WOKEN));
+        state.evicted = Evicted::Nothing;
+        state.bits.remove(Bits::WOKEN);
         if evicted == Evicted::Input {
             self.press(Pressure::BufferMemory);
-        } else if woken && !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
+        } else if woken && self.slot().is_open() {
             self.call(Callback::Writable, |handler, conn, cx| handler.writable(conn, cx));
         }
     }

@@ -13,7 +13,7 @@ use crate::limits::{Config, Limits};
 use crate::log_limit::LogLimits;
 use crate::policy::Policy;
 use crate::ready_list::{Queued, ReadyLists};
-use crate::slot::{Evicted, Slots};
+use crate::slot::{Bits, Evicted, Slots};
 use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
@@ -70,7 +70,7 @@ impl Shared {
             policy: config.policy,
             now,
             clock: now,
-            slots: Slots::new(slots_max as usize, config.policy.token_check),
+            slots: Slots::new(slots_max as usize, config.policy.token_check, config.policy.output),
             ready: ReadyLists::default(),
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
             holders: Default::default(),
@@ -122,7 +122,7 @@ impl Shared {
     /// Schedules a call of `writable` for the connection.
     pub(crate) fn wake(&mut self, token: Token) {
         if self.slots.is_live(token) {
-            self.slots.get_mut(token.slot).woken = true;
+            self.slots.get_mut(token.slot).bits.insert(Bits::WOKEN);
             self.queue_new(token.slot);
         } else {
             self.stats.stale_tokens.add(1);

@@ -1,6 +1,6 @@
-//! The state of a connection: its [`Slot`] (list membership, leases), its [`Flags`], and its [`Entry`] (socket, deadlines, handler state).
+//! The state of a connection: its [`Slot`], which holds the [`Phase`] and all that is not generic, and its [`Entry`] (socket, handler state).
 //!
-//! Entries are in a slab; slots are in a vector next to it, with the same index. A visit borrows one entry mutably. While its callback
+//! Entries are in a slab; slots are in a vector next to it, with the same index. A callback borrows the handler's state in the entry. While it
 //! runs, the slots are still reachable, so the callback can wake any connection, and the loop can evict a buffer of any connection.
 //!
 //! A slot's generation changes when its connection closes. Mail, events and list entries with the old generation are recognised as stale
@@ -13,32 +13,75 @@ use slab::Slab;
 
 use crate::buffers::{BufferOwner, Lease};
 use crate::close_reason::CloseReason;
-use crate::policy::TokenCheck;
+use crate::policy::{OutputBound, TokenCheck};
 use crate::ready_list::Queued;
 use crate::token::Token;
 
-/// The part of a connection's state that is reachable while its entry is borrowed.
+/// The state of one connection, except its socket and the handler's state. It is reachable while the entry is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     /// Number of connections that the slot has held. 32 bits: at 10,000 reuses a second it repeats after five days, and no mail or event is
     /// in flight for so long.
     pub(crate) generation: u32,
-    /// The slot holds a connection.
-    pub(crate) open: bool,
-    /// The ready list that it is on.
-    pub(crate) queued: Queued,
-    /// Another connection woke this one; its next visit calls `writable`.
-    pub(crate) woken: bool,
-    /// A buffer of this connection was evicted because the buffer memory was full. Its next visit closes it.
-    pub(crate) evicted: Evicted,
-    /// The group to which its buffers count from now on (`eviction.rs`). 0: the service named none.
-    pub(crate) group: u32,
+    pub(crate) bits: Bits,
+    /// Exactly one phase at a time. Changed by [`Slot::enter`] and by the methods that call it.
+    pub(crate) phase: Phase,
+    /// The handler's deadline, or the loop's own while the connection connects or lingers.
+    pub(crate) deadline: Option<Instant>,
+    /// When pending output has stalled for too long. Moves later when the kernel takes a part of it. None if none is pending.
+    pub(crate) stall_at: Option<Instant>,
     /// Partial input: bytes that were read and that no message has taken.
     pub(crate) input: Option<Lease>,
     /// Pending output: bytes that the kernel has not taken.
     pub(crate) output: Option<Lease>,
+    /// The group to which its buffers count from now on (`eviction.rs`). 0: the service named none.
+    pub(crate) group: u32,
+    /// The ready list that it is on.
+    pub(crate) queued: Queued,
+    /// A buffer of this connection was evicted because the buffer memory was full. Its next visit closes it.
+    pub(crate) evicted: Evicted,
+    /// The reason for the close. `Finished` until there is another one.
+    pub(crate) reason: CloseReason,
     /// Its neighbours in the list of expendable connections.
     neighbours: Neighbours,
+}
+
+/// What a connection is doing. The phases exclude each other, so they are one value and not bits. docs/architecture.md has the table of the moves
+/// with their causes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The slot is free.
+    #[default]
+    Vacant,
+    /// connect(2) is in progress. There is no handler state yet. `tag` is the caller's.
+    Connecting { tag: u64 },
+    /// The handler gets input, mail and deadlines.
+    Open,
+    /// To be closed with FIN when the output is written. The handler gets no more input.
+    Flushing,
+    /// To be closed with a reset at the end of the running visit.
+    Aborting,
+    /// FIN is sent. At most `left_bytes` of input are still discarded, until the peer's FIN.
+    Lingering { left_bytes: u32 },
+    /// Closed but for close(2): it is on the list of closes and is not visited. `reset`: close(2) must send a reset, because output was cut
+    /// short and a FIN would mark it as complete.
+    Dead { reset: bool },
+}
+
+impl Phase {
+    /// Whether the loop makes this move: the table in docs/architecture.md. Debug builds check each move, and the simulator compares the
+    /// phases at the ends of two turns (`sim/check.rs`).
+    pub(crate) fn may_become(self, next: Phase) -> bool {
+        use Phase::{Aborting, Connecting, Dead, Flushing, Lingering, Open, Vacant};
+        matches!(
+            (self, next),
+            (Vacant, Connecting { .. } | Open)
+                | (Connecting { .. }, Open | Dead { .. })
+                | (Open, Flushing | Aborting | Dead { .. })
+                | (Flushing, Aborting | Lingering { .. } | Dead { .. })
+                | (Aborting | Lingering { .. }, Dead { .. })
+        )
+    }
 }
 
 /// The buffer that was evicted from a connection because the buffer memory was full.
@@ -87,6 +130,74 @@ impl Slot {
     pub(crate) fn is_queued(&self) -> bool {
         self.queued != Queued::No
     }
+
+    /// Whether the handler may still get input. False while the connection connects, and from its close or failure on.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    #[inline]
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.phase, Phase::Dead { .. })
+    }
+
+    #[inline]
+    pub(crate) fn is_lingering(&self) -> bool {
+        matches!(self.phase, Phase::Lingering { .. })
+    }
+
+    #[inline]
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self.phase, Phase::Connecting { .. })
+    }
+
+    /// Whether the handler gets no input for now.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        !self.is_open() || self.bits.intersects(Bits::HELD)
+    }
+
+    /// Moves to another phase.
+    #[inline]
+    pub(crate) fn enter(&mut self, next: Phase) {
+        debug_assert!(self.phase.may_become(next), "no move leads from {:?} to {next:?}", self.phase);
+        self.phase = next;
+    }
+
+    /// Asks for a close with FIN. Nothing changes if the connection closes already.
+    #[inline]
+    pub(crate) fn close(&mut self) {
+        if self.is_open() {
+            self.enter(Phase::Flushing);
+        }
+    }
+
+    /// Asks for a close with FIN, as [`CloseReason::Refused`].
+    #[inline]
+    pub(crate) fn refuse(&mut self) {
+        if matches!(self.phase, Phase::Open | Phase::Flushing) {
+            self.reason = CloseReason::Refused;
+        }
+        self.close();
+    }
+
+    /// Asks for a close with a reset. Nothing changes if FIN is sent or the connection is dead.
+    #[inline]
+    pub(crate) fn abort(&mut self) {
+        if matches!(self.phase, Phase::Open | Phase::Flushing) {
+            self.enter(Phase::Aborting);
+        }
+    }
+
+    /// The earlier of the deadline and the write stall: when the loop must act without an event.
+    #[inline]
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match (self.deadline, self.stall_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
 }
 
 /// The slots of a loop. It has no type parameter, so that a [`crate::Context`] can borrow it.
@@ -96,24 +207,32 @@ pub(crate) struct Slots {
     /// The connections that wait for their peer, the longest wait first. The first is evicted when the connection limit nears.
     expendable: Ends,
     check: TokenCheck,
+    /// The bits that each connection begins with.
+    first_bits: Bits,
 }
 
 impl Slots {
     /// Reserves address space for `slots_max` slots, so that the vector does not move when it grows to them. A page becomes resident when
     /// its first slot is used.
-    pub(crate) fn new(slots_max: usize, check: TokenCheck) -> Slots {
-        Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check }
+    pub(crate) fn new(slots_max: usize, check: TokenCheck, bound: OutputBound) -> Slots {
+        // Writable until a write fails: the edge of an empty send buffer is consumed by the registration.
+        let first_bits = match bound {
+            OutputBound::WaterMarks => Bits::WRITABLE,
+            OutputBound::None => Bits::WRITABLE.union(Bits::UNBOUNDED), // MISTAKE(slow-consumer): what a peer does not take counts for nothing, so more is asked for, and kept, for as long as there is more to say.
+        };
+        Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check, first_bits }
     }
 
-    /// Puts an entry into a free slot. Returns its token.
-    pub(crate) fn insert<C, S>(&mut self, entries: &mut Slab<Entry<C, S>>, entry: Entry<C, S>) -> Token {
-        let slot = entries.insert(entry);
+    /// Puts a socket into a free slot, in its first phase. Returns its token.
+    pub(crate) fn insert<C, S>(&mut self, entries: &mut Slab<Entry<C, S>>, stream: S, phase: Phase) -> Token {
+        let slot = entries.insert(Entry { stream, conn: None });
         if slot == self.state.len() {
             self.state.push(Slot::default());
         }
         let state = &mut self.state[slot];
-        debug_assert!(!state.open && !state.is_queued() && state.input.is_none() && state.output.is_none());
-        state.open = true;
+        debug_assert!(!state.is_queued() && state.input.is_none() && state.output.is_none());
+        state.enter(phase);
+        state.bits = self.first_bits;
         Token { slot: slot as u32, generation: state.generation }
     }
 
@@ -129,7 +248,7 @@ impl Slots {
     #[inline]
     pub(crate) fn is_live(&self, token: Token) -> bool {
         match self.state.get(token.slot as usize) {
-            Some(state) if state.open => match self.check {
+            Some(state) if state.phase != Phase::Vacant => match self.check {
                 TokenCheck::SlotAndGeneration => state.generation == token.generation,
                 TokenCheck::SlotOnly => true, // MISTAKE(stale-completion): mail and events of a closed connection reach the next one in its slot.
             },
@@ -220,16 +339,16 @@ impl Slots {
     }
 }
 
-// The flags of a connection. Readiness is a flag here that stays set until a system call shows that it is false; it is not a message.
+// Readiness is a bit here that stays set until a system call shows that it is false; it is not a message.
 //
 // `READABLE` is set by events, and where input may have arrived without one: after a connect, after a failure, and before a connection is
 // timed out or evicted. It is cleared by the result of a read. `WRITABLE` is set at first, by events, and before a stall times out. It is
 // cleared by the result of a write.
 
 bitflags! {
-    /// The flags of one connection.
+    /// The facts about one connection that do not exclude each other.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub(crate) struct Flags: u32 {
+    pub(crate) struct Bits: u32 {
         /// The socket may have input. Cleared by a read that shows that it has none.
         const READABLE = 1;
         /// The socket may take output. Cleared by `WouldBlock`.
@@ -249,95 +368,45 @@ bitflags! {
         const OUTPUT_FULL = 1 << 7;
         /// The input that was read may hold a complete message that the handler has not been offered.
         const UNPARSED = 1 << 8;
-        /// To be closed with FIN when the output is written.
-        const CLOSE = 1 << 9;
-        /// To be closed at once, with a reset.
-        const ABORT = 1 << 10;
-        /// FIN is sent. Input is discarded until the peer's FIN or a limit.
-        const LINGERING = 1 << 11;
-        /// Closed but for close(2): it is on the list of closes and is not visited.
-        const DEAD = 1 << 12;
-        /// connect(2) is in progress. There is no handler state yet.
-        const CONNECTING = 1 << 13;
         /// The handler took nothing of its input and asked for output space. The loop does not read or offer input before there is space.
-        const INPUT_BLOCKED = 1 << 14;
-        /// Its close(2) must send a reset: output was cut short, and a FIN would mark it as complete.
-        const RESET = 1 << 15;
+        const INPUT_BLOCKED = 1 << 9;
+        /// Another connection woke this one; its next visit calls `writable`.
+        const WOKEN = 1 << 10;
         /// It waits for its peer and may be evicted when the connection limit nears.
-        const EXPENDABLE = 1 << 16;
-        /// The handler rejected it (`Context::refuse`): it closes as `Refused` and lingers for `refused_linger_timeout`.
-        const REFUSED = 1 << 17;
+        const EXPENDABLE = 1 << 11;
         /// Its wait began anew since its place in the list of expendable connections was last updated.
-        const RENEWED = 1 << 18;
+        const RENEWED = 1 << 12;
         /// It will be evicted for new clients, unless a last read of its socket finds input.
-        const LEAVING = 1 << 19;
+        const LEAVING = 1 << 13;
         /// An outbound connection: input that arrived before the connection failed is delivered (`close.rs`).
-        const OUTBOUND = 1 << 20;
+        const OUTBOUND = 1 << 14;
         /// An outbound connection's socket has failed: output is discarded, and input is read until nothing more has arrived.
-        const FAILED = 1 << 21;
+        const FAILED = 1 << 15;
         /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
-        const FIN_BEFORE_FAILURE = 1 << 22;
+        const FIN_BEFORE_FAILURE = 1 << 16;
         /// The handler got `pressed` with `Pressure::Draining`.
-        const DRAIN_NOTIFIED = 1 << 23;
-        /// The handler gets no more input: the connection is connecting, closing or closed.
-        const NO_MORE_MESSAGES = Self::CLOSE.bits() | Self::ABORT.bits() | Self::LINGERING.bits() | Self::DEAD.bits() | Self::CONNECTING.bits();
-        /// The handler gets no input for now.
-        const HELD = Self::NO_MORE_MESSAGES.bits() | Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
+        const DRAIN_NOTIFIED = 1 << 17;
+        /// Its pending output does not count for the water marks (`OutputBound::None`).
+        const UNBOUNDED = 1 << 18;
+        /// An open connection whose handler gets no input for now.
+        const HELD = Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
     }
 }
 
-impl Flags {
+impl Bits {
     /// Whether of the bits of `mask` exactly those of `wanted` are set.
     #[inline]
-    pub(crate) const fn only(self, mask: Flags, wanted: Flags) -> bool {
+    pub(crate) const fn only(self, mask: Bits, wanted: Bits) -> bool {
         self.bits() & mask.bits() == wanted.bits()
     }
 }
 
-/// The slab's entry of one connection. `C` is the handler's state, `S` the socket.
+/// The slab's entry of one connection: what is generic. `C` is the handler's state, `S` the socket. All else is in the [`Slot`].
 #[derive(Debug)]
 pub(crate) struct Entry<C, S> {
     pub(crate) stream: S,
-    pub(crate) control: Control,
-    /// When pending output has stalled for too long. Moves later when the kernel takes a part of it. None if none is pending.
-    pub(crate) stall_at: Option<Instant>,
     /// The handler's state. None until the connection is open.
     pub(crate) conn: Option<C>,
-    /// While connecting: the caller's tag. While lingering: the number of bytes that may still be discarded. One field, to save 8 bytes for
-    /// each connection.
-    pub(crate) tag_or_linger_bytes: u64,
-    /// The reason for the close. `Finished` until there is another one.
-    pub(crate) reason: CloseReason,
-}
-
-/// The part of an entry that a callback may change. The context borrows it while the callback borrows the handler's state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Control {
-    pub(crate) flags: Flags,
-    /// The handler's deadline, or the loop's own while the connection connects or lingers.
-    pub(crate) deadline: Option<Instant>,
-}
-
-impl<C, S> Entry<C, S> {
-    pub(crate) fn new(stream: S, flags: Flags) -> Entry<C, S> {
-        Entry {
-            stream,
-            control: Control { flags, deadline: None },
-            stall_at: None,
-            conn: None,
-            tag_or_linger_bytes: 0,
-            reason: CloseReason::Finished,
-        }
-    }
-
-    /// The earlier of the deadline and the write stall: when the loop must act without an event.
-    #[inline]
-    pub(crate) fn due(&self) -> Option<Instant> {
-        match (self.control.deadline, self.stall_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
 }
 
 /// Bytes of state that the loop holds for one connection whose handler's state is a `C`: the slab's entry, the slot, and the link of the

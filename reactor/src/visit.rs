@@ -19,11 +19,10 @@ use crate::context::Context;
 use crate::handler::{Handler, Origin, Pressure};
 use crate::io::{Drained, Flushed, InputScratch, OutputScratch, drain_read, drain_write};
 use crate::os::Os;
-use crate::policy::{Framing, HalfClose, OutputBound, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
+use crate::policy::{Framing, HalfClose, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
 use crate::shared::Shared;
-use crate::slot::{Entry, Evicted, Flags, Slot};
+use crate::slot::{Bits, Entry, Evicted, Phase, Slot};
 use crate::token::Token;
-use crate::water_marks::{apply_water_marks, has_nothing_pending, output_space};
 
 /// The reason for a visit, if it is not the socket.
 pub(crate) enum Cause<M> {
@@ -80,7 +79,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             VisitPolicy::Budgeted => (1, messages_max, limits.visit_written_bytes_max as usize),
             VisitPolicy::UntilDone => (u32::MAX, u32::MAX, usize::MAX), // MISTAKE(firehose): a sender that is faster than the handler never lets the socket run empty, and the loop serves nobody else.
         };
-        let due_before = entry.due();
+        let due_before = shared.slots.get(token.slot).due();
         Visit {
             due_before,
             buffers_left,
@@ -123,19 +122,21 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// The work of a visit for an event or from the ready list.
     #[inline]
     pub(crate) fn see_to_socket(&mut self) {
-        if self.entry.control.flags.intersects(Flags::LEAVING) {
+        if self.slot().bits.intersects(Bits::LEAVING) {
             self.look_for_the_last_time();
         } else {
             self.go_on();
         }
     }
 
-    pub(crate) fn flags(&mut self) -> &mut Flags {
-        &mut self.entry.control.flags
-    }
-
+    #[inline]
     pub(crate) fn slot(&self) -> &Slot {
         self.shared.slots.get(self.token.slot)
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self) -> &mut Slot {
+        self.shared.slots.get_mut(self.token.slot)
     }
 
     /// Calls one callback other than `input`. None if the connection has no handler state yet.
@@ -144,8 +145,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         let output_end_max = self.output_end_max();
         let conn = self.entry.conn.as_mut()?;
         self.shared.stats.enter(callback, self.token.slot);
-        let mut cx =
-            Context { shared: self.shared, output: self.output, output_end_max, control: &mut self.entry.control, token: self.token };
+        let mut cx = Context { shared: self.shared, output: self.output, output_end_max, token: self.token };
         let result = f(self.handler, conn, &mut cx);
         self.shared.stats.leave();
         Some(result)
@@ -154,14 +154,15 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// Reads, hands out messages and writes the responses, within the budgets.
     #[inline]
     pub(crate) fn go_on(&mut self) {
-        if self.entry.control.flags.intersects(Flags::LINGERING) {
+        let state = self.slot_mut();
+        if state.is_lingering() {
             // No callback follows our FIN. A pending one would be a `hot-loop`: `a_lingering_connection_that_is_woken_keeps_no_loop_awake`.
-            let state = self.shared.slots.get_mut(self.token.slot);
-            (state.evicted, state.woken) = (Evicted::Nothing, false);
+            state.evicted = Evicted::Nothing;
+            state.bits.remove(Bits::WOKEN);
             self.discard();
             return;
         }
-        if self.slot().evicted != Evicted::Nothing || self.slot().woken {
+        if state.evicted != Evicted::Nothing || state.bits.intersects(Bits::WOKEN) {
             self.owed_calls();
         }
         loop {
@@ -199,18 +200,17 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// After a flush: whether input that waited for output space can be offered again in this visit.
     #[inline]
     fn may_offer_more(&self, taken: usize, filled: usize) -> bool {
-        let flags = self.entry.control.flags;
-        taken < filled
-            && self.messages_left > 0
-            && flags.intersects(Flags::UNPARSED)
-            && !flags.intersects(Flags::HELD.union(Flags::INPUT_BLOCKED))
+        taken < filled && self.may_parse()
     }
 
     /// Calls `writable` if the handler wants it and no output is pending. False if there was no call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call_writable(&mut self) -> bool {
-        let flags = self.entry.control.flags;
-        if !flags.intersects(Flags::WANTS_WRITABLE) || !self.is_writable() {
+        self.slot().bits.intersects(Bits::WANTS_WRITABLE) && self.writable()
+    }
+
+    fn writable(&mut self) -> bool {
+        if !self.slot().is_writable() {
             return false;
         }
         // The calls are bounded too, or one byte per call would cost a write(2) each. Test: `no_handler_makes_a_turn_long_by_asking`.
@@ -219,27 +219,23 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             return false;
         }
         self.writable_calls_left -= 1;
-        let input_waits = flags.intersects(Flags::INPUT_BLOCKED);
-        self.flags().remove(Flags::WANTS_WRITABLE.union(Flags::INPUT_BLOCKED));
+        let bits = &mut self.slot_mut().bits;
+        let input_waits = bits.intersects(Bits::INPUT_BLOCKED);
+        bits.remove(Bits::WANTS_WRITABLE.union(Bits::INPUT_BLOCKED));
         self.call(Callback::Writable, |handler, conn, cx| handler.writable(conn, cx));
         if self.output.len() == 0 {
             // The handler wrote nothing although all the space was free, so calling again would spin. It has to wait for something else.
             // Test: `asking_for_output_space_never_spins`.
-            self.flags().remove(Flags::WANTS_WRITABLE);
+            self.slot_mut().bits.remove(Bits::WANTS_WRITABLE);
         }
         self.writable_was_in_vain = input_waits && self.output.len() == 0;
         true
     }
 
-    fn is_writable(&self) -> bool {
-        !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::FAILED))
-            && has_nothing_pending(self.slot(), self.shared.policy.output)
-    }
-
     #[inline]
     pub(crate) fn output_end_max(&self) -> usize {
         let space_bytes = self.shared.buffers.output_space_bytes();
-        output_space(self.slot(), &self.shared.limits, self.shared.policy.output, space_bytes)
+        self.slot().output_space(&self.shared.limits, space_bytes)
     }
 }
 
@@ -250,15 +246,17 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether this visit may read: the socket may have input, the handler wants it, and earlier input holds no whole message.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
-        const ALL: Flags = Flags::READABLE.union(Flags::HELD).union(Flags::INPUT_ENDED).union(Flags::INPUT_BLOCKED).union(Flags::UNPARSED);
-        self.entry.control.flags.only(ALL, Flags::READABLE)
+        const ALL: Bits = Bits::READABLE.union(Bits::HELD).union(Bits::INPUT_ENDED).union(Bits::INPUT_BLOCKED).union(Bits::UNPARSED);
+        let state = self.slot();
+        state.bits.only(ALL, Bits::READABLE) && state.is_open()
     }
 
     /// Whether the partial input may hold whole messages, and the handler wants them.
     #[inline]
     pub(crate) fn may_parse(&self) -> bool {
-        self.messages_left > 0
-            && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD).union(Flags::INPUT_BLOCKED), Flags::UNPARSED)
+        const ALL: Bits = Bits::UNPARSED.union(Bits::HELD).union(Bits::INPUT_BLOCKED);
+        let state = self.slot();
+        state.bits.only(ALL, Bits::UNPARSED) && state.is_open() && self.messages_left > 0
     }
 
     /// Takes the lease of the partial input out of the slot, so that the handler gets it without a copy. False if there is none.
@@ -279,7 +277,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken > 0 {
             self.shared.progress = true; // Also where nothing was read or written.
         }
-        if taken == filled || self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) {
+        if taken == filled || !self.slot().is_open() {
             return self.shared.buffers.give_back(BufferOwner::Input, lease);
         }
         lease.consume(taken);
@@ -303,33 +301,32 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Reads into the scratch buffer after its first `kept_bytes`. Returns the number of bytes it then holds.
     #[inline]
     pub(crate) fn read(&mut self, kept_bytes: usize) -> usize {
-        let flags = &mut self.entry.control.flags;
-        let short_read_is_empty = !flags.intersects(Flags::READ_TO_THE_END);
-        let shared = &mut *self.shared;
+        let Shared { slots, buffers, limits, policy, stats, progress, .. } = &mut *self.shared;
+        let bits = &mut slots.get_mut(self.token.slot).bits;
+        let short_read_is_empty = !bits.intersects(Bits::READ_TO_THE_END);
         // Bytes that no message takes need a buffer, so the loop reads less when buffer memory is short.
-        let end = self.scratch.bytes.len().min(kept_bytes.saturating_add(shared.buffers.input_space_bytes()));
+        let end = self.scratch.bytes.len().min(kept_bytes.saturating_add(buffers.input_space_bytes()));
         let into = &mut self.scratch.bytes[kept_bytes..end];
-        let reads_max = shared.limits.visit_reads_max;
-        match drain_read(&mut self.entry.stream, into, reads_max, shared.policy.drain, short_read_is_empty) {
+        match drain_read(&mut self.entry.stream, into, limits.visit_reads_max, policy.drain, short_read_is_empty) {
             Ok(outcome) => {
                 match outcome.drained {
-                    Drained::Empty => flags.remove(Flags::READABLE),
-                    Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),
+                    Drained::Empty => bits.remove(Bits::READABLE),
+                    Drained::BudgetSpent | Drained::BufferFull => stats.budget_exits.add(1),
                     Drained::PeerClosed => {
-                        flags.remove(Flags::READABLE);
-                        flags.insert(Flags::INPUT_ENDED);
+                        bits.remove(Bits::READABLE);
+                        bits.insert(Bits::INPUT_ENDED);
                     }
                     Drained::Failed(_) => {}
                 }
-                shared.stats.reads.add(u64::from(outcome.calls));
-                shared.stats.bytes_read.add(outcome.bytes as u64);
+                stats.reads.add(u64::from(outcome.calls));
+                stats.bytes_read.add(outcome.bytes as u64);
                 if outcome.bytes > 0 {
-                    shared.progress = true;
-                    flags.insert(Flags::UNPARSED);
+                    *progress = true;
+                    bits.insert(Bits::UNPARSED);
                 }
                 if let Drained::Failed(kind) = outcome.drained {
                     self.read_failed(&kind.into());
-                } else if flags.intersects(Flags::FAILED) {
+                } else if bits.intersects(Bits::FAILED) {
                     self.read_after_failure(outcome.drained);
                 }
                 kept_bytes + outcome.bytes
@@ -346,26 +343,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
         let output_end_max = self.output_end_max();
         if let Some(conn) = self.entry.conn.as_mut() {
-            while taken < filled && self.entry.control.flags.only(Flags::UNPARSED.union(Flags::HELD), Flags::UNPARSED) {
+            while taken < filled {
+                let state = self.shared.slots.get_mut(self.token.slot);
+                if !state.bits.only(Bits::UNPARSED.union(Bits::HELD), Bits::UNPARSED) || !state.is_open() {
+                    break;
+                }
                 if self.messages_left == 0 {
                     self.shared.stats.budget_exits.add(1);
                     return taken;
                 }
                 self.messages_left -= 1;
-                let flags = &mut self.entry.control.flags;
                 // If the handler asks for output space during this call, the loop stops offering it input until there is space. An earlier
                 // request delays output only.
-                let wanted_room = flags.intersects(Flags::WANTS_WRITABLE);
-                flags.remove(Flags::WANTS_WRITABLE.union(Flags::INPUT_BLOCKED));
+                let wanted_before = state.bits.intersects(Bits::WANTS_WRITABLE);
+                state.bits.remove(Bits::WANTS_WRITABLE.union(Bits::INPUT_BLOCKED));
                 self.output_before = self.output.len();
                 self.shared.stats.enter(Callback::Input, self.token.slot);
-                let mut cx = Context {
-                    shared: self.shared,
-                    output: self.output,
-                    output_end_max,
-                    control: &mut self.entry.control,
-                    token: self.token,
-                };
+                let mut cx = Context { shared: self.shared, output: self.output, output_end_max, token: self.token };
                 let input = match &self.scratch.in_hand {
                     None => &self.scratch.bytes[taken..filled],
                     Some(lease) => &lease.filled()[taken..],
@@ -377,30 +371,30 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     Framing::ByMessage => taken + used,
                     Framing::ByRead => filled, // MISTAKE(partial-read): half a message is forgotten before its other half comes, and so is whatever came behind a whole one.
                 };
-                let flags = &mut self.entry.control.flags;
-                let asked_for_room = flags.intersects(Flags::WANTS_WRITABLE);
-                if wanted_room {
-                    flags.insert(Flags::WANTS_WRITABLE);
+                let state = self.shared.slots.get_mut(self.token.slot);
+                let asked_for_space = state.bits.intersects(Bits::WANTS_WRITABLE);
+                if wanted_before {
+                    state.bits.insert(Bits::WANTS_WRITABLE);
                 }
                 if used == 0 {
-                    if asked_for_room {
-                        if flags.intersects(Flags::FAILED) {
+                    if asked_for_space {
+                        if state.bits.intersects(Bits::FAILED) {
                             // A failed socket gets no output space any more.
                             self.die(CloseReason::Reset);
                             return taken;
                         }
-                        if self.writable_was_in_vain && self.output.len() == 0 && self.shared.slots.get(self.token.slot).output.is_none() {
+                        if self.writable_was_in_vain && self.output.len() == 0 && state.output.is_none() {
                             // All the space is free, and nothing will change that. Test: `asking_for_output_space_never_spins`.
                             self.die(CloseReason::OutputSpaceTooSmall);
                             return taken;
                         }
-                        flags.insert(Flags::INPUT_BLOCKED);
+                        state.bits.insert(Bits::INPUT_BLOCKED);
                         return taken;
                     }
-                    if flags.intersects(Flags::PAUSED.union(Flags::NO_MORE_MESSAGES)) {
+                    if state.bits.intersects(Bits::PAUSED) || !state.is_open() {
                         return taken;
                     }
-                    flags.remove(Flags::UNPARSED);
+                    state.bits.remove(Bits::UNPARSED);
                     if filled == self.scratch.bytes.len() && taken == 0 {
                         self.die(CloseReason::MessageTooLong);
                     }
@@ -409,18 +403,25 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             }
         }
         if taken == filled {
-            self.entry.control.flags.remove(Flags::UNPARSED);
+            self.slot_mut().bits.remove(Bits::UNPARSED);
         }
         self.end_input(filled - taken);
         taken
     }
 
     /// Calls `ended` when the peer's last byte was read and the whole messages are taken. `rest_bytes` are left of an unfinished message.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_input(&mut self, rest_bytes: usize) {
-        let flags = self.entry.control.flags;
-        if flags.intersects(Flags::INPUT_ENDED) && !flags.intersects(Flags::END_TOLD.union(Flags::UNPARSED).union(Flags::HELD)) {
-            self.flags().insert(Flags::END_TOLD);
+        if self.slot().bits.intersects(Bits::INPUT_ENDED) {
+            self.input_has_ended(rest_bytes);
+        }
+    }
+
+    #[cold]
+    fn input_has_ended(&mut self, rest_bytes: usize) {
+        let state = self.slot_mut();
+        if !state.bits.intersects(Bits::END_TOLD.union(Bits::UNPARSED)) && !state.is_held() {
+            state.bits.insert(Bits::END_TOLD);
             self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, rest_bytes, cx));
         }
     }
@@ -432,7 +433,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken > 0 {
             self.shared.progress = true; // Also where nothing was read or written.
         }
-        if self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES) || taken == filled {
+        if taken == filled || !self.slot().is_open() {
             if kept_bytes > 0 {
                 self.shared.drop_input(slot);
             }
@@ -463,7 +464,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(crate) fn flush_kept(&mut self) {
         let state = self.slot();
-        if state.output.is_some() && self.entry.control.flags.intersects(Flags::WRITABLE) {
+        if state.output.is_some() && state.bits.intersects(Bits::WRITABLE) {
             self.write_kept();
         } else if state.evicted == Evicted::Output {
             // Later output must not follow the hole.
@@ -486,11 +487,12 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
         if outcome.flushed == Flushed::All {
             self.shared.drop_output(slot);
-            self.entry.stall_at = None;
-            self.entry.control.flags.remove(Flags::OUTPUT_FULL);
+            let state = self.slot_mut();
+            state.stall_at = None;
+            state.bits.remove(Bits::OUTPUT_FULL);
         } else if outcome.bytes > 0 {
             self.shared.output_progressed(slot, outcome.bytes);
-            self.entry.stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
+            self.slot_mut().stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
         }
     }
 
@@ -500,7 +502,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if self.output.len() == 0 {
             return;
         }
-        if self.entry.control.flags.intersects(Flags::DEAD.union(Flags::FAILED)) {
+        let state = self.slot();
+        if state.is_dead() || state.bits.intersects(Bits::FAILED) {
             // The peer cannot get it.
             self.output.truncate(0);
             self.output_before = 0;
@@ -524,7 +527,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 Err(_) => self.break_off(CloseReason::Reset),
             }
         }
-        if sent < self.output.len() && !self.entry.control.flags.intersects(Flags::DEAD) {
+        if sent < self.output.len() && !self.slot().is_dead() {
             self.keep_unsent(sent);
         }
         self.output.truncate(0);
@@ -534,8 +537,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether the kernel may take output, and no pending output has to go first.
     #[inline]
     fn takes_output(&self) -> bool {
-        let flags = self.entry.control.flags;
-        flags.intersects(Flags::WRITABLE) && !flags.intersects(Flags::DEAD) && self.slot().output.is_none()
+        let state = self.slot();
+        state.bits.intersects(Bits::WRITABLE) && !state.is_dead() && state.output.is_none()
     }
 
     #[inline]
@@ -549,14 +552,16 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
         if flushed == Flushed::Full {
             self.shared.stats.short_writes.add(1);
-            self.entry.control.flags.remove(Flags::WRITABLE);
+            self.slot_mut().bits.remove(Bits::WRITABLE);
         }
     }
 
     #[cold]
     fn keep_unsent(&mut self, sent: usize) {
-        if self.entry.stall_at.is_none() {
-            self.entry.stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
+        let stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
+        let state = self.slot_mut();
+        if state.stall_at.is_none() {
+            state.stall_at = stall_at;
         }
         if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
             // There is no buffer: reset, because a response that is cut short must not look complete.
@@ -570,45 +575,43 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[inline]
     pub(crate) fn settle(&mut self) {
         let slot = self.token.slot;
-        if self
-            .entry
-            .control
-            .flags
-            .intersects(Flags::DEAD.union(Flags::ABORT).union(Flags::CLOSE).union(Flags::LINGERING).union(Flags::FAILED))
-        {
-            if self.entry.control.flags.intersects(Flags::FAILED) {
+        let state = self.slot();
+        if !state.is_open() || state.bits.intersects(Bits::FAILED) {
+            if state.bits.intersects(Bits::FAILED) {
                 self.settle_failed();
             }
             self.settle_closing();
-            if self.entry.control.flags.intersects(Flags::DEAD) {
+            if self.slot().is_dead() {
                 return;
             }
         }
         // The FIN came in the same read as the request that is being answered.
-        if self.entry.control.flags.intersects(Flags::INPUT_ENDED)
-            && self.entry.control.flags.intersects(Flags::PAUSED)
+        const FIN_WHILE_PAUSED: Bits = Bits::INPUT_ENDED.union(Bits::PAUSED);
+        let state = self.slot();
+        if state.bits.only(FIN_WHILE_PAUSED.union(Bits::OUTBOUND), FIN_WHILE_PAUSED)
+            && state.is_open()
             && self.shared.policy.half_close == HalfClose::HasLeft
-            && !self.entry.control.flags.intersects(Flags::NO_MORE_MESSAGES.union(Flags::OUTBOUND))
         {
             return self.die(CloseReason::PeerClosed);
         }
         self.settle_age();
-        let state = self.shared.slots.get(slot);
-        let bound = self.shared.policy.output;
-        apply_water_marks(&mut self.entry.control.flags, state, &self.shared.limits, bound, self.shared.buffers.output_space_bytes());
-        let on_the_list = match self.shared.policy.ready_rule {
-            ReadyRule::CanProgress => can_progress(self.entry.control.flags, state, bound),
-            ReadyRule::HasWork => can_progress(self.entry.control.flags, state, bound) || state.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and the poll does not sleep.
+        let Shared { slots, limits, policy, buffers, .. } = &mut *self.shared;
+        let state = slots.get_mut(slot);
+        state.apply_water_marks(limits, buffers.output_space_bytes());
+        let due = state.due();
+        let on_the_list = match policy.ready_rule {
+            ReadyRule::CanProgress => can_progress(state),
+            ReadyRule::HasWork => can_progress(state) || state.output.is_some(), // MISTAKE(hot-loop): a connection that waits for its peer stays on the list, and the poll does not sleep.
         };
         if on_the_list {
-            match self.shared.policy.resume {
+            match policy.resume {
                 ResumePolicy::ReadyList => self.shared.queue_old(slot),
                 ResumePolicy::NextEvent => {} // MISTAKE(lost-resume): the work left is in the socket or in our buffer already, and no event will come for it.
             }
         }
         // The wheel holds the connection at its due time or earlier. If a deadline has moved later, as with a new request, `expire`
         // (deadlines.rs) moves it when the earlier time comes. Test: `a_deadline_that_is_moved_later_runs_once_and_later`.
-        if let Some(due) = self.entry.due()
+        if let Some(due) = due
             && self.due_before.is_none_or(|before| due < before)
         {
             self.shared.wheel.set(slot, Some(due), self.shared.now);
@@ -616,34 +619,48 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     }
 }
 
+impl Slot {
+    /// Whether the handler may be asked for output: it is not closing, and no output is pending.
+    #[inline]
+    fn is_writable(&self) -> bool {
+        self.is_open() && !self.bits.intersects(Bits::FAILED) && self.has_nothing_pending()
+    }
+}
+
 /// The rule of the ready list: whether a visit now can make progress without anything new from the peer.
 #[inline]
-pub(crate) fn can_progress(flags: Flags, state: &Slot, bound: OutputBound) -> bool {
-    if flags.intersects(Flags::DEAD.union(Flags::CONNECTING)) {
+pub(crate) fn can_progress(state: &Slot) -> bool {
+    const NEEDED: Bits =
+        Bits::READABLE.union(Bits::UNPARSED).union(Bits::INPUT_ENDED).union(Bits::WANTS_WRITABLE).union(Bits::WOKEN).union(Bits::LEAVING);
+    let bits = state.bits;
+    if !bits.intersects(NEEDED) && state.output.is_none() && state.evicted == Evicted::Nothing {
+        return false; // Most visits end here.
+    }
+    if matches!(state.phase, Phase::Vacant | Phase::Connecting { .. } | Phase::Dead { .. }) {
         return false;
     }
-    if state.woken || state.evicted != Evicted::Nothing || flags.intersects(Flags::LEAVING) {
+    if bits.intersects(Bits::WOKEN.union(Bits::LEAVING)) || state.evicted != Evicted::Nothing {
         return true;
     }
-    if flags.intersects(Flags::LINGERING) {
-        return flags.intersects(Flags::READABLE);
+    if state.is_lingering() {
+        return bits.intersects(Bits::READABLE);
     }
-    if state.output.is_some() && flags.intersects(Flags::WRITABLE) {
+    if state.output.is_some() && bits.intersects(Bits::WRITABLE) {
         return true;
     }
-    if flags.intersects(Flags::CLOSE) {
+    if !state.is_open() {
         return false;
     }
-    if flags.intersects(Flags::WANTS_WRITABLE) && !flags.intersects(Flags::FAILED) && has_nothing_pending(state, bound) {
+    if bits.intersects(Bits::WANTS_WRITABLE) && state.is_writable() {
         return true;
     }
-    if flags.intersects(Flags::HELD) {
+    if bits.intersects(Bits::HELD) {
         return false;
     }
     // Input that waits for output space is offered again after `writable`.
-    let waits = flags.intersects(Flags::INPUT_BLOCKED);
-    let unread = flags.intersects(Flags::READABLE) && !flags.intersects(Flags::INPUT_ENDED) && !waits;
-    let end_untold = flags.intersects(Flags::INPUT_ENDED) && !flags.intersects(Flags::END_TOLD);
-    let unparsed = flags.intersects(Flags::UNPARSED) && !waits;
-    unread || unparsed || (end_untold && !flags.intersects(Flags::UNPARSED))
+    let waits = bits.intersects(Bits::INPUT_BLOCKED);
+    let unread = bits.intersects(Bits::READABLE) && !bits.intersects(Bits::INPUT_ENDED) && !waits;
+    let end_untold = bits.intersects(Bits::INPUT_ENDED) && !bits.intersects(Bits::END_TOLD);
+    let unparsed = bits.intersects(Bits::UNPARSED) && !waits;
+    unread || unparsed || (end_untold && !bits.intersects(Bits::UNPARSED))
 }

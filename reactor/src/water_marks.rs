@@ -6,18 +6,43 @@
 //! (`slow-consumer`; Envoy `per_connection_buffer_limit_bytes`, Redis `client-output-buffer-limit`). The kernel's own buffer is bounded by
 //! [`crate::Limits::kernel_unsent_bytes_max`].
 
-use crate::buffers::Lease;
 use crate::limits::Limits;
-use crate::policy::OutputBound;
-use crate::slot::{Flags, Slot};
+use crate::slot::{Bits, Slot};
 
-/// The bytes of pending output that count for the water marks.
-#[inline]
-fn counted_bytes(state: &Slot, bound: OutputBound) -> usize {
-    let kept_bytes = state.output.as_ref().map_or(0, Lease::len);
-    match bound {
-        OutputBound::WaterMarks => kept_bytes,
-        OutputBound::None => 0, // MISTAKE(slow-consumer): what a peer does not take counts for nothing, so more is asked for, and kept, for as long as there is more to say.
+impl Slot {
+    /// The bytes of pending output that count for the water marks.
+    #[inline]
+    fn counted_bytes(&self) -> usize {
+        match &self.output {
+            Some(lease) if !self.bits.intersects(Bits::UNBOUNDED) => lease.len(),
+            _ => 0,
+        }
+    }
+
+    /// How many bytes of output a visit may add.
+    #[inline]
+    pub(crate) fn output_space(&self, limits: &Limits, space_bytes: usize) -> usize {
+        high_water_bytes(limits, space_bytes).saturating_sub(self.counted_bytes())
+    }
+
+    /// Whether the handler's `writable` may be called: no output is pending. The socket is then writable, because output becomes pending at the first
+    /// `WouldBlock` and stays so until the kernel has taken the last byte.
+    #[inline]
+    pub(crate) fn has_nothing_pending(&self) -> bool {
+        self.counted_bytes() == 0
+    }
+
+    /// Stops input at the high water mark, and resumes it at the low one.
+    #[inline]
+    pub(crate) fn apply_water_marks(&mut self, limits: &Limits, space_bytes: usize) {
+        let bytes = self.counted_bytes();
+        if bytes == 0 {
+            self.bits.remove(Bits::OUTPUT_FULL); // Most visits end here.
+        } else if bytes >= high_water_bytes(limits, space_bytes) {
+            self.bits.insert(Bits::OUTPUT_FULL);
+        } else if bytes <= limits.output_low_water_bytes as usize {
+            self.bits.remove(Bits::OUTPUT_FULL);
+        }
     }
 }
 
@@ -25,28 +50,4 @@ fn counted_bytes(state: &Slot, bound: OutputBound) -> usize {
 #[inline]
 fn high_water_bytes(limits: &Limits, space_bytes: usize) -> usize {
     (limits.output_high_water_bytes as usize).min(space_bytes)
-}
-
-/// How many bytes of output a visit may add.
-#[inline]
-pub(crate) fn output_space(state: &Slot, limits: &Limits, bound: OutputBound, space_bytes: usize) -> usize {
-    high_water_bytes(limits, space_bytes).saturating_sub(counted_bytes(state, bound))
-}
-
-/// Whether the handler's `writable` may be called: no output is pending. The socket is then writable, because output becomes pending at the first
-/// `WouldBlock` and stays so until the kernel has taken the last byte.
-#[inline]
-pub(crate) fn has_nothing_pending(state: &Slot, bound: OutputBound) -> bool {
-    counted_bytes(state, bound) == 0
-}
-
-/// Stops input at the high water mark, and resumes it at the low one.
-#[inline]
-pub(crate) fn apply_water_marks(flags: &mut Flags, state: &Slot, limits: &Limits, bound: OutputBound, space_bytes: usize) {
-    let bytes = counted_bytes(state, bound);
-    if bytes >= high_water_bytes(limits, space_bytes) {
-        flags.insert(Flags::OUTPUT_FULL);
-    } else if bytes <= limits.output_low_water_bytes as usize {
-        flags.remove(Flags::OUTPUT_FULL);
-    }
 }

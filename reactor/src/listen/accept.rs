@@ -22,7 +22,7 @@ use crate::handler::{Handler, Origin, Pressure};
 use crate::listen::{Listener, Pause};
 use crate::os::{ListenerWakes, Os};
 use crate::policy::{AcceptPressure, AtConnectionsMax};
-use crate::slot::{Entry, Flags};
+use crate::slot::Phase;
 use crate::token::Token;
 use crate::visit::Cause;
 
@@ -234,8 +234,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // No slot is free to reject it in: another loop handed over more than this one can hold. Dropping the stream closes it.
             return self.shared.stats.closes(CloseReason::Refused).add(1);
         }
-        // Writable until a write fails: the edge of an empty send buffer is consumed by the registration.
-        let token = self.shared.slots.insert(&mut self.entries, Entry::new(stream, Flags::WRITABLE));
+        let token = self.shared.slots.insert(&mut self.entries, stream, Phase::Open);
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         let entry = &mut self.entries[token.slot as usize];
         if let Err(e) = self.os.register(&mut entry.stream, token) {

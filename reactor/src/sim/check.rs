@@ -12,7 +12,7 @@ use super::trace::Slot;
 use super::world::{LoopNotes, World};
 use crate::EventLoop;
 use crate::buffers::Lease;
-use crate::slot::Flags;
+use crate::slot::{Bits, Phase};
 use crate::visit::can_progress;
 
 /// Turns that a connection may spend on the ready list without getting anywhere: a spurious event costs one, an interrupted call another.
@@ -21,10 +21,10 @@ const FRUITLESS_TURNS_MAX: u32 = 4;
 /// After a turn.
 pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     for (slot, entry) in &event_loop.entries {
-        let flags = entry.control.flags;
-        if !flags.intersects(Flags::DEAD) {
-            let id = entry.stream.id;
-            check_connection(event_loop, world, slot as u32, flags, id);
+        let id = entry.stream.id;
+        check_phase(event_loop, world, slot as u32, id);
+        if !event_loop.shared.slots.get(slot as u32).is_dead() {
+            check_connection(event_loop, world, slot as u32, id);
         }
     }
     check_listeners(event_loop, world);
@@ -44,8 +44,29 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     world.check_patience();
 }
 
-fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, slot: u32, flags: Flags, id: u32) {
+/// The phases of a connection go one way. Only `Slot::enter` in a debug build sees each move; from turn to turn a connection may skip phases, and
+/// it never returns to an earlier one.
+fn check_phase(event_loop: &EventLoop<Service, SimOs>, world: &mut World, slot: u32, id: u32) {
+    let step = |phase: Phase| match phase {
+        Phase::Vacant => 0,
+        Phase::Connecting { .. } => 1,
+        Phase::Open => 2,
+        Phase::Flushing => 3,
+        Phase::Aborting => 4,
+        Phase::Lingering { .. } => 5,
+        Phase::Dead { .. } => 6,
+    };
+    let phase = event_loop.shared.slots.get(slot).phase;
+    let before = std::mem::replace(&mut world.kernel.socket(id).log.loop_phase, phase);
+    if step(phase) < step(before) {
+        let text = format!("{} was {before:?} after an earlier turn, and is {phase:?}", world.name(id));
+        world.violated(text);
+    }
+}
+
+fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, slot: u32, id: u32) {
     let state = event_loop.shared.slots.get(slot);
+    let bits = state.bits;
     let token = event_loop.shared.slots.token(slot);
     let name = |world: &World| format!("slot {} = {}", Slot(token), world.name(id));
 
@@ -77,8 +98,8 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
 
     // What can be read will be: the loop knows of it, or an edge is on its way.
     let socket: &Socket = &world.kernel.sockets[id as usize];
-    let connecting = flags.intersects(Flags::CONNECTING);
-    if !connecting && !flags.intersects(Flags::READABLE.union(Flags::INPUT_ENDED)) && socket.is_readable() && !socket.edge_is_coming() {
+    let connecting = state.is_connecting();
+    if !connecting && !bits.intersects(Bits::READABLE.union(Bits::INPUT_ENDED)) && socket.is_readable() && !socket.edge_is_coming() {
         let bytes = socket.received.len();
         let text =
             format!("{bytes} bytes (or the end) of {} wait in the kernel, the loop does not know, and no edge will come", name(world));
@@ -87,15 +108,15 @@ fn check_connection(event_loop: &EventLoop<Service, SimOs>, world: &mut World, s
 
     // What can be written will be.
     let socket: &Socket = &world.kernel.sockets[id as usize];
-    let wants_to_write = state.output.is_some() || flags.intersects(Flags::WANTS_WRITABLE);
-    if !connecting && wants_to_write && !flags.intersects(Flags::WRITABLE) && !socket.wants_space && !socket.edge_is_coming() {
+    let wants_to_write = state.output.is_some() || bits.intersects(Bits::WANTS_WRITABLE);
+    if !connecting && wants_to_write && !bits.intersects(Bits::WRITABLE) && !socket.wants_space && !socket.edge_is_coming() {
         let text = format!("{} has output and waits for an edge that will not come", name(world));
         world.violated(text);
     }
 
     // Who can go on is on the ready list, whatever the policy says.
-    if can_progress(flags, state, event_loop.shared.policy.output) && !state.is_queued() {
-        let text = format!("{} can go on and is not on the ready list ({flags:?})", name(world));
+    if can_progress(state) && !state.is_queued() {
+        let text = format!("{} can go on and is not on the ready list ({:?}, {bits:?})", name(world), state.phase);
         world.violated(text);
     }
 
@@ -209,15 +230,15 @@ fn check_budgets(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
 pub(crate) fn trace_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     for (slot, entry) in &event_loop.entries {
         let log = world.kernel.socket(entry.stream.id).log;
-        let flags = entry.control.flags;
+        let bits = event_loop.shared.slots.get(slot as u32).bits;
         if let Some(last) = log.last_read.filter(|_| log.turn == world.kernel.turn) {
             let exit = match last {
                 LastRead::WouldBlock => "Empty",
                 LastRead::End => "PeerClosed",
                 LastRead::Failed => "an error, or an interrupted call",
-                LastRead::Short if !flags.intersects(Flags::READABLE) => "Empty (a short read)",
+                LastRead::Short if !bits.intersects(Bits::READABLE) => "Empty (a short read)",
                 LastRead::Short => "BudgetSpent",
-                LastRead::Full if !flags.intersects(Flags::READABLE) => "Empty, as the loop believes",
+                LastRead::Full if !bits.intersects(Bits::READABLE) => "Empty, as the loop believes",
                 LastRead::Full => "BufferFull or BudgetSpent",
             };
             world.note(|line, world| {

@@ -7,7 +7,7 @@ use super::os::SimOs;
 use super::service::{Conn, Service, State};
 use super::world::World;
 use crate::policy::WhenNearlyFull;
-use crate::slot::Flags;
+use crate::slot::Bits;
 use crate::{Context, EventLoop};
 
 /// Turns for which more connections may stay than is good although somebody could make room: those who leave get a last look, and closes
@@ -137,12 +137,12 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     // Whoever waits and has got everything can be found.
     for (slot, entry) in &event_loop.entries {
         let Some(conn) = entry.conn.as_ref() else { continue };
-        let flags = entry.control.flags;
         let state = shared.slots.get(slot as u32);
-        let known = flags.intersects(Flags::LEAVING) || shared.slots.is_expendable(slot as u32);
-        if crate::eviction::is_expendable(flags, state) != known {
+        let bits = state.bits;
+        let known = bits.intersects(Bits::LEAVING) || shared.slots.is_expendable(slot as u32);
+        if crate::eviction::is_expendable(state) != known {
             let name = world.name(world.conns[conn.id as usize].socket);
-            world.violated(format!("{name} is {}among those that may make room ({flags:?})", if known { "" } else { "not " }));
+            world.violated(format!("{name} is {}among those that may make room ({bits:?})", if known { "" } else { "not " }));
         }
     }
 }

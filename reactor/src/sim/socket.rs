@@ -125,6 +125,8 @@ pub(crate) struct SocketLog {
     pub(crate) is_full: bool,
     /// Turns in a row on the loop's ready list without getting anywhere.
     pub(crate) fruitless_turns: u32,
+    /// The phase of its connection after the last turn.
+    pub(crate) loop_phase: crate::slot::Phase,
 }
 
 /// The last answer of a read.

@@ -24,6 +24,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "generation: state.generation, ..Slot::default()",
     },
     Mutant {
+        slug: "lingering-connection-opened-again",
+        file: "close.rs",
+        from: "                Drained::Empty => return state.bits.remove(Bits::READABLE),\n",
+        to: "                Drained::Empty => {\n                    state.bits.remove(Bits::READABLE);\n                    state.phase = Phase::Open;\n                    return;\n                }\n",
+    },
+    Mutant {
         slug: "mail-without-a-check-of-the-generation",
         file: "event_loop.rs",
         from: "if self.shared.slots.is_live(to) {",
@@ -44,7 +50,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "close-bit-forgotten-on-a-short-read",
         file: "visit.rs",
-        from: "let short_read_is_empty = !flags.intersects(Flags::READ_TO_THE_END);",
+        from: "let short_read_is_empty = !bits.intersects(Bits::READ_TO_THE_END);",
         to: "let short_read_is_empty = true;",
     },
     Mutant {
@@ -56,13 +62,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "readable-cleared-at-the-end-of-the-budget",
         file: "visit.rs",
-        from: "Drained::BudgetSpent | Drained::BufferFull => shared.stats.budget_exits.add(1),",
-        to: "Drained::BudgetSpent | Drained::BufferFull => flags.remove(Flags::READABLE),",
+        from: "Drained::BudgetSpent | Drained::BufferFull => stats.budget_exits.add(1),",
+        to: "Drained::BudgetSpent | Drained::BufferFull => bits.remove(Bits::READABLE),",
     },
     Mutant {
         slug: "writable-kept-after-would-block",
         file: "visit.rs",
-        from: "            self.entry.control.flags.remove(Flags::WRITABLE);\n",
+        from: "            self.slot_mut().bits.remove(Bits::WRITABLE);\n",
         to: "",
     },
     Mutant {
@@ -80,15 +86,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "deadlines-before-input",
         file: "notify.rs",
-        from: "            self.flags().insert(Flags::READABLE);\n            self.go_on();\n            let is_due",
-        to: "            self.go_on();\n            let is_due",
+        from: "            state.bits.insert(Bits::READABLE);\n            self.go_on();\n",
+        to: "            self.go_on();\n",
     },
-    Mutant {
-        slug: "two-visits-in-a-turn",
-        file: "event_loop.rs",
-        from: "        !self.shared.slots.get(slot).is_queued()\n",
-        to: "        true\n",
-    },
+    Mutant { slug: "two-visits-in-a-turn", file: "event_loop.rs", from: "        !is_queued\n", to: "        true\n" },
     Mutant {
         slug: "ready-list-served-to-its-end",
         file: "event_loop.rs",
@@ -110,14 +111,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "closed-without-lingering",
         file: "close.rs",
-        from: "        self.entry.control.flags.insert(Flags::LINGERING);\n",
-        to: "        self.entry.control.flags.insert(Flags::LINGERING);\n        self.shared.stats.connections_lingering.add(1);\n        return self.die(reason);\n        #[allow(unreachable_code)]\n",
+        from: "        self.shared.stats.connections_lingering.add(1);\n",
+        to: "        self.shared.stats.connections_lingering.add(1);\n        self.die(reason);\n",
     },
     Mutant {
         slug: "a-broken-answer-ended-in-order",
         file: "close.rs",
-        from: "        if entry.control.flags.intersects(Flags::RESET) {\n",
-        to: "        if entry.control.flags.intersects(Flags::RESET) && self.shared.stop {\n",
+        from: "        if phase == (Phase::Dead { reset: true }) {\n",
+        to: "        if phase == (Phase::Dead { reset: true }) && self.shared.stop {\n",
     },
     Mutant {
         slug: "unfinished-answer-ended-by-fin",
@@ -128,8 +129,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "lingering-without-an-end",
         file: "close.rs",
-        from: "self.entry.control.deadline = clock::after(self.shared.now, linger_timeout);",
-        to: "self.entry.control.deadline = None;",
+        from: "state.deadline = clock::after(now, linger_timeout);",
+        to: "state.deadline = None;",
     },
     Mutant {
         slug: "stall-not-moved-by-progress",
@@ -137,7 +138,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "        } else if outcome.bytes > 0 {\n",
         to: "        } else if outcome.bytes > usize::MAX - 1 {\n",
     },
-    Mutant { slug: "stall-not-cleared-at-the-end", file: "visit.rs", from: "            self.entry.stall_at = None;\n", to: "" },
+    Mutant { slug: "stall-not-cleared-at-the-end", file: "visit.rs", from: "            state.stall_at = None;\n", to: "" },
     Mutant {
         slug: "closed-while-registered",
         file: "close.rs",
@@ -177,8 +178,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "wake-without-the-ready-list",
         file: "shared.rs",
-        from: "            self.slots.get_mut(token.slot).woken = true;\n            self.queue_new(token.slot);\n",
-        to: "            self.slots.get_mut(token.slot).woken = true;\n",
+        from: "            self.slots.get_mut(token.slot).bits.insert(Bits::WOKEN);\n            self.queue_new(token.slot);\n",
+        to: "            self.slots.get_mut(token.slot).bits.insert(Bits::WOKEN);\n",
     },
     Mutant {
         slug: "room-not-given-back",
@@ -219,19 +220,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "deadline-looks-at-its-socket-after-a-full-batch-only",
         file: "deadlines.rs",
-        from: "        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {\n            visit.run(|visit| visit.look_before",
-        to: "        } else if self.events.len() < self.shared.limits.events_per_poll_max {\n            self.visit_because(slot, crate::visit::Cause::Deadline);\n        } else if let Some(mut visit) = self.visit_to(slot, self.shared.limits.first_visit_messages_max) {\n            visit.run(|visit| visit.look_before",
+        from: "            Phase::Open => {\n",
+        to: "            Phase::Open if self.events.len() < self.shared.limits.events_per_poll_max => {\n                self.visit_because(slot, crate::visit::Cause::Deadline);\n            }\n            Phase::Open => {\n",
     },
-    Mutant {
-        slug: "write-stall-without-a-try",
-        file: "deadlines.rs",
-        from: "        entry.control.flags.insert(Flags::WRITABLE);\n        let due = entry.due();\n",
-        to: "        let due = entry.due();\n",
-    },
+    Mutant { slug: "write-stall-without-a-try", file: "deadlines.rs", from: "        state.bits.insert(Bits::WRITABLE);\n", to: "" },
     Mutant {
         slug: "connect-times-out-without-a-look",
         file: "deadlines.rs",
-        from: "            self.connect_event(slot, Ready::default());\n",
+        from: "                self.connect_event(slot, Ready::default());\n",
         to: "",
     },
     Mutant {
@@ -297,7 +293,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "input-that-waits-for-room-read-on",
         file: "visit.rs",
-        from: "let waits = flags.intersects(Flags::INPUT_BLOCKED);",
+        from: "let waits = bits.intersects(Bits::INPUT_BLOCKED);",
         to: "let waits = false;",
     },
     Mutant {
@@ -339,23 +335,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "no-last-look-at-who-makes-room",
         file: "eviction.rs",
-        from: "            self.flags().insert(Flags::READABLE);\n",
+        from: "            state.bits.insert(Bits::READABLE);\n",
         to: "",
     },
     Mutant {
         slug: "room-made-by-who-has-spoken",
         file: "eviction.rs",
-        from: "if flags.intersects(Flags::RENEWED) || !is_expendable(flags, self.slot()) {",
-        to: "if !is_expendable(flags, self.slot()) {",
+        from: "if state.bits.intersects(Bits::RENEWED) || !is_expendable(state) {",
+        to: "if !is_expendable(state) {",
     },
     Mutant { slug: "room-made-with-unsent-output", file: "eviction.rs", from: " && state.output.is_none()", to: "" },
-    Mutant {
-        slug: "unsent-output-ends-the-wait",
-        file: "eviction.rs",
-        from: "                self.entry.control.flags.insert(Flags::RENEWED);\n",
-        to: "",
-    },
-    Mutant { slug: "who-has-left-counted-as-leaving", file: "eviction.rs", from: "            self.shared.leaving -= 1;\n", to: "" },
+    Mutant { slug: "unsent-output-ends-the-wait", file: "eviction.rs", from: "                bits.insert(Bits::RENEWED);\n", to: "" },
+    Mutant { slug: "who-has-left-counted-as-leaving", file: "eviction.rs", from: "            *leaving -= 1;\n", to: "" },
     Mutant {
         slug: "nobody-makes-room",
         file: "eviction.rs",
@@ -383,7 +374,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "room-made-by-who-is-being-answered",
         file: "context.rs",
-        from: "        self.control.flags.remove(Flags::EXPENDABLE.union(Flags::RENEWED));\n",
+        from: "        self.slot().bits.remove(Bits::EXPENDABLE.union(Bits::RENEWED));\n",
         to: "",
     },
 ];
