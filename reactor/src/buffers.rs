@@ -10,7 +10,7 @@
 
 use std::time::Instant;
 
-/// Partial input of small messages: an unfinished request head. One page.
+/// Partial input of an ordinary message: a browser's request head. One page. The smallest buffer is smaller: see `Limits::buffer_bytes_min`.
 const SMALL_BYTES: u32 = 4 << 10;
 /// Partial input of a larger message, or the tail of a response.
 const MIDDLE_BYTES: u32 = 16 << 10;
@@ -166,14 +166,17 @@ pub(crate) struct BufferPool {
 }
 
 impl BufferPool {
-    /// A pool that holds at most `memory_bytes_max` (test: `every_owner_reads_back_what_it_wrote_and_the_account_is_right`), in buffers of 4 KiB,
-    /// 16 KiB and `buffer_bytes_max`. A buffer is allocated when it is leased for the first time.
+    /// A pool that holds at most `memory_bytes_max` (test: `every_owner_reads_back_what_it_wrote_and_the_account_is_right`), in buffers of
+    /// `buffer_bytes_min`, 4 KiB, 16 KiB and `buffer_bytes_max`. A buffer is allocated when it is leased for the first time.
     ///
     /// Both shares together leave two of the largest buffers over. When the memory is full, the owner that is farther above its share is above it
     /// by more than one buffer. So an eviction does not take an owner below its share (test: `no_eviction_takes_an_owner_below_its_share`).
-    pub(crate) fn new(memory_bytes_max: usize, buffer_bytes_max: u32) -> BufferPool {
-        let mut sizes: Vec<u32> = [SMALL_BYTES, MIDDLE_BYTES].into_iter().filter(|&bytes| bytes < buffer_bytes_max).collect();
-        sizes.push(buffer_bytes_max);
+    pub(crate) fn new(memory_bytes_max: usize, buffer_bytes_min: u32, buffer_bytes_max: u32) -> BufferPool {
+        let mut sizes: Vec<u32> = [buffer_bytes_min, SMALL_BYTES, MIDDLE_BYTES, buffer_bytes_max]
+            .into_iter()
+            .filter(|bytes| (buffer_bytes_min..=buffer_bytes_max).contains(bytes))
+            .collect();
+        sizes.dedup();
         let classes = sizes.into_iter().map(|buffer_bytes| Class { buffer_bytes, free: Vec::new(), free_low_water: 0 }).collect();
         let share_bytes = (memory_bytes_max / 2).saturating_sub(buffer_bytes_max as usize);
         BufferPool { classes, memory_bytes_max, share_bytes, leased_bytes: [0; BufferOwner::COUNT], free_bytes: 0 }
@@ -360,6 +363,7 @@ mod tests {
 
     const LIMIT: usize = 200 << 10;
     const LARGE: u32 = 64 << 10;
+    const MIN: u32 = 1 << 10;
 
     fn bytes_from(seed: u8, n: usize) -> Vec<u8> {
         (0..n).map(|i| seed.wrapping_add(i as u8).wrapping_mul(31)).collect()
@@ -387,7 +391,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_owner_reads_back_what_it_wrote_and_the_account_is_right(ops in prop::collection::vec(ops(), 1..150)) {
-            let mut pool = BufferPool::new(LIMIT, LARGE);
+            let mut pool = BufferPool::new(LIMIT, MIN, LARGE);
             let mut leases: [Option<Lease>; 6] = Default::default();
             let mut model: [Vec<u8>; 6] = Default::default();
             for op in ops {
@@ -399,7 +403,7 @@ mod tests {
                             // It may fail only if the buffer that is needed does not fit under the limit.
                             Err(Full) => {
                                 let needed = model[owner].len() + n;
-                                let class = [SMALL_BYTES, MIDDLE_BYTES, LARGE].map(|bytes| bytes as usize).into_iter().find(|&bytes| bytes >= needed);
+                                let class = [MIN, SMALL_BYTES, MIDDLE_BYTES, LARGE].map(|bytes| bytes as usize).into_iter().find(|&bytes| bytes >= needed);
                                 prop_assert!(pool.leased_bytes() + class.unwrap_or(needed.next_power_of_two()) > LIMIT);
                             }
                         }
@@ -440,18 +444,20 @@ mod tests {
 
     #[test]
     fn a_lease_is_of_the_smallest_size_that_fits() {
-        let mut pool = BufferPool::new(1 << 20, LARGE);
-        for (bytes_min, capacity) in [(0, 4096), (4096, 4096), (4097, 16384), (16385, 65536), (65536, 65536), (65537, 131_072)] {
+        let mut pool = BufferPool::new(1 << 20, MIN, LARGE);
+        for (bytes_min, capacity) in
+            [(0, 1024), (1024, 1024), (1025, 4096), (4096, 4096), (4097, 16384), (16385, 65536), (65536, 65536), (65537, 131_072)]
+        {
             assert_eq!(pool.lease(BufferOwner::Input, bytes_min).map(|lease| lease.capacity()), Some(capacity));
         }
-        let mut small_pool = BufferPool::new(1 << 20, 4096);
-        assert_eq!(small_pool.lease(BufferOwner::Input, 1).map(|lease| lease.capacity()), Some(4096));
+        let mut small_pool = BufferPool::new(1 << 20, MIN, 4096);
+        assert_eq!(small_pool.lease(BufferOwner::Input, 1025).map(|lease| lease.capacity()), Some(4096));
         assert!(small_pool.lease(BufferOwner::Output, (1 << 20) + 1).is_none(), "not beyond the limit");
     }
 
     #[test]
     fn free_buffers_of_other_sizes_make_way_and_leases_do_not() {
-        let mut pool = BufferPool::new(64 << 10, LARGE);
+        let mut pool = BufferPool::new(64 << 10, 4096, LARGE);
         let smalls: Vec<_> = (0..16).map(|_| pool.lease(BufferOwner::Input, 1).expect("16 × 4 KiB fit")).collect();
         assert!(pool.lease(BufferOwner::Input, 1).is_none());
         let mut smalls = smalls.into_iter();
@@ -467,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_refused_append_leaves_the_lease_as_it_was() {
-        let mut pool = BufferPool::new(16 << 10, 16 << 10);
+        let mut pool = BufferPool::new(16 << 10, MIN, 16 << 10);
         let mut lease = None;
         assert_eq!(pool.append(BufferOwner::Input, &mut lease, &bytes_from(1, 4000)), Ok(()));
         assert_eq!(
@@ -482,7 +488,7 @@ mod tests {
 
     #[test]
     fn appending_nothing_leases_nothing() {
-        let mut pool = BufferPool::new(LIMIT, LARGE);
+        let mut pool = BufferPool::new(LIMIT, MIN, LARGE);
         let mut lease = None;
         assert_eq!(pool.append(BufferOwner::Input, &mut lease, &[]), Ok(()));
         assert!(lease.is_none());
@@ -490,18 +496,18 @@ mod tests {
 
     #[test]
     fn after_a_peak_the_memory_goes_back_but_not_what_is_still_used() {
-        let mut pool = BufferPool::new(1 << 20, LARGE);
+        let mut pool = BufferPool::new(1 << 20, MIN, LARGE);
         let peak: Vec<_> = (0..100).map(|_| pool.lease(BufferOwner::Input, 1).expect("there is room")).collect();
         peak.into_iter().for_each(|lease| pool.give_back(BufferOwner::Input, lease));
         pool.trim();
-        assert_eq!(pool.held_bytes(), 100 * 4096, "all of them were used since the last call");
+        assert_eq!(pool.held_bytes(), 100 * 1024, "all of them were used since the last call");
         for _ in 0..1000 {
             let pair =
                 [pool.lease(BufferOwner::Input, 1).expect("there is room"), pool.lease(BufferOwner::Input, 1).expect("there is room")];
             pair.into_iter().for_each(|lease| pool.give_back(BufferOwner::Input, lease));
         }
         pool.trim();
-        assert_eq!(pool.held_bytes(), 2 * 4096, "two at a time were enough");
+        assert_eq!(pool.held_bytes(), 2 * 1024, "two at a time were enough");
         pool.trim();
         assert_eq!(pool.held_bytes(), 0);
     }

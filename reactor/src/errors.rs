@@ -31,6 +31,15 @@ pub enum ConfigError {
         /// The most that is allowed.
         allowed_max: u32,
     },
+    /// `buffer_bytes_min` is too small, or larger than `buffer_bytes_max`.
+    BufferBytesMin {
+        /// The value.
+        buffer_bytes_min: u32,
+        /// The least that is allowed.
+        allowed_min: u32,
+        /// The most that is allowed.
+        buffer_bytes_max: u32,
+    },
     /// `output_high_water_bytes` is above `buffer_bytes_max`, or `output_low_water_bytes` is not below `output_high_water_bytes`.
     WaterMarks {
         /// The value.
@@ -63,6 +72,9 @@ impl fmt::Display for ConfigError {
             }
             Self::BufferBytesMax { buffer_bytes_max, allowed_min, allowed_max } => {
                 write!(f, "buffer_bytes_max is {buffer_bytes_max}; {allowed_min} to {allowed_max} are allowed")
+            }
+            Self::BufferBytesMin { buffer_bytes_min, allowed_min, buffer_bytes_max } => {
+                write!(f, "buffer_bytes_min is {buffer_bytes_min}; {allowed_min} to buffer_bytes_max ({buffer_bytes_max}) are allowed")
             }
             Self::WaterMarks { output_low_water_bytes, output_high_water_bytes, buffer_bytes_max } => write!(
                 f,

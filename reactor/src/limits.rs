@@ -31,8 +31,12 @@ pub struct Limits {
 
     /// Bytes of buffers that partial input and pending output of all connections of the loop may lease together. An idle connection leases
     /// none. When a connection needs a buffer and the memory is full, the loop evicts a connection (`eviction.rs` says which). The default, 64 MiB,
-    /// is 16,384 buffers of 4 KiB (a request head each) or 1,024 of 64 KiB.
+    /// is 65,536 buffers of 1 KiB (a short request head each) or 1,024 of 64 KiB.
     pub buffer_memory_bytes_max: usize,
+    /// Bytes of the smallest lease. A head that arrives a byte at a time costs this much and about 250 bytes of state until it is longer. A smaller
+    /// minimum makes an ordinary head move to the next size sooner. 1 KiB holds the heads of most programs; a browser's is of this order. Measured:
+    /// docs/numbers.md, "Memory per slow head". At most `buffer_bytes_max`.
+    pub buffer_bytes_min: u32,
     /// Bytes of the loop's scratch buffers, and of the largest lease. One visit reads at most this much, so its partial input fits a lease.
     /// 64 KiB: Redis writes at most as much per event (`NET_MAX_WRITES_PER_EVENT`, src/server.h), and it is of the order of the default
     /// send buffer.
@@ -140,6 +144,7 @@ impl Default for Limits {
             newcomers_room: 64,
             refusals_max: 64,
             buffer_memory_bytes_max: 64 << 20,
+            buffer_bytes_min: 1 << 10,
             buffer_bytes_max: 64 << 10,
             output_high_water_bytes: 64 << 10,
             output_low_water_bytes: 16 << 10,
@@ -256,7 +261,8 @@ impl Config {
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Zero { field });
         }
-        let Limits { connections_max, refusals_max, buffer_bytes_max, output_low_water_bytes, output_high_water_bytes, .. } = *limits;
+        let Limits { connections_max, refusals_max, buffer_bytes_min, buffer_bytes_max, .. } = *limits;
+        let Limits { output_low_water_bytes, output_high_water_bytes, .. } = *limits;
         // Both need slots, and the slots from FIRST_LISTENER_SLOT up are the listeners'.
         let sum_max = crate::Token::FIRST_LISTENER_SLOT;
         if u64::from(connections_max) + u64::from(refusals_max) > u64::from(sum_max) {
@@ -265,6 +271,10 @@ impl Config {
         let (allowed_min, allowed_max) = BUFFER_BYTES_MAX_ALLOWED;
         if !(allowed_min..=allowed_max).contains(&buffer_bytes_max) {
             return Err(ConfigError::BufferBytesMax { buffer_bytes_max, allowed_min, allowed_max });
+        }
+        if !(BUFFER_BYTES_MIN_ALLOWED_MIN..=buffer_bytes_max).contains(&buffer_bytes_min) {
+            let allowed_min = BUFFER_BYTES_MIN_ALLOWED_MIN;
+            return Err(ConfigError::BufferBytesMin { buffer_bytes_min, allowed_min, buffer_bytes_max });
         }
         if output_high_water_bytes > buffer_bytes_max || output_low_water_bytes >= output_high_water_bytes {
             return Err(ConfigError::WaterMarks { output_low_water_bytes, output_high_water_bytes, buffer_bytes_max });
@@ -285,6 +295,9 @@ impl Config {
 /// long.
 const BUFFER_BYTES_MAX_ALLOWED: (u32, u32) = (4 << 10, 16 << 20);
 
+/// The least [`Limits::buffer_bytes_min`]: with less, the state of a lease is larger than its buffer.
+const BUFFER_BYTES_MIN_ALLOWED_MIN: u32 = 64;
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -302,6 +315,8 @@ mod tests {
             (|limits| (limits.connections_max, limits.refusals_max) = (u32::MAX - 70, 64), &["connections_max is 4294967225", "at most"]),
             (|limits| (limits.connections_max, limits.refusals_max) = (u32::MAX, 0), &["connections_max is 4294967295", "at most"]),
             (|limits| limits.buffer_bytes_max = 4095, &["buffer_bytes_max is 4095", "4096 to 16777216"]),
+            (|limits| limits.buffer_bytes_min = 63, &["buffer_bytes_min is 63", "64 to buffer_bytes_max (65536)"]),
+            (|limits| limits.buffer_bytes_min = 65_537, &["buffer_bytes_min is 65537", "64 to buffer_bytes_max (65536)"]),
             (|limits| limits.output_high_water_bytes = 70_000, &["output_high_water_bytes 70000", "buffer_bytes_max (65536)"]),
             (|limits| limits.output_low_water_bytes = 65_536, &["output_low_water_bytes is 65536", "low < high"]),
             (|limits| limits.kernel_unsent_bytes_max = Some(0), &["kernel_unsent_bytes_max is 0", "1 to 2147483647", "None"]),

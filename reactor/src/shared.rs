@@ -72,7 +72,7 @@ impl Shared {
             clock: now,
             slots: Slots::new(slots_max as usize, config.policy.token_check, config.policy.output),
             ready: ReadyLists::default(),
-            buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_max),
+            buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_min, limits.buffer_bytes_max),
             holders: Default::default(),
             wheel: Wheel::new(now, slots_max),
             connects: VecDeque::new(),

@@ -60,10 +60,10 @@ fn a_thousand_small_messages_in_one_segment_are_answered_in_order() {
 
 #[test]
 fn messages_that_straddle_every_buffer_size_come_back_whole() {
-    // 4 KiB, 16 KiB and 64 KiB are the sizes of leases; the last is also that of the scratch.
+    // 1 KiB, 4 KiB, 16 KiB and 64 KiB are the sizes of leases; the last is also that of the scratch.
     let server = start(Config::default(), Lines::silent());
     let mut client = server.connect();
-    for length in [4094, 4095, 4096, 4097, 16_383, 16_384, 16_385, 60_000, 65_534, 65_535] {
+    for length in [1022, 1023, 1024, 1025, 4094, 4095, 4096, 4097, 16_383, 16_384, 16_385, 60_000, 65_534, 65_535] {
         for cut in [1, length / 2, length] {
             let mut line = pattern(length);
             line.push(b'\n');

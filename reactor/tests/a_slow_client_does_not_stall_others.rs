@@ -158,6 +158,7 @@ fn unfinished_requests_beyond_the_memory_cost_the_oldest_and_nobody_else() {
     let (mut lines, heard) = Lines::new();
     lines.goodbye = "too slow\n";
     let mut config = Config::default();
+    config.limits.buffer_bytes_min = 4096;
     config.limits.buffer_memory_bytes_max = 64 * 4096; // 64 small rests, or 4 large ones.
     let limit = config.limits.buffer_memory_bytes_max as u64;
     let server = start(config, lines);
@@ -276,7 +277,7 @@ fn after_a_peak_the_memory_goes_back() {
 fn an_unfinished_request_does_not_grow_younger_by_another_byte() {
     let (lines, heard) = Lines::new();
     let mut config = Config::default();
-    config.limits.buffer_bytes_max = 4096;
+    (config.limits.buffer_bytes_min, config.limits.buffer_bytes_max) = (4096, 4096);
     config.limits.output_high_water_bytes = 4096;
     config.limits.output_low_water_bytes = 1024;
     config.limits.buffer_memory_bytes_max = 4 * 4096;
@@ -303,6 +304,7 @@ fn an_unfinished_request_does_not_grow_younger_by_another_byte() {
 fn the_oldest_unfinished_request_that_outgrows_the_memory_gives_way_itself() {
     let (lines, heard) = Lines::new();
     let mut config = Config::default();
+    config.limits.buffer_bytes_min = 4096;
     config.limits.buffer_bytes_max = 16_384;
     config.limits.output_high_water_bytes = 16_384;
     config.limits.buffer_memory_bytes_max = 4 * 16_384;

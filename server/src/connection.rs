@@ -344,14 +344,15 @@ impl<S: Service> Handler for HttpHandler<S> {
     fn pressed(&mut self, conn: &mut Conn, pressure: Pressure, cx: &mut Context<'_>) {
         match pressure {
             Pressure::ConnectionsMax => {
-                let busy = Response::text("too many connections\n").status(503).with_header("Retry-After", "1");
+                let busy = self.retry_later("too many connections\n", Duration::ZERO);
                 self.fail(conn, busy, cx);
             }
-            // The oldest unfinished input: a request that dribbles in, or requests that wait behind the one that is being answered.
-            Pressure::BufferMemory if conn.exchange.as_ref().is_some_and(|exchange| !exchange.is_reading()) => {
-                self.fail(conn, Response::text("out of memory\n").status(503).with_header("Retry-After", "1"), cx);
+            // Its input was evicted: an unfinished request, or requests that wait behind the one that is being answered. 503 and not 408, also
+            // for a slow request: it had time left, and the memory that is short is the server's.
+            Pressure::BufferMemory => {
+                let out_of_memory = self.retry_later("out of memory\n", Duration::ZERO);
+                self.fail(conn, out_of_memory, cx);
             }
-            Pressure::BufferMemory => self.fail(conn, Response::text("request too slow\n").status(408), cx),
             Pressure::NearlyFull => self.make_room(conn, cx),
             Pressure::Draining => {
                 // Whatever is answered from now on says so.

@@ -56,15 +56,20 @@ impl Sending {
 }
 
 impl<S: Service> HttpHandler<S> {
-    /// 503, with a time to come back that differs from client to client: those refused together must not return together.
+    /// 503 for a job that the pool did not take.
     pub(crate) fn busy(&mut self, retry_after: Duration) -> Response {
         self.stats.jobs_refused.add(1);
+        self.retry_later("busy\n", retry_after)
+    }
+
+    /// 503 with a Retry-After that differs from client to client, so that clients that were refused together do not come back together.
+    pub(crate) fn retry_later(&mut self, text: &'static str, retry_after: Duration) -> Response {
         // xorshift32 (Marsaglia 2003): jitter, not secrecy.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
         let seconds = retry_after.as_secs().saturating_add(1 + u64::from(self.random % 3));
-        let response = Response::text("busy\n").status(503);
+        let response = Response::text(text).status(503);
         response.header("Retry-After", seconds.to_string()).unwrap_or_else(|_| Response::empty(503))
     }
 

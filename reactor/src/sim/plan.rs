@@ -155,6 +155,7 @@ fn config(rng: &mut Rng) -> Config {
         newcomers_room: 0,
         refusals_max: rng.between(0, 3) as u32,
         buffer_memory_bytes_max: (buffer_bytes_max as usize) * rng.between(4, 10) as usize,
+        buffer_bytes_min: 4 << 10, // Few buffers fit the memory, so evictions happen early and often.
         buffer_bytes_max,
         output_high_water_bytes: high,
         output_low_water_bytes: rng.below(u64::from(high)) as u32,
