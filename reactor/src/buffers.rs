@@ -124,6 +124,15 @@ impl Lease {
         n
     }
 
+    /// Drops the last `n` filled bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn drop_last(&mut self, n: usize) {
+        assert!(n <= self.len(), "{n} bytes dropped of {}", self.len());
+        self.0.end -= n as u32;
+    }
+
     /// Counts the first `n` filled bytes as used.
     ///
     /// # Panics

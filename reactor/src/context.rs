@@ -61,6 +61,25 @@ impl Context<'_> {
         self.output_end_max.saturating_sub(self.output.len())
     }
 
+    /// Discards the last `bytes` of this connection's output if the kernel has taken none of them, so that another response can be written
+    /// instead. Returns false, and discards nothing, if a part of them may have been sent (test: `unsent_output_can_be_discarded`).
+    ///
+    /// When the discarded bytes are all of the output that is pending from earlier visits, it returns false as well: pending output is never
+    /// empty.
+    pub fn discard_unsent(&mut self, bytes: usize) -> bool {
+        let here = bytes.min(self.output.len());
+        let pending = bytes - here;
+        if pending > 0 {
+            let Some(lease) = self.shared.slots.get_mut(self.token.slot).output.as_mut().filter(|lease| lease.len() > pending) else {
+                return false;
+            };
+            lease.drop_last(pending);
+            self.output_end_max = (self.output_end_max + pending).min(self.output.capacity());
+        }
+        self.output.truncate(self.output.len() - here);
+        true
+    }
+
     /// Asks for one call of [`crate::Handler::writable`] when there is output space. Ask again if the space was not enough. When
     /// [`crate::Handler::input`] takes nothing and asks, it is called again after `writable`. If neither of them makes progress with all the space
     /// there is, the connection closes ([`crate::CloseReason::OutputSpaceTooSmall`]; test: `asking_for_output_space_never_spins`).

@@ -186,6 +186,11 @@ impl OutputScratch {
         if from < self.last_piece { self.last_piece.min(self.filled) } else { self.filled }
     }
 
+    /// The size of the buffer in bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Drops the bytes after the first `len`.
     #[inline]
     pub(crate) fn truncate(&mut self, len: usize) {

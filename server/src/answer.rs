@@ -140,6 +140,10 @@ pub trait StreamSource: Send {
 
     /// Whether the request's body goes to [`StreamSource::body`], while the response is already streaming. If not, it is read and dropped
     /// before the response when it is small, and given up when it is not. Asked once, at the beginning.
+    ///
+    /// If it does, the response begins when the first piece of the body has arrived (or at once, if [`StreamSource::body_room_bytes`] is 0):
+    /// a request whose body turns out to be malformed before that gets its 400 (test:
+    /// `a_malformed_body_is_answered_400_if_no_byte_of_the_response_was_sent`).
     fn wants_body(&self) -> bool {
         false
     }

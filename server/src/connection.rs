@@ -195,10 +195,10 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// Answers what the machine refuses. False if there is no room for that yet: the machine will refuse again.
+    /// Answers what the machine refuses. Returns false if there is not enough output space yet: the machine will refuse again.
     #[cold]
     fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, cx: &mut Context<'_>) -> bool {
-        if cx.output_space() < REFUSAL_BYTES_MAX {
+        if self.withdraw(conn, cx) && cx.output_space() < REFUSAL_BYTES_MAX {
             cx.want_writable();
             return false;
         }
@@ -208,14 +208,22 @@ impl<S: Service> HttpHandler<S> {
         true
     }
 
-    /// Ends the connection with a last response, outside of any exchange. Where an answer has begun already, nothing more can be said: it is
-    /// cut.
-    pub(crate) fn fail(&mut self, conn: &mut Conn, response: Response, cx: &mut Context<'_>) {
-        if conn.exchange.as_ref().is_some_and(|exchange| exchange.has_begun_to_answer()) {
-            return self.cut(conn, cx);
+    /// Ends the exchange without its response. Returns false, and changes nothing, if a part of the response may have been sent.
+    fn withdraw(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> bool {
+        let Some(exchange) = &conn.exchange else { return true };
+        if exchange.has_begun_to_answer() && !exchange.written_bytes().is_some_and(|bytes| cx.discard_unsent(bytes)) {
+            return false;
         }
-        if let Some(exchange) = conn.exchange.take() {
-            exchange.call_off();
+        exchange.call_off();
+        conn.exchange = None;
+        true
+    }
+
+    /// Ends the connection with `response`. If bytes of another response to the same request were sent, that response is cut short instead.
+    /// If they were written and not sent, they are discarded.
+    pub(crate) fn fail(&mut self, conn: &mut Conn, response: Response, cx: &mut Context<'_>) {
+        if !self.withdraw(conn, cx) {
+            return self.cut(conn, cx);
         }
         self.count_out(conn);
         conn.machine.close_after_response();

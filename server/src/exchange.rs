@@ -85,6 +85,15 @@ impl Exchange {
         }
     }
 
+    /// How many bytes of the response were written to the output, sent or not. Of a whole response it is not known: its request has been read
+    /// to the end, so nothing can be found wrong with it any more.
+    pub(crate) fn written_bytes(&self) -> Option<usize> {
+        match &self.state {
+            State::Streaming(streaming) => Some(streaming.written_bytes()),
+            State::Later(..) | State::Working(_) | State::Reading(_) | State::Sending(_) => None,
+        }
+    }
+
     /// The status, once the response is written to its last byte and only the request's body is still coming.
     pub(crate) fn answered(&self) -> Option<u16> {
         match &self.state {
@@ -200,7 +209,7 @@ impl<S: Service> HttpHandler<S> {
                     }
                 }
             }
-            Answer::Stream { head, source } => State::Streaming(Streaming::new(head, source)),
+            Answer::Stream { head, source } => State::Streaming(Streaming::new(head, source, conn.machine.is_in_body())),
         };
         conn.exchange = Some(Box::new(Exchange { times, state }));
         self.go_on(conn, cx);

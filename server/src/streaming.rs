@@ -30,14 +30,35 @@ pub(crate) struct Streaming {
     instead: Option<Pulled>,
     /// The source has said End.
     ended: bool,
+    /// The source takes the request's body, and none of it has arrived: nothing is written before.
+    awaits_body: bool,
+    /// Bytes of the response that were written to the output, sent or not.
+    written_bytes: usize,
 }
 
 /// The smallest room worth a pull: framing, and enough bytes that a chunk is not mostly framing.
 const PULL_SPACE_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.len() + 256;
 
 impl Streaming {
-    pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>) -> Streaming {
-        Streaming { head, source, framing: None, brought: Vec::new(), brought_sent: 0, job: None, instead: None, ended: false }
+    /// `takes_body`: the source takes the request's body, and the body is not complete.
+    pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>, takes_body: bool) -> Streaming {
+        Streaming {
+            head,
+            source,
+            framing: None,
+            brought: Vec::new(),
+            brought_sent: 0,
+            job: None,
+            instead: None,
+            ended: false,
+            awaits_body: takes_body,
+            written_bytes: 0,
+        }
+    }
+
+    /// How many bytes of the response were written to the output, sent or not.
+    pub(crate) fn written_bytes(&self) -> usize {
+        self.written_bytes
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -82,7 +103,13 @@ enum Pumped {
 impl<S: Service> HttpHandler<S> {
     /// Sends what there is room for, and arranges for what comes next.
     pub(crate) fn pump(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        match self.pump_once(conn, cx) {
+        // Nothing is sent while it runs, so the output space that it has used is what it has written.
+        let space_before = cx.output_space();
+        let pumped = self.pump_once(conn, cx);
+        if let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref_mut() {
+            streaming.written_bytes = streaming.written_bytes.saturating_add(space_before - cx.output_space());
+        }
+        match pumped {
             Pumped::Wait => self.let_body_come(conn, cx),
             Pumped::WantRoom => {
                 if let Some(exchange) = conn.exchange.as_mut() {
@@ -117,6 +144,10 @@ impl<S: Service> HttpHandler<S> {
         let plan = conn.machine.response_plan();
         let Some(exchange) = conn.exchange.as_mut() else { return Pumped::Wait };
         let State::Streaming(streaming) = &mut exchange.state else { return Pumped::Wait };
+        if streaming.awaits_body && streaming.source.body_room_bytes() > 0 {
+            // Until then a request that turns out to be malformed can be answered with an error.
+            return Pumped::Wait;
+        }
         if streaming.framing.is_none() {
             if streaming.head.closes() {
                 conn.machine.close_after_response();
@@ -195,6 +226,7 @@ impl<S: Service> HttpHandler<S> {
         assert!(taken > 0 || piece.is_empty(), "a source that has room for a body took nothing of it");
         conn.machine.took(taken);
         exchange.times.body.came(taken);
+        streaming.awaits_body = false;
         self.pump(conn, cx);
         taken
     }

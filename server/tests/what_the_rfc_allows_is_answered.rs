@@ -1,5 +1,5 @@
 //! Requests that are unusual and right, or right as far as they are understood: the section, the bytes, the status, and whether the
-//! connection goes on. The other half of `malformed_requests_are_refused_and_harm_nobody.rs`.
+//! connection goes on. The other half of `malformed_requests_are_rejected_and_other_connections_served.rs`.
 
 mod support;
 
@@ -133,4 +133,22 @@ fn an_options_request_for_the_server_is_the_same_however_it_is_said() {
     assert_eq!(allowed("http://a"), allowed("*"));
     assert_eq!(allowed("http://a/"), allowed("/"));
     assert_ne!(allowed("*"), allowed("/"));
+}
+
+/// Apache's `LimitRequestFields` is 100, and HAProxy's `tune.http.maxhdr` 101.
+#[test]
+fn a_head_may_have_a_hundred_fields() {
+    let server = Server::routes();
+    let mut client = server.connect();
+    for (fields, status) in [(100, 200), (101, 200), (112, 200), (113, 431)] {
+        // A later minor version is parsed by code of its own.
+        for version in ["1.1", "1.2"] {
+            let mut client = server.connect();
+            let lines: String = (1..fields).map(|number| format!("X-Field-{number}: value\r\n")).collect();
+            client.send(format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n"));
+            assert_eq!(client.response().status, status, "{fields} fields in HTTP/{version}");
+        }
+    }
+    client.send(get("/"));
+    assert_eq!(client.response().status, 200);
 }

@@ -13,14 +13,16 @@ use std::mem::MaybeUninit;
 /// Parses the head at the beginning of `input`: the request and the head's length, or `None` when its
 /// blank line is not there yet.
 ///
+/// `LATER_MINOR`: a request of HTTP/1.2 to 1.9 is parsed as well. Otherwise it is an error, and the array that it needs is not on the stack.
+///
 /// One pass, in one go. Whether a broken head gives an error or `None` depends on how much of it is
 /// there, so the caller lets [`super::scan::HeadScan`] have the word on everything that is not a request.
 #[inline(always)] // moving what it returns through memory, twice, costs a tenth of a small request
-pub(super) fn parse<'a>(limits: &HttpLimits, input: &'a [u8]) -> Result<Option<(usize, Request<'a>)>, Refusal> {
+pub(super) fn parse<'a, const LATER_MINOR: bool>(limits: &HttpLimits, input: &'a [u8]) -> Result<Option<(usize, Request<'a>)>, Refusal> {
     if let Some(b'\r' | b'\n') = input.first() {
         return Err(Refusal::BareLf); // httparse would skip any number of them
     }
-    // Not initialised, and not moved: 2 KiB would cost more than the parsing.
+    // Not initialised, and not moved: 3.5 KiB would cost more than the parsing.
     let mut lines = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
     let lines = &mut lines[..limits.headers_max.min(HEADERS_CAPACITY)];
     let mut later_lines = None;
@@ -28,7 +30,7 @@ pub(super) fn parse<'a>(limits: &HttpLimits, input: &'a [u8]) -> Result<Option<(
     let head_bytes = match parsed.parse_with_uninit_headers(input, lines) {
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::Version) => match later_minor(limits, input, &mut parsed, &mut later_lines)? {
+        Err(httparse::Error::Version) if LATER_MINOR => match later_minor(limits, input, &mut parsed, &mut later_lines)? {
             Some(head_bytes) => head_bytes,
             None => return Ok(None),
         },
@@ -239,10 +241,10 @@ mod tests {
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"GET / HTTP/1.1\r\nHost: a \t\r\nA:\r\nB: \r\nConnection: close\r\n\r\n",
         ] {
-            assert!(matches!(parse(&limits, head), Ok(Some((bytes, _))) if bytes == head.len()));
+            assert!(matches!(parse::<false>(&limits, head), Ok(Some((bytes, _))) if bytes == head.len()));
             for (place, _) in head.iter().enumerate().filter(|(_, byte)| **byte == b'\r') {
                 let broken = [&head[..place], &head[place + 1..]].concat();
-                assert!(matches!(parse(&limits, &broken), Err(Refusal::BareLf)), "{}", broken.escape_ascii());
+                assert!(matches!(parse::<false>(&limits, &broken), Err(Refusal::BareLf)), "{}", broken.escape_ascii());
             }
         }
     }

@@ -126,7 +126,7 @@ impl Machine {
         // Most heads come whole and are valid. What becomes of all others is not in this function: a second way to its end would have each
         // word of the request moved twice.
         if !scan.has_begun()
-            && let Ok(Some((head_bytes, request))) = head::parse(limits, &input[..input.len().min(limits.head_bytes_max as usize)])
+            && let Ok(Some((head_bytes, request))) = head::parse::<false>(limits, &input[..input.len().min(limits.head_bytes_max as usize)])
         {
             self.accept(&request);
             return (head_bytes, Step::Request(request));
@@ -149,7 +149,7 @@ impl Machine {
             Ok(None) => return (skipped, Step::NeedBytes),
             Err(refusal) => return self.refuse(skipped, refusal),
         };
-        match head::parse(limits, head) {
+        match head::parse::<true>(limits, head) {
             Ok(Some((head_bytes, request))) => {
                 self.accept(&request);
                 (skipped + head_bytes, Step::Request(request))
