@@ -1,12 +1,16 @@
-//! What a callback may do: write, pause, set a deadline, wake other connections. Nothing here makes a system call or calls another callback.
+//! What a callback may do: write, pause, set a deadline, wake other connections. Nothing here calls another callback. Only the two methods
+//! that return an address make a system call, which does not block.
 //!
-//! A [`Context`] borrows the output buffer of the visit, and the loop's slots and lists. It borrows neither the socket nor the slab of entries,
-//! so it needs no type parameter. What needs a system call (connect, close) is recorded, and the loop does it after the callback.
+//! A [`Context`] borrows the output buffer of the visit, the connection's socket, and the loop's slots and lists. It does not borrow the slab
+//! of entries, so it needs no type parameter. What changes the socket (connect, close) is recorded, and the loop does it after the callback.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use crate::address::Address;
 use crate::clock;
 use crate::io::{Output, OutputScratch};
+use crate::os::Stream;
 use crate::shared::{Connect, Shared};
 use crate::slot::{Bits, Slot};
 use crate::token::Token;
@@ -18,7 +22,21 @@ pub struct Context<'a> {
     pub(crate) output: &'a mut OutputScratch,
     /// Where this connection's output must end in the scratch: the high water mark minus the output pending from earlier visits.
     pub(crate) output_end_max: usize,
+    pub(crate) stream: &'a dyn Stream,
     pub(crate) token: Token,
+}
+
+impl<'a> Context<'a> {
+    #[inline]
+    pub(crate) fn new(
+        shared: &'a mut Shared,
+        output: &'a mut OutputScratch,
+        output_end_max: usize,
+        stream: &'a dyn Stream,
+        token: Token,
+    ) -> Context<'a> {
+        Context { shared, output, output_end_max, stream, token }
+    }
 }
 
 impl Context<'_> {
@@ -39,6 +57,22 @@ impl Context<'_> {
     #[inline]
     pub fn token(&self) -> Token {
         self.token
+    }
+
+    /// The address of this end: the one that the client connected to, where the listener is bound to all addresses.
+    ///
+    /// # Errors
+    /// getsockname(2).
+    pub fn local_addr(&self) -> io::Result<Address> {
+        self.stream.local_addr()
+    }
+
+    /// The address of the peer. [`Origin::Accepted`](crate::Origin::Accepted) has told it to `opened` without a system call.
+    ///
+    /// # Errors
+    /// getpeername(2): `NotConnected` once the connection has failed.
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        self.stream.peer_addr()
     }
 
     /// Appends the part of `bytes` that fits to the output, and returns how many bytes that were. The caller keeps the remaining bytes, and

@@ -4,9 +4,9 @@
 //! from inside another one.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::address::Address;
 use crate::close_reason::CloseReason;
 use crate::context::{Context, LoopContext};
 
@@ -15,8 +15,8 @@ use crate::context::{Context, LoopContext};
 pub enum Origin {
     /// A client connected to a listener of this loop, or of a loop that handed the connection over.
     Accepted {
-        /// The client's address.
-        peer: SocketAddr,
+        /// The client's address, as accept(2) returned it.
+        peer: Address,
         /// Which listener, in the order of [`crate::EventLoop::listen_on`].
         listener: usize,
     },

@@ -33,6 +33,7 @@ pub mod sim;
 pub mod stats;
 pub mod token;
 
+mod address;
 mod buffers;
 mod clock;
 mod close;
@@ -57,6 +58,7 @@ mod visit;
 mod water_marks;
 
 pub use accept_error::AcceptError;
+pub use address::Address;
 pub use buffers::BufferOwner;
 pub use callback::Callback;
 pub use close_reason::CloseReason;

@@ -1,8 +1,8 @@
 //! Mail from other threads to the connections of a loop. A sender first reserves a permit for a mailbox slot, then sends.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use crate::address::Address;
 use crate::mailbox::{Permit, Sender};
 use crate::token::Token;
 
@@ -11,7 +11,7 @@ pub(crate) enum Envelope<M, D> {
     /// Mail for one connection.
     Mail(Token, M),
     /// A connection that another loop accepted for this one.
-    Socket { descriptor: D, peer: SocketAddr, listener: usize },
+    Socket { descriptor: D, peer: Address, listener: usize },
     /// The final message of another loop that may have sent sockets: it sends no more.
     NoMoreSockets,
 }

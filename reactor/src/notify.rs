@@ -75,12 +75,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     fn open(&mut self, origin: Origin) {
         self.output_before = 0;
         self.shared.stats.enter(Callback::Opened, self.token.slot);
-        let mut cx = Context {
-            output_end_max: self.shared.limits.output_high_water_bytes as usize,
-            shared: self.shared,
-            output: self.output,
-            token: self.token,
-        };
+        let output_end_max = self.shared.limits.output_high_water_bytes as usize;
+        let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
         self.entry.conn = Some(self.handler.opened(origin, &mut cx));
         self.shared.stats.leave();
     }

@@ -354,7 +354,7 @@ bitflags! {
         /// The socket may take output. Cleared by `WouldBlock`.
         const WRITABLE = 1 << 1;
         /// An event has reported a close or urgent data: from now on a short read does not show that the socket is empty (netty PR 6199;
-        /// tcp(7) on urgent data). Test: `urgent_data_hides_nothing_that_comes_after_it`.
+        /// tcp(7) on urgent data). Always set for a Unix socket. Test: `urgent_data_hides_nothing_that_comes_after_it`.
         const READ_TO_THE_END = 1 << 2;
         /// `read` returned 0: the peer has sent FIN, and the loop has read the last byte.
         const INPUT_ENDED = 1 << 3;

@@ -145,7 +145,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         let output_end_max = self.output_end_max();
         let conn = self.entry.conn.as_mut()?;
         self.shared.stats.enter(callback, self.token.slot);
-        let mut cx = Context { shared: self.shared, output: self.output, output_end_max, token: self.token };
+        let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
         let result = f(self.handler, conn, &mut cx);
         self.shared.stats.leave();
         Some(result)
@@ -359,7 +359,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 state.bits.remove(Bits::WANTS_WRITABLE.union(Bits::INPUT_BLOCKED));
                 self.output_before = self.output.len();
                 self.shared.stats.enter(Callback::Input, self.token.slot);
-                let mut cx = Context { shared: self.shared, output: self.output, output_end_max, token: self.token };
+                let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
                 let input = match &self.scratch.in_hand {
                     None => &self.scratch.bytes[taken..filled],
                     Some(lease) => &lease.filled()[taken..],

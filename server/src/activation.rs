@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reactor::listen::socket::adopt;
+use reactor::listen::socket::{ListenAddress, ListenSocket, adopt};
 
 use crate::{process, sys};
 
@@ -17,7 +17,7 @@ use crate::{process, sys};
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// The service's.
-    pub http: Option<TcpListener>,
+    pub http: Option<ListenSocket>,
     /// The admin port's.
     pub admin: Option<TcpListener>,
 }
@@ -43,7 +43,7 @@ impl Inherited {
     /// To be called before anything is opened: a descriptor that was promised and is not there must not be somebody else's.
     ///
     /// # Errors
-    /// One sentence: a variable says nonsense, or a descriptor is no listening TCP socket.
+    /// One sentence: a variable says nonsense, or a descriptor is not a listening socket (the service's: TCP or Unix; the admin port's: TCP).
     pub fn take() -> Result<Inherited, String> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         if TAKEN.swap(true, Ordering::Relaxed) {
@@ -56,10 +56,13 @@ impl Inherited {
         let mut inherited = Inherited::default();
         for (number, role) in (FIRST..).zip(roles?) {
             let socket = sys::take_descriptor(number).and_then(adopt);
-            let socket = socket.map_err(|e| format!("descriptor {number} of LISTEN_FDS must be a listening TCP socket: {e}"))?;
-            match role {
-                Role::Http => inherited.http = Some(socket),
-                Role::Admin => inherited.admin = Some(socket),
+            let socket = socket.map_err(|e| format!("descriptor {number} of LISTEN_FDS must be a listening socket, TCP or Unix: {e}"))?;
+            match (role, socket) {
+                (Role::Http, socket) => inherited.http = Some(socket),
+                (Role::Admin, ListenSocket::Tcp(socket)) => inherited.admin = Some(socket),
+                (Role::Admin, ListenSocket::Unix(_)) => {
+                    return Err(format!("descriptor {number} of LISTEN_FDS is a Unix socket; the admin port's must be a TCP socket"));
+                }
             }
         }
         Ok(inherited)
@@ -67,8 +70,8 @@ impl Inherited {
 
     /// Where the service's socket listens.
     #[must_use]
-    pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref()?.local_addr().ok()
+    pub fn http_address(&self) -> Option<ListenAddress> {
+        self.http.as_ref()?.address().ok()
     }
 
     /// Where the admin port's socket listens.

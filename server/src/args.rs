@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use reactor::listen::socket::ListenAddress;
 use reactor::policy::ListenerSharing;
 use reactor::policy::{HalfClose, WhenNearlyFull};
 
@@ -22,9 +23,9 @@ use crate::units::{Size, SizeOrAuto, Time, time_above_zero};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "server", version, max_term_width = 110)]
 pub struct Args {
-    /// Where the service listens. Port 0 takes a free one; the first line on stdout says which.
-    #[arg(long, env = "SERVER_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
-    pub listen: SocketAddr,
+    /// Where the service listens. Port 0 takes a free one; the first line on stdout says which. unix:PATH is a Unix socket.
+    #[arg(long, env = "SERVER_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: ListenAddress,
 
     /// Where /metrics, /healthz, /readyz and /debug/state listen: a loop of its own. Keep it away from the public.
     #[arg(long, env = "SERVER_ADMIN", value_name = "IP:PORT", default_value = "127.0.0.1:9090", value_parser = address)]

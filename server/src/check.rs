@@ -6,10 +6,12 @@ use std::fmt::{Debug, Write};
 
 use worker_pool::{Concurrency, Discipline, WhenFull};
 
+use reactor::listen::socket::ListenAddress;
+
 use crate::activation::Inherited;
 use crate::budget::{Budget, Item, mebibytes};
 use crate::config::Config;
-use crate::listeners::sharing_of_inherited;
+use crate::listeners::sharing_of_one_socket;
 use crate::units::{Size, SizeOrAuto, Time};
 
 /// The report. `budget` is an error when the limits do not fit the machine.
@@ -48,7 +50,11 @@ fn process(config: &Config, inherited: &Inherited) -> Rows {
         None => ("admin", config.admin.to_string(), "metrics and state, on a loop of its own; --admin"),
     };
     let sharing = config.reactor.policy.sharing;
-    let sharing = if inherited.http.is_some() { sharing_of_inherited(sharing) } else { sharing };
+    let is_one_socket = match &inherited.http {
+        Some(_) => true,
+        None => matches!(config.listen, ListenAddress::Unix(_)),
+    };
+    let sharing = if is_one_socket { sharing_of_one_socket(sharing) } else { sharing };
     let mut rows = vec![
         listen,
         admin,

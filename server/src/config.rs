@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use reactor::listen::socket::ListenAddress;
+
 use crate::args::Args;
 use crate::body_rate::BodyRateMin;
 use crate::connection::HttpSettings;
@@ -18,7 +20,7 @@ use crate::shutdown::ShutdownPolicy;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the service listens.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Where the admin port listens.
     pub admin: SocketAddr,
     /// Event loops.
@@ -79,7 +81,7 @@ fn cores() -> u32 {
 impl Default for Config {
     fn default() -> Config {
         let mut config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)).into(),
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             loops: default_loops(),
             connections_max: None,
@@ -105,7 +107,7 @@ impl Config {
     /// One sentence that names the flag, its value and what is allowed.
     pub fn from_args(args: &Args) -> Result<Config, String> {
         let mut config = Config {
-            listen: args.listen,
+            listen: args.listen.clone(),
             admin: args.admin,
             loops: args.loops,
             connections_max: args.connections_max,

@@ -251,11 +251,14 @@ impl<S: Service> Handler for HttpHandler<S> {
         cx.expendable();
         cx.deadline(Some(later(cx.now(), cx.spread(self.settings.timeouts.header))));
         if let Origin::Accepted { peer, .. } = origin {
-            cx.set_group(group_of(peer.ip()));
+            // The clients of a Unix socket have no address, and so no group of their own.
+            cx.set_group(peer.ip().map_or(0, group_of));
         }
         let mut conn = Conn { machine: Machine::new(), in_head: true, in_flight: false, seat: None, job_serial: 0, exchange: None };
-        if let (Some(sources), Origin::Accepted { peer, .. }) = (&self.sources, origin) {
-            conn.seat = sources.enter(peer.ip());
+        if let (Some(sources), Origin::Accepted { peer, .. }) = (&self.sources, origin)
+            && let Some(address) = peer.ip()
+        {
+            conn.seat = sources.enter(address);
             if conn.seat.is_none() {
                 self.stats.source_refusals.add(1);
                 let many = Response::text("too many connections from your address\n").status(429).with_header("Retry-After", "1");

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use reactor::listen::HandOffTarget;
-use reactor::listen::socket::{ListenOptions, listen};
+use reactor::listen::socket::{ListenOptions, ListenSocket, listen};
 use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
 use worker_pool::{Pool, Submitter};
 
@@ -162,11 +162,11 @@ where
     let is_inherited = (inherited.http.is_some(), inherited.admin.is_some());
     let listeners = match inherited.http {
         Some(socket) => Listeners::inherit(socket, config.loops, config.reactor.policy),
-        None => Listeners::bind(config.listen, config.loops, config.reactor.policy),
+        None => Listeners::bind(&config.listen, config.loops, config.reactor.policy),
     };
     let listeners = listeners.map_err(Failure::runtime)?;
     let admin_listener = inherited.admin.map_or_else(|| listen(config.admin, ListenOptions::default()), Ok).map_err(Failure::runtime)?;
-    let addresses = (address_of(&listeners.first)?, address_of(&admin_listener)?);
+    let addresses = (listeners.first.address().map_err(Failure::runtime)?, admin_listener.local_addr().map_err(Failure::runtime)?);
 
     let log = logging::start().map_err(Failure::runtime)?;
     warn_at_start(config, &budget);
@@ -229,10 +229,6 @@ fn warn_at_start(config: &Config, budget: &Budget) {
     }
 }
 
-fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(Failure::runtime)
-}
-
 type Started = (Vec<Handle>, Vec<LoopView>);
 
 fn start_loops<S, M>(
@@ -249,7 +245,7 @@ where
 {
     let Listeners { first, others, wakes, hand_off, inherited } = listeners;
     let sources = config.http.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max)));
-    let mut sockets: Vec<Option<TcpListener>> = std::iter::once(first).chain(others).map(Some).collect();
+    let mut sockets: Vec<Option<ListenSocket>> = std::iter::once(first).chain(others).map(Some).collect();
     sockets.resize_with(config.loops as usize, || None);
     let mut started = Vec::new();
     let mut receivers = Vec::new();
@@ -282,7 +278,7 @@ struct Plan {
     name: String,
     config: reactor::Config,
     http: HttpSettings,
-    listener: Option<TcpListener>,
+    listener: Option<ListenSocket>,
     wakes: ListenerWakes,
     inherited: bool,
     pool: Submitter<RequestJob>,
@@ -364,7 +360,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         name: "admin".to_owned(),
         config: admin::reactor_config(),
         http: admin::http_settings(),
-        listener: Some(listener),
+        listener: Some(listener.into()),
         wakes: ListenerWakes::All,
         inherited: false, // It drains at the very end: who is in its queue then is answered.
         pool,

@@ -5,8 +5,8 @@
 //! costs a message and a wake-up per connection. Tests: `several_loops_share_the_clients`.
 
 use std::io;
-use std::net::SocketAddr;
 
+use crate::address::Address;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin};
 use crate::listen::HandOffTarget;
@@ -42,7 +42,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     /// Admits a new connection here or hands it to another loop. `over`: this loop is at `connections_max`.
-    pub(crate) fn place(&mut self, stream: O::Stream, peer: SocketAddr, listener: usize, over: bool) {
+    pub(crate) fn place(&mut self, stream: O::Stream, peer: Address, listener: usize, over: bool) {
         let origin = Origin::Accepted { peer, listener };
         if self.drain.is_some() {
             // The other loops drain too, or have ended, so this loop serves the client.

@@ -1,10 +1,11 @@
-//! Listening sockets: [`socket`] makes them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops.
+//! Listening sockets: [`socket`] and [`unix`] make them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops.
 //!
 //! This file holds the state of one listener, and a loop's view of another loop to which it hands connections.
 
 pub mod accept;
 pub mod hand_off;
 pub mod socket;
+pub mod unix;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

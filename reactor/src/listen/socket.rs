@@ -1,8 +1,16 @@
-//! Listening sockets: how loops share a port, how a socket is made ([`listen`]), and how one of another process is taken over ([`adopt`]).
+//! Listening sockets: how loops share a port, how a TCP socket is made ([`listen`]), and how a socket of another process is taken over
+//! ([`adopt`]). Unix sockets are made in [`unix`](crate::listen::unix).
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -19,6 +27,115 @@ impl ListenerSharing {
             ListenerSharing::Exclusive => ListenerWakes::One,
             ListenerSharing::WakeAll => ListenerWakes::All, // MISTAKE(herd): every loop that waits on the shared socket wakes for each connection, and all but one find nothing.
         }
+    }
+}
+
+/// Where a server listens: an IP address and a port, or `unix:` and a path. [`FromStr`] and [`Display`](fmt::Display) are inverse.
+///
+/// ```
+/// use reactor::listen::socket::ListenAddress;
+///
+/// let address: ListenAddress = "unix:/run/greeter/http.sock".parse()?;
+/// assert_eq!(address.to_string(), "unix:/run/greeter/http.sock");
+/// assert!("localhost:http".parse::<ListenAddress>().is_err(), "names are not looked up");
+/// # Ok::<(), reactor::listen::socket::ListenAddressError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// TCP.
+    Ip(SocketAddr),
+    /// A path, or `@` and an abstract name ([`listen_unix`](crate::listen::unix::listen_unix)).
+    Unix(PathBuf),
+}
+
+/// A text that is no [`ListenAddress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddressError;
+
+impl fmt::Display for ListenAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected an IP address and a port, for example 127.0.0.1:8080 or [::]:8080, or unix:/path/to/socket")
+    }
+}
+
+impl std::error::Error for ListenAddressError {}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<ListenAddress, ListenAddressError> {
+        match text.strip_prefix("unix:") {
+            Some("" | "@") => Err(ListenAddressError),
+            Some(path) => Ok(ListenAddress::Unix(path.into())),
+            None => text.parse().map(ListenAddress::Ip).map_err(|_| ListenAddressError),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Ip(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> ListenAddress {
+        ListenAddress::Ip(address)
+    }
+}
+
+/// A listening socket, TCP or Unix.
+#[derive(Debug)]
+pub enum ListenSocket {
+    /// TCP, made by [`listen`].
+    Tcp(TcpListener),
+    /// A Unix socket, made by [`listen_unix`](crate::listen::unix::listen_unix).
+    Unix(UnixListener),
+}
+
+impl ListenSocket {
+    /// Where it listens: with port 0 in [`listen`], the port that the kernel chose.
+    ///
+    /// # Errors
+    /// getsockname(2).
+    pub fn address(&self) -> io::Result<ListenAddress> {
+        match self {
+            ListenSocket::Tcp(listener) => listener.local_addr().map(ListenAddress::Ip),
+            ListenSocket::Unix(listener) => {
+                let address = listener.local_addr()?;
+                let path = match (address.as_pathname(), address.as_abstract_name()) {
+                    (Some(path), _) => path.to_owned(),
+                    (None, name) => OsStr::from_bytes(&[b"@", name.unwrap_or_default()].concat()).into(),
+                };
+                Ok(ListenAddress::Unix(path))
+            }
+        }
+    }
+
+    /// Another descriptor of the same socket, for another loop.
+    ///
+    /// # Errors
+    /// fcntl(2): EMFILE.
+    pub fn try_clone(&self) -> io::Result<ListenSocket> {
+        match self {
+            ListenSocket::Tcp(listener) => listener.try_clone().map(ListenSocket::Tcp),
+            ListenSocket::Unix(listener) => listener.try_clone().map(ListenSocket::Unix),
+        }
+    }
+}
+
+impl From<TcpListener> for ListenSocket {
+    fn from(listener: TcpListener) -> ListenSocket {
+        ListenSocket::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for ListenSocket {
+    fn from(listener: UnixListener) -> ListenSocket {
+        ListenSocket::Unix(listener)
     }
 }
 
@@ -77,16 +194,17 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpList
     Ok(socket.into())
 }
 
-/// Takes over a listening TCP socket that another process has opened. While that process (systemd, say) holds the socket, its queue
+/// Takes over a listening socket, TCP or Unix, that another process has opened. While that process (systemd, say) holds the socket, its queue
 /// survives a restart of the server, so no queued client is reset. Test: `an_inherited_queue_is_left_to_the_next_loop`.
 ///
 /// The socket becomes non-blocking for other processes that hold it too, because `O_NONBLOCK` belongs to the open file description and not
-/// to the descriptor (fcntl(2)). The caller then sets the inherited options ([`ListenOptions::set_what_is_accepted`]). They do not reach
+/// to the descriptor (fcntl(2)). The caller then sets the inherited options of a TCP socket ([`ListenOptions::set_what_is_accepted`]). They do not reach
 /// connections that are in the queue already, so the process that makes the socket should set `TCP_NODELAY` (systemd: `NoDelay=yes`).
 ///
 /// # Errors
-/// `InvalidInput` with a description of the descriptor: no socket, not TCP over IPv4 or IPv6, not listening; getsockopt(2), fcntl(2).
-pub fn adopt(descriptor: OwnedFd) -> io::Result<TcpListener> {
+/// `InvalidInput` with a description of the descriptor: no socket, neither TCP over IPv4 or IPv6 nor a Unix stream socket, not listening;
+/// getsockopt(2), fcntl(2).
+pub fn adopt(descriptor: OwnedFd) -> io::Result<ListenSocket> {
     let socket = SockRef::from(&descriptor);
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
     // SO_DOMAIN, SO_TYPE, SO_PROTOCOL and SO_ACCEPTCONN: socket(7).
@@ -94,17 +212,18 @@ pub fn adopt(descriptor: OwnedFd) -> io::Result<TcpListener> {
         Some(libc::ENOTSOCK) => wrong("it is no socket"),
         _ => e,
     })?;
-    if domain != Domain::IPV4 && domain != Domain::IPV6 {
-        return Err(wrong("it is a socket of another family than IPv4 and IPv6"));
+    let is_unix = domain == Domain::UNIX;
+    if !is_unix && domain != Domain::IPV4 && domain != Domain::IPV6 {
+        return Err(wrong("it is a socket of another family than IPv4, IPv6 and Unix"));
     }
-    if socket.r#type()? != Type::STREAM || socket.protocol()? != Some(Protocol::TCP) {
-        return Err(wrong("it is a socket, and not TCP's"));
+    if socket.r#type()? != Type::STREAM || (!is_unix && socket.protocol()? != Some(Protocol::TCP)) {
+        return Err(wrong("it is a socket, but not a TCP socket or a Unix stream socket"));
     }
     if !socket.is_listener()? {
-        return Err(wrong("it is a TCP socket that does not listen"));
+        return Err(wrong("it is a socket that does not listen"));
     }
     socket.set_nonblocking(true)?;
-    Ok(descriptor.into())
+    Ok(if is_unix { ListenSocket::Unix(descriptor.into()) } else { ListenSocket::Tcp(descriptor.into()) })
 }
 
 #[cfg(test)]
@@ -112,7 +231,7 @@ mod tests {
     use super::*;
     use crate::listen::socket::ListenOptions;
     use std::net::{TcpStream, UdpSocket};
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use socket2::{SockAddr, Socket};
 
@@ -121,7 +240,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             // A machine without IPv6 skips the second address.
             let Ok(original) = TcpListener::bind(address) else { continue };
-            let adopted = adopt(original.try_clone().unwrap().into()).unwrap();
+            let ListenSocket::Tcp(adopted) = adopt(original.try_clone().unwrap().into()).unwrap() else { panic!("it is TCP") };
             assert_eq!(adopted.local_addr().unwrap(), original.local_addr().unwrap());
             assert_eq!(adopted.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
             ListenOptions::default().set_what_is_accepted(&adopted).unwrap();
@@ -132,18 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn a_listening_unix_socket_is_taken_over() {
+        let path = std::env::temp_dir().join(format!("inherited-{}", std::process::id()));
+        let original = UnixListener::bind(&path).unwrap();
+        let ListenSocket::Unix(adopted) = adopt(original.try_clone().unwrap().into()).unwrap() else { panic!("it is a Unix socket") };
+        assert_eq!(adopted.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let _client = UnixStream::connect(&path).unwrap();
+        adopted.accept().unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn anything_else_is_refused_by_name() {
-        let directory = std::env::temp_dir().join(format!("inherited-{}", std::process::id()));
-        let unix = UnixListener::bind(&directory).unwrap();
-        std::fs::remove_file(&directory).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         bound.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
-        let table: [(OwnedFd, &str); 5] = [
+        let table: [(OwnedFd, &str); 6] = [
             (std::fs::File::open("/dev/null").unwrap().into(), "no socket"),
-            (unix.into(), "another family"),
-            (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "not TCP's"),
+            (Socket::new(Domain::from(libc::AF_NETLINK), Type::DGRAM, None).unwrap().into(), "another family"),
+            (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "not a TCP socket"),
+            (UnixDatagram::unbound().unwrap().into(), "not a TCP socket"),
             (connected.into(), "does not listen"),
             (bound.into(), "does not listen"),
         ];

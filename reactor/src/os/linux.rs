@@ -2,16 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::{Event, ListenerWakes, Os, Ready, Wake, sys};
+use super::{Event, ListenerWakes, Os, Ready, Stream, Wake, sys};
+use crate::address::Address;
+use crate::listen::socket::ListenSocket;
 use crate::os::descriptors::{TableShare, grow_table};
 use crate::token::Token;
 
@@ -26,13 +27,19 @@ pub struct Linux {
     table: Option<TableShare>,
 }
 
-/// A TCP socket.
+/// A connected stream socket, TCP or Unix. Both take the same calls.
 #[derive(Debug)]
-pub struct LinuxStream(mio::net::TcpStream);
+pub struct LinuxStream(Socket);
 
-/// A listening TCP socket.
+/// A listening socket, TCP or Unix.
 #[derive(Debug)]
-pub struct LinuxListener(mio::net::TcpListener);
+pub struct LinuxListener(Listening);
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
 
 impl Linux {
     /// Creates the epoll and the timer. One poll returns at most `events_per_poll_max` events.
@@ -58,13 +65,31 @@ impl Linux {
 const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 impl LinuxListener {
-    /// Takes over a listening socket and makes it non-blocking.
+    /// Takes over a listening socket, TCP or Unix, and makes it non-blocking.
     ///
     /// # Errors
     /// fcntl(2).
-    pub fn new(listener: std::net::TcpListener) -> io::Result<LinuxListener> {
-        listener.set_nonblocking(true)?;
-        Ok(LinuxListener(mio::net::TcpListener::from_std(listener)))
+    pub fn new(listener: impl Into<ListenSocket>) -> io::Result<LinuxListener> {
+        let listening = match listener.into() {
+            ListenSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Listening::Tcp(mio::net::TcpListener::from_std(listener))
+            }
+            ListenSocket::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Listening::Unix(mio::net::UnixListener::from_std(listener))
+            }
+        };
+        Ok(LinuxListener(listening))
+    }
+}
+
+impl AsRawFd for LinuxListener {
+    fn as_raw_fd(&self) -> RawFd {
+        match &self.0 {
+            Listening::Tcp(listener) => listener.as_raw_fd(),
+            Listening::Unix(listener) => listener.as_raw_fd(),
+        }
     }
 }
 
@@ -122,33 +147,44 @@ impl Os for Linux {
 
     fn register(&mut self, stream: &mut LinuxStream, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        self.poll.registry().register(&mut stream.0, mio_token(token), interest)
+        self.poll.registry().register(&mut SourceFd(&stream.0.as_raw_fd()), mio_token(token), interest)
     }
 
     fn deregister(&mut self, stream: &mut LinuxStream) -> io::Result<()> {
-        stream.0.deregister(self.poll.registry())
+        self.poll.registry().deregister(&mut SourceFd(&stream.0.as_raw_fd()))
     }
 
     fn register_listener(&mut self, listener: &mut LinuxListener, token: Token, wakes: ListenerWakes) -> io::Result<()> {
         match wakes {
-            ListenerWakes::All => self.poll.registry().register(&mut listener.0, mio_token(token), Interest::READABLE),
+            ListenerWakes::All => self.poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), mio_token(token), Interest::READABLE),
             // mio does not support EPOLLEXCLUSIVE (mio issue 676), so the listener is added to mio's epoll descriptor directly.
-            ListenerWakes::One => sys::epoll_add_exclusive(self.poll.as_raw_fd(), listener.0.as_raw_fd(), token.to_bits()),
+            ListenerWakes::One => sys::epoll_add_exclusive(self.poll.as_raw_fd(), listener.as_raw_fd(), token.to_bits()),
         }
     }
 
     fn deregister_listener(&mut self, listener: &mut LinuxListener) -> io::Result<()> {
-        // By descriptor, which works for a listener that mio registered and for one that `epoll_add_exclusive` did.
-        self.poll.registry().deregister(&mut SourceFd(&listener.0.as_raw_fd()))
+        self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()))
     }
 
     fn bound_unsent(&mut self, listener: &mut LinuxListener, bytes_max: u32) -> io::Result<()> {
-        SockRef::from(&listener.0).set_tcp_notsent_lowat(bytes_max)
+        match &listener.0 {
+            Listening::Tcp(listener) => SockRef::from(listener).set_tcp_notsent_lowat(bytes_max),
+            // An option of TCP. `SO_SNDBUF` bounds what the kernel holds for a Unix socket.
+            Listening::Unix(_) => Ok(()),
+        }
     }
 
-    fn accept(&mut self, listener: &mut LinuxListener) -> io::Result<(LinuxStream, SocketAddr)> {
-        let (stream, peer) = listener.0.accept()?;
-        Ok((LinuxStream(stream), peer))
+    fn accept(&mut self, listener: &mut LinuxListener) -> io::Result<(LinuxStream, Address)> {
+        match &listener.0 {
+            Listening::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((LinuxStream(OwnedFd::from(stream).into()), peer.into()))
+            }
+            Listening::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                Ok((LinuxStream(OwnedFd::from(stream).into()), Address::Unix))
+            }
+        }
     }
 
     fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<LinuxStream> {
@@ -166,7 +202,7 @@ impl Os for Linux {
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(e) => return Err(e),
         }
-        Ok(LinuxStream(mio::net::TcpStream::from_std(socket.into())))
+        Ok(LinuxStream(socket))
     }
 
     fn take_error(&mut self, stream: &mut LinuxStream) -> io::Result<Option<io::Error>> {
@@ -182,13 +218,13 @@ impl Os for Linux {
     }
 
     fn reset_at_close(&mut self, stream: &mut LinuxStream) -> io::Result<()> {
-        SockRef::from(&stream.0).set_linger(Some(Duration::ZERO))
+        stream.0.set_linger(Some(Duration::ZERO))
     }
 
     fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<LinuxStream> {
-        let stream = std::net::TcpStream::from(descriptor);
-        stream.set_nonblocking(true)?;
-        Ok(LinuxStream(mio::net::TcpStream::from_std(stream)))
+        let socket = Socket::from(descriptor);
+        socket.set_nonblocking(true)?;
+        Ok(LinuxStream(socket))
     }
 
     fn release(&mut self, stream: LinuxStream) -> io::Result<OwnedFd> {
@@ -217,11 +253,30 @@ impl Read for LinuxStream {
 impl Write for LinuxStream {
     #[inline]
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.0.write(from)
+        // Without the flag, a program that does not ignore SIGPIPE would end when a peer has disconnected (send(2)).
+        self.0.send_with_flags(from, libc::MSG_NOSIGNAL)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Stream for LinuxStream {
+    fn local_addr(&self) -> io::Result<Address> {
+        self.0.local_addr().and_then(|address| address_of(&address))
+    }
+
+    fn peer_addr(&self) -> io::Result<Address> {
+        self.0.peer_addr().and_then(|address| address_of(&address))
+    }
+}
+
+fn address_of(address: &SockAddr) -> io::Result<Address> {
+    match address.as_socket() {
+        Some(address) => Ok(Address::Ip(address)),
+        None if address.is_unix() => Ok(Address::Unix),
+        None => Err(io::Error::new(io::ErrorKind::Unsupported, "the socket is neither TCP nor Unix")),
     }
 }
 

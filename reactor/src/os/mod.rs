@@ -10,6 +10,7 @@ pub(crate) mod sys;
 
 pub use linux::{Linux, LinuxListener, LinuxStream};
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use bitflags::bitflags;
 
+use crate::address::Address;
 use crate::token::Token;
 
 /// The readiness of one source, as the poller reported it. It is not mio's type, because the simulator cannot construct that one.
@@ -66,12 +68,27 @@ pub enum ListenerWakes {
     All,
 }
 
+/// A connected (or connecting) non-blocking socket. Dropping it closes the descriptor.
+pub trait Stream: Read + Write + fmt::Debug {
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// getsockname(2).
+    fn local_addr(&self) -> io::Result<Address>;
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    /// getpeername(2): `NotConnected` once the connection has failed.
+    fn peer_addr(&self) -> io::Result<Address>;
+}
+
 /// The system calls that the loop makes.
 ///
 /// Only [`Os::poll`] blocks. Streams read and write through `std::io`. The caller must retry a call that fails with `Interrupted`.
 pub trait Os {
-    /// A connected (or connecting) non-blocking socket. Dropping it closes the descriptor.
-    type Stream: Read + Write;
+    /// A connection.
+    type Stream: Stream;
     /// A listening, non-blocking socket.
     type Listener;
     /// A connection that is being handed from one loop to another. It is registered with no poller. Dropping it closes the descriptor.
@@ -126,7 +143,8 @@ pub trait Os {
     fn deregister_listener(&mut self, listener: &mut Self::Listener) -> io::Result<()>;
 
     /// Bounds the unsent bytes that the kernel holds for each connection that this listener accepts from now on
-    /// ([`crate::Limits::kernel_unsent_bytes_max`]). One call is enough, because accepted sockets inherit the option.
+    /// ([`crate::Limits::kernel_unsent_bytes_max`]). One call is enough, because accepted sockets inherit the option. A Unix listener has no
+    /// such option, and the call does nothing.
     ///
     /// # Errors
     /// setsockopt(2).
@@ -136,7 +154,7 @@ pub trait Os {
     ///
     /// # Errors
     /// accept4(2): `WouldBlock` when the queue is empty. `listen/accept.rs` describes the other errors.
-    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
+    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, Address)>;
 
     /// Begins to connect, from the source address `from` if one is given, with the kernel's unsent output bounded as in
     /// [`Os::bound_unsent`]. Write readiness reports the end of the handshake, and [`Os::take_error`] its result.
@@ -160,7 +178,8 @@ pub trait Os {
     /// `NotConnected` when the peer has reset the connection. The caller closes it then.
     fn shutdown_write(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
-    /// Makes the close of the stream discard unsent output and send a reset instead of FIN (`SO_LINGER` of zero, socket(7)).
+    /// Makes the close of the stream discard unsent output and send a reset instead of FIN (`SO_LINGER` of zero, socket(7)). A Unix socket has
+    /// no reset, and the peer sees the end of the stream.
     ///
     /// # Errors
     /// setsockopt(2).

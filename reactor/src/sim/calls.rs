@@ -11,6 +11,7 @@ use super::os::FIRST_PEER_PORT;
 use super::socket::{LastRead, Phase, Socket};
 use super::trace::{errno_name, outcome, trace_poll};
 use super::world::{LoopNotes, TurnLog, Who, World};
+use crate::address::Address;
 use crate::os::{Event, Ready};
 
 impl World {
@@ -165,6 +166,18 @@ impl World {
             _ => FIRST_PEER_PORT,
         };
         Ok((id, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)))
+    }
+
+    /// The address of the peer, as getpeername(2) returns it.
+    pub(crate) fn peer_addr(&self, id: SocketId) -> io::Result<Address> {
+        if self.kernel.sockets[id as usize].phase != Phase::Open {
+            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+        }
+        let index = match self.owner(id) {
+            Some(Who::Peer(index) | Who::Upstream(index)) => index as u16,
+            None => 0,
+        };
+        Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), FIRST_PEER_PORT + index).into())
     }
 
     pub(crate) fn open_descriptor(&mut self, id: SocketId) {

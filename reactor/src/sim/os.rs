@@ -3,7 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,16 @@ use super::faults::Call;
 use super::kernel::{Kernel, Nanos, SocketId};
 use super::socket::Phase;
 use super::world::{Act, World};
+use crate::address::Address;
 use crate::limits::Limits;
-use crate::os::{Event, ListenerWakes, Os, Wake};
+use crate::os::{Event, ListenerWakes, Os, Stream, Wake};
 use crate::token::Token;
 
 /// The port of peer 0; the next has the next. So a service knows from the address who is there.
 pub(crate) const FIRST_PEER_PORT: u16 = 10_000;
+
+/// The port of the loop's own end of a connection.
+const SERVER_PORT: u16 = 80;
 
 /// A simulated system.
 #[derive(Debug)]
@@ -95,6 +99,17 @@ impl Write for SimStream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Stream for SimStream {
+    /// The loop's end, which has the same address in every run.
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), SERVER_PORT).into())
+    }
+
+    fn peer_addr(&self) -> io::Result<Address> {
+        self.world.borrow().peer_addr(self.id)
     }
 }
 
@@ -186,9 +201,9 @@ impl Os for SimOs {
         Ok(())
     }
 
-    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
+    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, Address)> {
         let (id, peer) = self.here().accept(listener.index)?;
-        Ok((SimStream { world: Rc::clone(&self.world), id }, peer))
+        Ok((SimStream { world: Rc::clone(&self.world), id }, peer.into()))
     }
 
     /// The upstream with the number of `to`'s port, less `FIRST_PEER_PORT`.

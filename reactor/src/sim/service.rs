@@ -154,7 +154,12 @@ impl Handler for Service {
 
     fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) -> Conn {
         let who = match origin {
-            Origin::Accepted { peer, .. } => Who::Peer(u32::from(peer.port() - FIRST_PEER_PORT)),
+            Origin::Accepted { peer, .. } => {
+                if cx.peer_addr().is_ok_and(|address| address != peer) {
+                    self.violated(format!("a client from {peer} has another address in its context: {:?}", cx.peer_addr()));
+                }
+                Who::Peer(peer.socket_addr().map_or(0, |peer| u32::from(peer.port() - FIRST_PEER_PORT)))
+            }
             Origin::Connected { tag } => Who::Upstream(tag as u32),
         };
         let mut world = self.world();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use reactor::os::{Event, Wake};
 use reactor::sim::{Hostility, Kernel, Rng, SimListener, SimOs, SimStream, SocketId};
-use reactor::{Config, EventLoop, Handler, ListenerWakes, Os, Token};
+use reactor::{Address, Config, EventLoop, Handler, ListenerWakes, Os, Token};
 
 /// What happens between the return of poll and the next read of the clock, and for how long the thread does not run.
 pub type Preemption = Box<dyn FnOnce(&mut Kernel) -> Duration>;
@@ -150,7 +150,7 @@ impl Os for Scripted {
         self.sim.bound_unsent(listener, bytes_max)
     }
 
-    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
+    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, Address)> {
         self.accepts += 1;
         match self.accept_errors.pop_front() {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),

@@ -69,7 +69,7 @@ impl Os for Scripted {
         self.os.deregister_listener(listener)
     }
 
-    fn accept(&mut self, from: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
+    fn accept(&mut self, from: &mut SimListener) -> io::Result<(SimStream, reactor::Address)> {
         self.os.accept(from)
     }
 
