@@ -14,11 +14,13 @@
 //! Input comes before deadlines, so that a late loop does not time out a client whose bytes have arrived. Test:
 //! `input_comes_before_deadlines`.
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use slab::Slab;
 
 use crate::callback::Callback;
@@ -75,6 +77,9 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) timer_at: Option<Instant>,
     /// When buffers that were not used since the last trim are next returned to the allocator.
     pub(crate) trim_at: Instant,
+    finished: Receiver<Infallible>,
+    /// Disconnects the handles' `finished`. The last field, because fields are dropped in their order.
+    _alive: crossbeam_channel::Sender<Infallible>,
 }
 
 /// Interval between two trims of the buffer pool: after a peak, unused buffers are freed after one to two intervals.
@@ -110,6 +115,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         stats.connections_max.set(u64::from(limits.connections_max));
         let (sender, mut inbox) = mailbox(limits.mail_max, Arc::clone(&wake));
         inbox.set_drain_order(config.policy.drain_order);
+        let (alive, finished) = bounded(0);
         let buffer_bytes = limits.buffer_bytes_max as usize;
         Ok(EventLoop {
             shared: Shared::new(&config, slots_max, now, stats),
@@ -134,6 +140,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             wake,
             timer_at: None,
             trim_at: now + TRIM_EVERY,
+            finished,
+            _alive: alive,
             os,
             handler,
         })
@@ -145,10 +153,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Mailer { sender: self.sender.clone() }
     }
 
-    /// A handle that stops or drains this loop, for any thread.
+    /// A handle that stops or drains this loop and says when it has finished, for any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { orders: Arc::clone(&self.orders), wake: Arc::clone(&self.wake) }
+        Handle { orders: Arc::clone(&self.orders), wake: Arc::clone(&self.wake), finished: self.finished.clone() }
     }
 
     /// The counters of this loop, readable from any thread.

@@ -1,8 +1,11 @@
 //! Orders to a loop from any thread ([`Handle`]): stop, or drain. And the progress of a drain (`Drain`), which `shutdown.rs` runs.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::os::Wake;
 
@@ -57,11 +60,40 @@ impl Orders {
     }
 }
 
-/// Stops or drains one loop, from any thread. No method blocks.
+/// Stops or drains one loop and says when it has finished, from any thread. Only [`Handle::wait`] blocks.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::{Config, Context, EventLoop, Handler, Origin};
+///
+/// struct Discard;
+///
+/// impl Handler for Discard {
+///     type Conn = ();
+///     type Mail = ();
+///     fn opened(&mut self, _: Origin, _: &mut Context<'_>) {}
+///     fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize { input.len() }
+///     fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+/// }
+///
+/// let event_loop = EventLoop::new(Config::default(), Discard)?;
+/// let handle = event_loop.handle();
+/// let thread = std::thread::spawn(move || event_loop.run());
+/// assert!(!handle.wait(Duration::ZERO), "the loop runs");
+///
+/// handle.drain(Duration::from_secs(5));
+/// if !handle.wait(Duration::from_secs(10)) {
+///     handle.stop();
+/// }
+/// thread.join().expect("the loop does not panic")?;
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) orders: Arc<Orders>,
     pub(crate) wake: Arc<dyn Wake>,
+    /// Disconnected when the loop has finished.
+    pub(crate) finished: Receiver<Infallible>,
 }
 
 impl Handle {
@@ -81,6 +113,24 @@ impl Handle {
         let nanos = u64::try_from(grace.as_nanos()).unwrap_or(NO_DRAIN).min(NO_DRAIN - 1);
         self.orders.grace_nanos.fetch_min(nanos, Ordering::AcqRel);
         self.wake_loop();
+    }
+
+    /// Whether the loop has finished, see [`Handle::wait`]. Does not block.
+    #[must_use]
+    pub fn has_finished(&self) -> bool {
+        self.finished.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Waits until the loop has finished, or `timeout` has passed (`Duration::MAX`: without a limit). Returns whether it has finished: its
+    /// listeners and connections are closed, every callback has returned, and its epoll is closed. Its thread may still be returning from
+    /// [`EventLoop::run`](crate::EventLoop::run). A loop that is dropped without running has finished as well. Tests:
+    /// `a_handle_says_when_the_loop_has_finished`.
+    ///
+    /// Blocks the calling thread, so do not call it in a callback: a loop that waits for itself waits for the whole `timeout`, and one that
+    /// waits for another loop serves nobody meanwhile. [`Handle::has_finished`] does not block.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
 
     fn wake_loop(&self) {

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, Sender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -199,7 +199,12 @@ where
     // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
     let report = pool.shutdown(POOL_GRACE.min(config.shutdown_grace));
     log::info!("ended jobs_dropped={} worker_threads_left={}", report.jobs_dropped, report.threads_left);
-    admin.finish_by(drained.grace_ends);
+    // A client of the admin port whose request is being answered gets its response, if that takes no longer than the grace.
+    let grace_left = || drained.grace_ends.saturating_duration_since(Instant::now());
+    admin.drain(grace_left());
+    if !admin.wait(grace_left()) {
+        log::debug!("the admin port was not done at the end of the grace");
+    }
     drop(log);
     drained.result.map_err(Failure::runtime)
 }
@@ -340,22 +345,7 @@ where
     Ok((handle, LoopView { name, tid, stats, http, watch: LoopWatch::default() }, receiver))
 }
 
-/// The admin port's loop.
-struct AdminLoop {
-    handle: Handle,
-    ended: mpsc::Receiver<()>,
-}
-
-impl AdminLoop {
-    /// Whoever has begun to ask is answered, if that is over by then.
-    fn finish_by(self, until: Instant) {
-        let left = || until.saturating_duration_since(Instant::now());
-        self.handle.drain(left());
-        let _ = self.ended.recv_timeout(left());
-    }
-}
-
-fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<Monitor>) -> io::Result<AdminLoop> {
+fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<Monitor>) -> io::Result<Handle> {
     let plan = Plan {
         name: "admin".to_owned(),
         config: admin::reactor_config(),
@@ -367,16 +357,14 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         sources: None,
         receivers: Vec::new(),
     };
-    let (tell, ended) = channel();
     let (handle, ..) = start_loop(
         plan,
         move || AdminService::new(monitor),
-        move |result| {
+        |result| {
             if let Err(e) = result {
                 log::error!("admin ended: {e}");
             }
-            let _ = tell.send(());
         },
     )?;
-    Ok(AdminLoop { handle, ended })
+    Ok(handle)
 }
