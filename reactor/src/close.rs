@@ -49,6 +49,23 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         }
     }
 
+    /// Sends the FIN that the handler asked for (`Context::shutdown_write`), once all its output is in the kernel. Input still reaches the
+    /// handler. A connection that is closing gets its FIN from the close.
+    #[cold]
+    pub(crate) fn send_fin(&mut self) {
+        let state = self.slot_mut();
+        let is_unsent = state.output.is_some() || state.evicted == Evicted::Output;
+        if is_unsent || !state.is_open() || state.bits.intersects(Bits::FAILED) {
+            return;
+        }
+        state.bits.remove(Bits::FIN_WANTED);
+        match self.os.shutdown_write(&mut self.entry.stream) {
+            Ok(()) => self.slot_mut().bits.insert(Bits::FIN_SENT),
+            Err(e) if self.stays_to_deliver(&e) => {}
+            Err(_) => self.die(CloseReason::Reset),
+        }
+    }
+
     /// Sends FIN and begins to discard input. Closes at once if the peer's FIN was read, and resets if output was cut short.
     fn start_lingering(&mut self) {
         let reason = self.slot().reason;
@@ -63,7 +80,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             ClosePolicy::Linger => {}
             ClosePolicy::AtOnce => return self.die(reason), // MISTAKE(early-close): a close with input unread is a reset, and a client that is still sending gets an error instead of the answer.
         }
-        if self.os.shutdown_write(&mut self.entry.stream).is_err() {
+        if !self.slot().bits.intersects(Bits::FIN_SENT) && self.os.shutdown_write(&mut self.entry.stream).is_err() {
             return self.die(CloseReason::Reset);
         }
         let linger_timeout = match reason {
@@ -118,6 +135,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether a FIN now would cut a response short: output is pending or was evicted, or the handler is in the middle of a response.
     fn is_cut_short(&self) -> bool {
         let state = self.slot();
+        if state.bits.intersects(Bits::FIN_SENT) {
+            return false; // The handler has ended its output itself.
+        }
         let unsent = state.output.is_some() || state.evicted == Evicted::Output;
         unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
     }

@@ -180,6 +180,22 @@ impl Context<'_> {
         self.slot().refuse();
     }
 
+    /// Sends FIN after the output that was written before it, and still reads: the peer sees the end of the output, and its input still reaches
+    /// [`Handler::input`](crate::Handler::input) (shutdown(2), `SHUT_WR`; test: `input_that_arrives_after_our_fin_still_reaches_the_handler`). For
+    /// a peer that responds only to the end of what it was sent, and for tunnels that pass the end of one direction on.
+    ///
+    /// From now on there is no output space: [`Context::write`] takes nothing. [`Handler::ended`](crate::Handler::ended) is called when the peer
+    /// has sent its FIN too, and by default closes the connection. [`Context::close`] discards input as ever, and sends no second FIN. The
+    /// handler's deadline stays set, and it is what ends a connection whose peer never ends its side: nothing is pending that could stall.
+    #[inline]
+    pub fn shutdown_write(&mut self) {
+        let state = self.slot();
+        if !state.bits.intersects(Bits::FIN_SENT) {
+            state.bits.insert(Bits::FIN_WANTED);
+        }
+        self.output_end_max = 0;
+    }
+
     /// Closes by a reset and discards pending output (RFC 9293 section 3.10.5, ABORT). FIN would tell the peer that the response is complete.
     #[inline]
     pub fn abort(&mut self) {

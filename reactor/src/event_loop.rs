@@ -558,8 +558,13 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
         let error = match ready.intersects(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
             Some(Ok(Some(e)) | Err(e)) => e,
-            // Shut down in both directions, and not by this loop: an earlier call has taken the error off the socket.
-            Some(Ok(None)) | None if ready.intersects(Ready::WRITE_CLOSED) && self.shared.slots.get(slot).is_held() => {
+            // Shut down in both directions, and not by this loop: an earlier call has taken the error off the socket. After
+            // `Context::shutdown_write` the peer's FIN is enough for that. Test: `the_peers_fin_after_ours_is_not_taken_for_a_reset`.
+            Some(Ok(None)) | None
+                if ready.intersects(Ready::WRITE_CLOSED)
+                    && self.shared.slots.get(slot).is_held()
+                    && !self.shared.slots.get(slot).bits.intersects(Bits::FIN_SENT) =>
+            {
                 io::ErrorKind::ConnectionReset.into()
             }
             Some(Ok(None)) | None => return false,

@@ -40,6 +40,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             );
             assert!(!state.is_dead() || (state.input.is_none() && state.output.is_none()), "slot {slot} is dead and holds a lease");
             assert!(!state.is_lingering() || state.input.is_none(), "slot {slot} lingers and holds input");
+            assert!(
+                !bits.intersects(Bits::FIN_WANTED.union(Bits::FIN_SENT))
+                    || state.output.is_some() == bits.intersects(Bits::FIN_WANTED)
+                    || state.evicted == Evicted::Output
+                    || !state.is_open()
+                    || bits.intersects(Bits::FAILED),
+                "slot {slot} has sent FIN before its output, or owes it after its output ({bits:?})"
+            );
             for (lease, owner) in [&state.input, &state.output].into_iter().zip(BufferOwner::ALL) {
                 let Some(lease) = lease else { continue };
                 leased_bytes += lease.capacity();

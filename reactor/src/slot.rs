@@ -388,6 +388,10 @@ bitflags! {
         const DRAIN_NOTIFIED = 1 << 17;
         /// Its pending output does not count for the water marks (`OutputBound::None`).
         const UNBOUNDED = 1 << 18;
+        /// The handler wants FIN sent after its output (`Context::shutdown_write`). Removed when it is sent.
+        const FIN_WANTED = 1 << 19;
+        /// FIN is sent by `Context::shutdown_write`, and input still reaches the handler. There is no output space any more.
+        const FIN_SENT = 1 << 20;
         /// An open connection whose handler gets no input for now.
         const HELD = Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
     }

@@ -234,6 +234,9 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
 
     #[inline]
     pub(crate) fn output_end_max(&self) -> usize {
+        if self.slot().bits.intersects(Bits::FIN_WANTED.union(Bits::FIN_SENT)) {
+            return 0;
+        }
         let space_bytes = self.shared.buffers.output_space_bytes();
         self.slot().output_space(&self.shared.limits, space_bytes)
     }
@@ -576,8 +579,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn settle(&mut self) {
         let slot = self.token.slot;
         let state = self.slot();
-        if !state.is_open() || state.bits.intersects(Bits::FAILED) {
-            if state.bits.intersects(Bits::FAILED) {
+        if !state.is_open() || state.bits.intersects(Bits::FAILED.union(Bits::FIN_WANTED)) {
+            if self.slot().bits.intersects(Bits::FIN_WANTED) {
+                self.send_fin();
+            }
+            if self.slot().bits.intersects(Bits::FAILED) {
                 self.settle_failed();
             }
             self.settle_closing();

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::kernel::Nanos;
-use super::service::{Conn, Service};
+use super::service::{Conn, Service, State};
 use super::socket::Phase;
 use super::world::{Conn as Record, Time, Who, World};
 use crate::CloseReason;
@@ -74,6 +74,16 @@ impl World {
             let blocked_since = self.kernel.sockets[conn.socket as usize].log.blocked_since;
             peer.is_none_or(|peer| !peer.plan.is_protected) && blocked_since.is_some_and(|since| since < at)
         })
+    }
+
+    /// An upstream ends its side only after the loop's FIN and its own whole answer, so an orderly end comes behind the answer: also where the loop
+    /// has sent FIN first, and reads on.
+    pub(super) fn check_answer_came(&mut self, conn: &Conn, what: &str) {
+        if let (Who::Upstream(upstream), State::Greeting { .. } | State::Asked { .. }) = (conn.who, conn.state)
+            && !conn.is_closing
+        {
+            self.violated(format!("upstream {upstream} sent its answer: {what}, and the service has not got all of it"));
+        }
     }
 
     /// A connect has failed, and was to have ended by `due`.

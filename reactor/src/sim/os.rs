@@ -252,8 +252,10 @@ impl Os for SimOs {
             return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
         }
         socket.ended = true;
-        socket.log.ended_at = Some(turn_started);
-        socket.log.lingers_briefly |= is_crowded;
+        if !socket.log.is_half_closing {
+            socket.log.ended_at = Some(turn_started);
+            socket.log.lingers_briefly |= is_crowded;
+        }
         socket.log.moved = true;
         world.turn_log.progress = true;
         world.note(|line, world| {

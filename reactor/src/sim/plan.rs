@@ -118,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) job_nanos_max: Nanos,
     /// Every how many jobs one ends without a word.
     pub(crate) lost_job_one_in: u64,
+    /// Whether a request to an upstream ends with FIN.
+    pub(crate) half_closes: bool,
     /// What a callback costs.
     pub(crate) callback_nanos: Nanos,
     /// Every how many callbacks one takes long, and how long at most.
@@ -206,6 +208,7 @@ fn settings(rng: &mut Rng) -> Settings {
         job_timeout: rng.between(1, 30) * MILLI,
         job_nanos_max: rng.between(1, 60) * MILLI,
         lost_job_one_in: rng.pick(&[0, 20]),
+        half_closes: rng.one_in(2),
         callback_nanos: rng.pick(&[200, 2 * MICRO, 20 * MICRO]),
         slow_one_in: rng.pick(&[0, 20, 200]),
         slow_nanos_max: rng.between(1, 12) * MILLI,

@@ -236,6 +236,14 @@ impl Service {
                     at += n;
                 }
                 conn.state = State::Asked { nonce, at: 0 };
+                if self.settings.half_closes {
+                    // The end of the request. The answer comes after it.
+                    let mut world = self.world();
+                    let socket = world.conns[conn.id as usize].socket;
+                    world.kernel.socket(socket).log.is_half_closing = true;
+                    drop(world);
+                    cx.shutdown_write();
+                }
                 HEAD_BYTES
             }
             State::Asked { nonce, at } => {

@@ -219,6 +219,7 @@ impl Handler for Service {
 
     fn ended(&mut self, conn: &mut Conn, rest_bytes: usize, cx: &mut Context<'_>) {
         self.enter(conn.id, "end of input from");
+        self.world().check_answer_came(conn, "its end came");
         if let (Who::Peer(peer), State::Idle) = (conn.who, conn.state)
             && rest_bytes > 0
         {
@@ -351,6 +352,9 @@ impl Handler for Service {
             let _ = write!(line, "  closed {}: {}", world.name(record.socket), reason.label());
         });
         world.check_close(record, conn.who, reason);
+        if matches!(reason, CloseReason::Finished | CloseReason::PeerClosed) {
+            world.check_answer_came(&conn, "the connection closed in order");
+        }
     }
 
     fn connect_failed(&mut self, tag: u64, error: std::io::Error, cx: &mut LoopContext<'_>) {

@@ -108,7 +108,9 @@ pub(crate) struct SocketLog {
     pub(crate) moved: bool,
     /// Why the last drain of this turn ended, as far as the system can see.
     pub(crate) last_read: Option<LastRead>,
-    /// FIN was sent in the turn that began then.
+    /// The next FIN is a half-close that the service asked for: input still reaches it.
+    pub(crate) is_half_closing: bool,
+    /// FIN was sent in the turn that began then, and input is discarded since.
     pub(crate) ended_at: Option<Nanos>,
     /// It was refused, or ended while places were short: it lingers for less.
     pub(crate) lingers_briefly: bool,

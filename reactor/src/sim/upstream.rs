@@ -98,6 +98,18 @@ impl World {
         upstream.sent += n;
         if upstream.sent < upstream.out.len() {
             self.plan_after(30_000, Act::UpstreamSends(index));
+        } else {
+            self.upstream_ends(index);
+        }
+    }
+
+    /// After the loop's FIN an upstream ends its side too, when it has sent its whole answer.
+    fn upstream_ends(&mut self, index: u32) {
+        let upstream = &self.upstreams[index as usize];
+        let Some(id) = upstream.socket else { return };
+        let socket = &self.kernel.sockets[id as usize];
+        if socket.ended && socket.unsent.is_empty() && socket.open && upstream.sent == upstream.out.len() {
+            self.kernel.peer_ends(id);
         }
     }
 
@@ -111,9 +123,7 @@ impl World {
             upstream.out.extend(&upstream.request[before..]);
             self.upstream_sends(index);
         }
-        if self.kernel.sockets[id as usize].ended && self.kernel.sockets[id as usize].open {
-            self.kernel.peer_ends(id);
-        }
+        self.upstream_ends(index);
     }
 }
 

@@ -36,6 +36,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "if self.entries.contains(to.slot as usize) {",
     },
     Mutant {
+        slug: "half-close-discards-input",
+        file: "context.rs",
+        from: "            self.control.flags.insert(Flags::FIN_WANTED);\n",
+        to: "            self.control.flags.insert(Flags::CLOSE);\n",
+    },
+    Mutant {
         slug: "output-lease-not-returned",
         file: "shared.rs",
         from: "        self.drop_input(slot);\n        self.drop_output(slot);\n",
