@@ -347,8 +347,7 @@ impl Handler for Client {
         }
     }
 
-    fn closed(&mut self, mut conn: Conn, reason: CloseReason, cx: &mut LoopContext<'_>) {
-        self.now = cx.now();
+    fn closed(&mut self, mut conn: Conn, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         if reason == CloseReason::LoopEnded {
             if let Some(exchange) = conn.exchange.take() {
                 self.lanes[conn.lane].unfinished(exchange.arrival, Some(exchange.sent), self.now);
