@@ -24,10 +24,10 @@ fn is_shown(slug: &str, file: &str) {
 
 #[test]
 fn a_queue_without_a_bound_grows_and_nobody_is_served_in_time() {
-    is_shown("unbounded-queue", "worker-pool/src/rules.rs");
+    is_shown("unbounded-queue", "worker-pool/src/resolved_config.rs");
 }
 
 #[test]
 fn work_for_those_who_have_left_is_taken_from_those_who_stay() {
-    is_shown("departed-clients", "worker-pool/src/waiting.rs");
+    is_shown("departed-clients", "worker-pool/src/queue.rs");
 }

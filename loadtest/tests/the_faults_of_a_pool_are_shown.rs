@@ -11,7 +11,7 @@ fn everyone_waits_for_a_disk_that_is_asked_on_the_loop() {
 
 #[test]
 fn fast_jobs_wait_for_slow_ones_that_may_take_every_thread() {
-    is_shown("pool-starvation", "worker-pool/src/rules.rs");
+    is_shown("pool-starvation", "worker-pool/src/resolved_config.rs");
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Config {
         wait.standing_wait_max = wait.standing_wait_max.min(wait.wait_max);
         // Room for the completion of every job that can be in flight is reserved when it is admitted, in the mailbox of the loop that
         // asked. All of them may have been asked for by one loop.
-        let rules = worker_pool::Rules::resolve(&self.pool);
+        let rules = worker_pool::ResolvedConfig::of(&self.pool);
         let jobs_in_flight_max = if rules.unbounded() { MAIL_OF_UNBOUNDED_JOBS } else { rules.in_flight_max };
         self.reactor.limits.mail_max = jobs_in_flight_max.saturating_add(MAIL_BESIDE_JOBS);
     }

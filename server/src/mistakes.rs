@@ -75,7 +75,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "pool-starvation",
-        file: "worker-pool/src/rules.rs",
+        file: "worker-pool/src/resolved_config.rs",
         sentence: "jobs that block may take every thread of the worker pool, and fast jobs wait until one of them ends",
     },
     Description {
@@ -95,7 +95,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "unbounded-queue",
-        file: "worker-pool/src/rules.rs",
+        file: "worker-pool/src/resolved_config.rs",
         sentence: "the queue of the worker pool takes every job and forgets none, and at an overload all wait longer than their clients",
     },
     Description {
@@ -105,7 +105,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "departed-clients",
-        file: "worker-pool/src/waiting.rs",
+        file: "worker-pool/src/queue.rs",
         sentence: "jobs of clients that have left are done all the same, and those who stay wait for it",
     },
     Description {

@@ -11,7 +11,7 @@ use crate::job::{Class, Terms};
 use crate::permits::InFlight;
 use crate::policy::{Discipline, WhenFull};
 use crate::rejection::Reason;
-use crate::rules::Rules;
+use crate::resolved_config::ResolvedConfig;
 
 /// The measured run time of one class: an exponentially weighted mean.
 #[derive(Debug, Default)]
@@ -87,13 +87,13 @@ impl ClassEstimate {
 }
 
 /// How long a job of this class would wait if it were admitted now, behind those in flight.
-pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run: Duration) -> Duration {
+pub fn expected_wait(resolved: &ResolvedConfig, class: Class, in_flight: InFlight, mean_run: Duration) -> Duration {
     let (ahead, servers) = match class {
-        Class::Slow => (in_flight.slow, rules.slow_threads_max),
+        Class::Slow => (in_flight.slow, resolved.slow_threads_max),
         // Slow jobs hold their threads for long: those threads do not serve fast jobs.
         Class::Fast => {
-            let held = in_flight.slow.min(rules.slow_threads_max);
-            (in_flight.fast, rules.threads.saturating_sub(held).max(1))
+            let held = in_flight.slow.min(resolved.slow_threads_max);
+            (in_flight.fast, resolved.threads.saturating_sub(held).max(1))
         }
     };
     if ahead < servers {
@@ -101,7 +101,7 @@ pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run:
     }
     // It starts when all jobs that wait before it have started, and one more job has ended. `servers` jobs end in each mean run time.
     let in_line = mean_run.saturating_mul(ahead - servers + 1) / servers;
-    match rules.discipline {
+    match resolved.discipline {
         Discipline::Fifo | Discipline::CoDel { .. } => in_line,
         // When the oldest has waited that long, the newest is next.
         Discipline::NewestFirst { pressure } => in_line.min(pressure.saturating_add(mean_run / servers)),
@@ -112,27 +112,27 @@ pub fn expected_wait(rules: &Rules, class: Class, in_flight: InFlight, mean_run:
 ///
 /// # Errors
 /// `WaitTooLong` or `WouldExpire`.
-pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, estimate: &ClassEstimate, now: Instant) -> Result<(), Reason> {
-    match rules.when_full {
+pub fn check(resolved: &ResolvedConfig, terms: &Terms, in_flight: InFlight, estimate: &ClassEstimate, now: Instant) -> Result<(), Reason> {
+    match resolved.when_full {
         WhenFull::RefuseNewest | WhenFull::Sample { .. } => {}
-        // The newest is admitted. The worker that next looks for work sheds the oldest (`waiting.rs`).
+        // The newest is admitted. The worker that next looks for work sheds the oldest (`queue.rs`).
         WhenFull::DropOldest => return Ok(()),
     }
     let mean_run = estimate.run_mean.load();
-    let wait = expected_wait(rules, terms.class, in_flight, mean_run);
+    let wait = expected_wait(resolved, terms.class, in_flight, mean_run);
     if wait.is_zero() {
         estimate.last_free.note(now);
     }
     // A burst that fits `wait_max` has passed after that time. A queue that is still there is not a burst.
-    let stands = rules.wait_max.is_some_and(|wait_max| estimate.last_free.ago(now) > wait_max);
-    let wait_max = if stands { rules.standing_wait_max } else { rules.wait_max };
+    let stands = resolved.wait_max.is_some_and(|wait_max| estimate.last_free.ago(now) > wait_max);
+    let wait_max = if stands { resolved.standing_wait_max } else { resolved.wait_max };
     // One mean run is always allowed, or threads that end a job find no other. Measured in virtual time at 1.5 times the capacity of 2
     // threads with a limit of a fifth of a run: 0.90 of the capacity is used with this allowance, 0.69 without it (test:
     // `jobs_longer_than_the_limit_on_the_wait_still_keep_the_threads_busy`).
     if wait_max.is_some_and(|wait_max| wait > wait_max.max(mean_run)) {
         return Err(Reason::WaitTooLong);
     }
-    if rules.deadline_at_admission
+    if resolved.deadline_at_admission
         && let Some(deadline) = terms.deadline
     {
         let left = deadline.saturating_duration_since(now);
@@ -147,10 +147,10 @@ pub fn check(rules: &Rules, terms: &Terms, in_flight: InFlight, estimate: &Class
 }
 
 /// Whether the queue is half full, by number or by expected wait. There sampling begins.
-pub fn under_pressure(rules: &Rules, class: Class, in_flight: InFlight, mean_run: Duration) -> bool {
-    let wait = expected_wait(rules, class, in_flight, mean_run);
-    let waiting = in_flight.total().saturating_sub(rules.threads);
-    rules.wait_max.is_some_and(|wait_max| wait > wait_max / 2) || waiting >= rules.queue_jobs_max.div_ceil(2)
+pub fn under_pressure(resolved: &ResolvedConfig, class: Class, in_flight: InFlight, mean_run: Duration) -> bool {
+    let wait = expected_wait(resolved, class, in_flight, mean_run);
+    let waiting = in_flight.total().saturating_sub(resolved.threads);
+    resolved.wait_max.is_some_and(|wait_max| wait > wait_max / 2) || waiting >= resolved.queue_jobs_max.div_ceil(2)
 }
 
 /// Whether the `n`-th job offered under pressure is in the sample. The sample is evenly spaced, not random.
@@ -168,8 +168,8 @@ mod tests {
     const MEAN: Duration = Duration::from_millis(20);
 
     fn wait(class: Class, fast: u32, slow: u32) -> Duration {
-        let rules = Rules::resolve(&Config::with(|config| config.threads = 4));
-        expected_wait(&rules, class, InFlight { fast, slow }, MEAN)
+        let resolved = ResolvedConfig::of(&Config::with(|config| config.threads = 4));
+        expected_wait(&resolved, class, InFlight { fast, slow }, MEAN)
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_job_that_cannot_make_its_deadline_is_rejected_and_an_idle_pool_admits_it() {
-        let rules = Rules::resolve(&Config::with(|config| config.threads = 2));
+        let resolved = ResolvedConfig::of(&Config::with(|config| config.threads = 2));
         let now = Instant::now();
         let terms = Terms { deadline: Some(now + Duration::from_millis(50)), ..Terms::default() };
         let estimate = |mean| {
@@ -224,24 +224,24 @@ mod tests {
             estimate.run_mean.record(mean);
             estimate
         };
-        let check = |fast, mean| check(&rules, &terms, InFlight { fast, slow: 0 }, &estimate(mean), now);
+        let check = |fast, mean| check(&resolved, &terms, InFlight { fast, slow: 0 }, &estimate(mean), now);
         assert_eq!(check(2, MEAN), Ok(())); // 10 ms of waiting, 20 ms of running
         assert_eq!(check(5, MEAN), Err(Reason::WouldExpire)); // 40 ms and 20 ms
         assert_eq!(check(1, Duration::from_secs(10)), Ok(()));
         let past = now + Duration::from_millis(50);
         let none = InFlight { fast: 0, slow: 0 };
-        assert_eq!(super::check(&rules, &terms, none, &estimate(MEAN), past), Err(Reason::WouldExpire));
+        assert_eq!(super::check(&resolved, &terms, none, &estimate(MEAN), past), Err(Reason::WouldExpire));
     }
 
     #[test]
     fn a_burst_may_wait_longer_than_a_standing_queue() {
-        let rules = Rules::resolve(&Config::with(|config| config.threads = 1));
-        let (burst, standing) = (rules.wait_max.expect("by default"), rules.standing_wait_max.expect("by default"));
+        let resolved = ResolvedConfig::of(&Config::with(|config| config.threads = 1));
+        let (burst, standing) = (resolved.wait_max.expect("by default"), resolved.standing_wait_max.expect("by default"));
         let begin = Instant::now();
         let estimate = ClassEstimate::new(begin);
         estimate.run_mean.record(MEAN);
-        let waits = |in_flight: u32| expected_wait(&rules, Class::Fast, InFlight { fast: in_flight, slow: 0 }, MEAN);
-        let check = |fast, now| check(&rules, &Terms::default(), InFlight { fast, slow: 0 }, &estimate, now);
+        let waits = |in_flight: u32| expected_wait(&resolved, Class::Fast, InFlight { fast: in_flight, slow: 0 }, MEAN);
+        let check = |fast, now| check(&resolved, &Terms::default(), InFlight { fast, slow: 0 }, &estimate, now);
         let most = |bound| (1..).take_while(|jobs| waits(*jobs) <= bound).last().expect("one at least");
         let (in_burst, in_standing) = (most(burst), most(standing));
         assert!(in_standing < in_burst);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::contain::{Panicked, contain};
+use crate::catch_panic::{Panicked, catch_panic};
 use crate::job::{Job, Outcome, Terms, Unfinished};
 use crate::state::PoolState;
 
@@ -83,10 +83,10 @@ impl<J: Job> AdmittedJob<J> {
         // Before the answer: a client that has it and asks again at once must find the permit free (test:
         // `a_full_pool_admits_its_threads_and_its_queue_and_gives_other_jobs_back_whole`).
         self.state.stats.permits.release(class);
-        if let Err(Panicked) = contain(|| job.complete(outcome)) {
+        if let Err(Panicked) = catch_panic(|| job.complete(outcome)) {
             self.state.stats.complete_panicked();
             // The logger is not ours either.
-            let _ = contain(|| log::error!("a job's `complete` panicked: the client of this job gets no response"));
+            let _ = catch_panic(|| log::error!("a job's `complete` panicked: the client of this job gets no response"));
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::policy::{Concurrency, Gradient};
-use crate::rules::Rules;
+use crate::resolved_config::ResolvedConfig;
 
 /// The moving limit. Reads no clock.
 #[derive(Debug)]
@@ -38,14 +38,14 @@ struct Window {
 
 impl GradientLimit {
     /// `None` when the limit does not move.
-    pub fn from_rules(rules: &Rules) -> Option<Self> {
-        let Concurrency::Gradient(settings) = rules.concurrency else {
+    pub fn from_config(resolved: &ResolvedConfig) -> Option<Self> {
+        let Concurrency::Gradient(settings) = resolved.concurrency else {
             return None;
         };
-        let limit_min = f64::from(rules.threads);
+        let limit_min = f64::from(resolved.threads);
         // Starts small and grows while latency stays flat (the source starts at 20).
         let start = limit_min + f64::from(settings.queue_jobs);
-        let limit_max = f64::from(rules.in_flight_max);
+        let limit_max = f64::from(resolved.in_flight_max);
         Some(Self { settings, limit: start.min(limit_max), limit_min, limit_max, long_s: None, warm: 0, window: Window::default() })
     }
 
@@ -109,7 +109,7 @@ mod tests {
             config.threads = 2;
             config.policy.concurrency = concurrency;
         });
-        GradientLimit::from_rules(&Rules::resolve(&config)).unwrap()
+        GradientLimit::from_config(&ResolvedConfig::of(&config)).unwrap()
     }
 
     /// Windows of ten jobs with this latency, the limit reached; returns the limit after them.

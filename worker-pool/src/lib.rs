@@ -37,14 +37,14 @@
 //! ```
 //!
 //! Reading order: `job.rs` (what a job is), `submit.rs` (how it enters the pool), `admission.rs` and `permits.rs` (whether it is admitted),
-//! `waiting.rs` (which job is next), `scheduler.rs` (what a free worker does), `worker.rs` (how a job runs), `deadlines.rs` (how it expires),
-//! `completion.rs` (how it ends), `shutdown.rs` (how the pool ends). `limits.rs` and `policy.rs` hold what can be configured, `rules.rs` what
+//! `queue.rs` (which job is next), `scheduler.rs` (what a free worker does), `worker.rs` (how a job runs), `deadlines.rs` (how it expires),
+//! `completion.rs` (how it ends), `shutdown.rs` (how the pool ends). `limits.rs` and `policy.rs` hold what can be configured, `resolved_config.rs` what
 //! follows from it, `stats.rs` what is counted, `mistakes.rs` the deliberate mistakes.
 
 pub mod admission;
+mod catch_panic;
 pub mod codel;
 mod completion;
-mod contain;
 mod deadlines;
 mod errors;
 pub mod gradient;
@@ -60,8 +60,9 @@ pub mod mistakes;
 mod permits;
 mod policy;
 mod pool;
+pub mod queue;
 mod rejection;
-mod rules;
+mod resolved_config;
 mod scheduler;
 mod shutdown;
 mod state;
@@ -70,7 +71,6 @@ mod submit;
 mod sync;
 #[cfg(not(loom))]
 mod sys;
-pub mod waiting;
 mod worker;
 
 pub use errors::{ConfigError, StartError};
@@ -86,7 +86,7 @@ pub use policy::{
 #[cfg(not(loom))]
 pub use pool::Pool;
 pub use rejection::{Reason, Rejected};
-pub use rules::Rules;
+pub use resolved_config::ResolvedConfig;
 pub use shutdown::ShutdownReport;
 pub use stats::Stats;
 pub use submit::Submitter;

@@ -194,7 +194,7 @@ pub enum Abandoned {
 pub enum Panics {
     /// To the end of the job: it ends as `Panicked`, and the thread takes the next job.
     #[default]
-    Contain,
+    Catch,
     /// To the end of the thread. The job is never completed and its permit is never given back.
     EndThread,
 }

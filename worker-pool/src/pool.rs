@@ -7,7 +7,7 @@ use crate::completion::AdmittedJob;
 use crate::job::Job;
 use crate::job_channel::{self, Message, Sender};
 use crate::limits::Config;
-use crate::rules::Rules;
+use crate::resolved_config::ResolvedConfig;
 use crate::scheduler::Scheduler;
 use crate::state::PoolState;
 use crate::submit::Submitter;
@@ -21,13 +21,13 @@ pub(crate) struct Parts<J: Job> {
 
 impl<J: Job> Parts<J> {
     pub(crate) fn new(config: &Config) -> Self {
-        let rules = Rules::resolve(config);
-        let (sender, receiver) = match rules.unbounded() {
+        let resolved = ResolvedConfig::of(config);
+        let (sender, receiver) = match resolved.unbounded() {
             true => job_channel::unbounded(),
             // A slot for each permit, for one `Wake`, and for a `Stop` to each thread.
-            false => job_channel::bounded(rules.in_flight_max as usize + 1 + rules.threads as usize),
+            false => job_channel::bounded(resolved.in_flight_max as usize + 1 + resolved.threads as usize),
         };
-        let state = Arc::new(PoolState::new(rules));
+        let state = Arc::new(PoolState::new(resolved));
         let scheduler = Arc::new(Scheduler::new(receiver, sender.clone(), Arc::clone(&state)));
         Self { sender, scheduler, state }
     }
@@ -54,11 +54,11 @@ mod threads {
     use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::Parts;
-    use crate::contain::contain;
+    use crate::catch_panic::catch_panic;
     use crate::errors::StartError;
     use crate::job::Job;
     use crate::limits::Config;
-    use crate::rules::Rules;
+    use crate::resolved_config::ResolvedConfig;
     use crate::scheduler::Scheduler;
     use crate::state::PoolState;
     use crate::stats::Stats;
@@ -95,7 +95,7 @@ mod threads {
                 pool.start_thread(format!("worker-{i}"), move || {
                     let _guard = guard;
                     // What a panic carries is dropped here: std aborts the process when the `Drop` of a thread's result panics.
-                    let _ = contain(|| work(&scheduler, nice));
+                    let _ = catch_panic(|| work(&scheduler, nice));
                 })?;
             }
             let scheduler = Arc::clone(&pool.parts.scheduler);
@@ -124,8 +124,8 @@ mod threads {
         }
 
         /// The numbers and flags that follow from the configuration.
-        pub fn rules(&self) -> &Rules {
-            &self.parts.state.rules
+        pub fn resolved_config(&self) -> &ResolvedConfig {
+            &self.parts.state.resolved
         }
     }
 
@@ -134,7 +134,7 @@ mod threads {
             && let Err(error) = sys::add_nice_to_this_thread(nice)
         {
             // The loops are slower for it, but that is no reason to refuse service.
-            let _ = contain(|| log::warn!("a worker thread keeps the priority of the loops: {error}"));
+            let _ = catch_panic(|| log::warn!("a worker thread keeps the priority of the loops: {error}"));
         }
         worker::work(scheduler);
     }

@@ -11,21 +11,21 @@ use crate::completion::AdmittedJob;
 use crate::job::{Class, Job, PHASE_DROPPING, PHASE_RUNNING, Unfinished};
 use crate::job_channel::{Message, Receiver, Sender};
 use crate::policy::WhenFull;
+use crate::queue::{Dequeued, JobQueue, QueuedJob};
 use crate::state::PoolState;
 use crate::sync::{Mutex, MutexGuard};
-use crate::waiting::{Taken, WaitingJob, WaitingJobs};
 
 /// What the workers share.
 pub(crate) struct Scheduler<J: Job> {
     receiver: Receiver<Message<AdmittedJob<J>>>,
     /// Wakes a sleeping worker for a job that is no longer in the channel.
     sender: Sender<Message<AdmittedJob<J>>>,
-    queue: Mutex<Queue<J>>,
+    queue: Mutex<QueueState<J>>,
     pub(crate) state: Arc<PoolState>,
 }
 
-struct Queue<J: Job> {
-    waiting: WaitingJobs<AdmittedJob<J>>,
+struct QueueState<J: Job> {
+    waiting: JobQueue<AdmittedJob<J>>,
     /// Workers that sleep in the channel, or are about to.
     sleepers: u32,
     /// A `Wake` is in the channel. One is enough: the worker that gets it sends the next one if there is more to run.
@@ -43,8 +43,8 @@ pub(crate) enum Next<J: Job> {
 
 impl<J: Job> Scheduler<J> {
     pub(crate) fn new(receiver: Receiver<Message<AdmittedJob<J>>>, sender: Sender<Message<AdmittedJob<J>>>, state: Arc<PoolState>) -> Self {
-        let waiting = WaitingJobs::new(&state.rules);
-        let queue = Mutex::new(Queue { waiting, sleepers: 0, wake_sent: false });
+        let waiting = JobQueue::new(&state.resolved);
+        let queue = Mutex::new(QueueState { waiting, sleepers: 0, wake_sent: false });
         Self { receiver, sender, queue, state }
     }
 
@@ -68,24 +68,24 @@ impl<J: Job> Scheduler<J> {
         self.empty_channel_into(&mut queue);
         let taken = if phase == PHASE_DROPPING {
             match queue.waiting.pop_any() {
-                Some(admitted) => Taken::Answer(admitted, Unfinished::Dropped),
-                None => Taken::Nothing,
+                Some(admitted) => Dequeued::Answer(admitted, Unfinished::Dropped),
+                None => Dequeued::Nothing,
             }
         } else {
             queue.waiting.take(now, self.waiting_jobs_max())
         };
         self.publish_oldest(&queue);
         match taken {
-            Taken::Run(admitted) => {
+            Dequeued::Run(admitted) => {
                 self.wake_sleeper_if_runnable(&mut queue);
                 Next::Run(admitted)
             }
-            Taken::Answer(admitted, why) => {
+            Dequeued::Answer(admitted, why) => {
                 self.wake_sleeper_if_runnable(&mut queue);
                 Next::Answer(admitted, why)
             }
-            Taken::Nothing if phase != PHASE_RUNNING => Next::Exit,
-            Taken::Nothing => {
+            Dequeued::Nothing if phase != PHASE_RUNNING => Next::Exit,
+            Dequeued::Nothing => {
                 queue.sleepers += 1;
                 Next::Sleep
             }
@@ -157,7 +157,7 @@ impl<J: Job> Scheduler<J> {
 
     /// Wakes every sleeping thread of the pool, so that it looks at the phase.
     pub(crate) fn wake_all(&self) {
-        for _ in 0..self.state.rules.threads {
+        for _ in 0..self.state.resolved.threads {
             // The channel has a slot for each thread. When it is full, its messages wake the workers as well.
             let _ = self.sender.try_send(Message::Stop);
         }
@@ -167,17 +167,17 @@ impl<J: Job> Scheduler<J> {
     /// Wakes a sleeping worker if the ordered queue holds a job for it. The send of that job may have woken a worker that found the
     /// channel empty, because another thread had moved the job into the queue; without this call that worker sleeps next to a job (loom
     /// test: `loom_a_job_moved_out_of_the_channel_still_wakes_a_sleeping_worker`).
-    fn wake_sleeper_if_runnable(&self, queue: &mut Queue<J>) {
+    fn wake_sleeper_if_runnable(&self, queue: &mut QueueState<J>) {
         if queue.sleepers > 0 && !queue.wake_sent && queue.waiting.has_runnable() {
             // The channel has a slot for it. When it is full, its messages wake the sleepers as well.
             queue.wake_sent = self.sender.try_send(Message::Wake).is_ok();
         }
     }
 
-    fn empty_channel_into(&self, queue: &mut Queue<J>) {
+    fn empty_channel_into(&self, queue: &mut QueueState<J>) {
         // Bounded by the permits: there are no more jobs in the channel than permits. A submitter that sends meanwhile needs a permit
         // that another job has given back.
-        let mut messages_left = self.state.rules.in_flight_max;
+        let mut messages_left = self.state.resolved.in_flight_max;
         let mut stops = 0;
         while messages_left > 0
             && let Ok(message) = self.receiver.try_recv()
@@ -194,7 +194,7 @@ impl<J: Job> Scheduler<J> {
         }
     }
 
-    fn publish_oldest(&self, queue: &Queue<J>) {
+    fn publish_oldest(&self, queue: &QueueState<J>) {
         if let Some(since) = queue.waiting.oldest() {
             self.state.stats.note_oldest(since);
         }
@@ -202,16 +202,16 @@ impl<J: Job> Scheduler<J> {
 
     /// How many jobs may wait before the oldest is shed. No limit unless the policy is to shed the oldest.
     fn waiting_jobs_max(&self) -> usize {
-        let rules = &self.state.rules;
-        match rules.when_full {
+        let resolved = &self.state.resolved;
+        match resolved.when_full {
             WhenFull::RefuseNewest | WhenFull::Sample { .. } => usize::MAX,
             WhenFull::DropOldest => {
-                let by_number = rules.queue_jobs_max as usize;
+                let by_number = resolved.queue_jobs_max as usize;
                 let mean_run = self.state.stats.run_mean(Class::Fast);
-                match rules.wait_max {
+                match resolved.wait_max {
                     Some(wait_max) if !mean_run.is_zero() => {
                         // A float cast saturates, so no duration overflows here.
-                        let jobs = wait_max.as_secs_f64() * f64::from(rules.threads) / mean_run.as_secs_f64();
+                        let jobs = wait_max.as_secs_f64() * f64::from(resolved.threads) / mean_run.as_secs_f64();
                         by_number.min((jobs as usize).max(1))
                     }
                     _ => by_number,
@@ -220,14 +220,14 @@ impl<J: Job> Scheduler<J> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<J>> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<J>> {
         // No code of a job runs under the lock, so a poisoned lock means that the queue's own code has panicked. The queue holds whole
         // jobs at any moment: to continue is safe, and to stop would hang every client.
         self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-impl<J: Job> Queue<J> {
+impl<J: Job> QueueState<J> {
     fn receive(&mut self, message: Message<AdmittedJob<J>>) {
         match message {
             Message::Job(admitted) => self.waiting.push(admitted),
@@ -237,7 +237,7 @@ impl<J: Job> Queue<J> {
     }
 }
 
-impl<J: Job> WaitingJob for AdmittedJob<J> {
+impl<J: Job> QueuedJob for AdmittedJob<J> {
     fn terms(&self) -> &crate::job::Terms {
         AdmittedJob::terms(self)
     }

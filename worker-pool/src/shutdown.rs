@@ -17,7 +17,7 @@ impl<J: Job> Parts<J> {
 
     /// Lets what was admitted run, or answers it with `Dropped`.
     pub(crate) fn begin_shutdown(&self) {
-        match self.state.rules.shutdown {
+        match self.state.resolved.shutdown {
             Shutdown::Finish => self.close(PHASE_FINISHING),
             Shutdown::Drop => self.drop_waiting(),
         }
@@ -72,7 +72,7 @@ mod threads {
             self.parts.begin_shutdown();
             // A grace time that the clock cannot express has no end.
             let end = now.checked_add(grace);
-            if self.parts.state.rules.shutdown == Shutdown::Finish {
+            if self.parts.state.resolved.shutdown == Shutdown::Finish {
                 wait_until(&self.workers_ended, end.and_then(|end| end.checked_sub(grace / GRACE_PARTS)));
             }
             self.parts.drop_waiting();

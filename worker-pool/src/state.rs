@@ -7,13 +7,13 @@ use crate::admission::expected_wait;
 use crate::deadlines::DeadlineAlarm;
 use crate::gradient::GradientLimit;
 use crate::job::{Class, PHASE_RUNNING};
-use crate::rules::Rules;
+use crate::resolved_config::ResolvedConfig;
 use crate::stats::Stats;
 use crate::sync::{AtomicU8, Mutex, Ordering};
 
 /// The shared state of one pool.
 pub(crate) struct PoolState {
-    pub(crate) rules: Rules,
+    pub(crate) resolved: ResolvedConfig,
     pub(crate) stats: Arc<Stats>,
     /// One of the `PHASE_*` in `job.rs`; it only rises.
     pub(crate) phase: AtomicU8,
@@ -26,22 +26,22 @@ pub(crate) struct PoolState {
 }
 
 impl PoolState {
-    pub(crate) fn new(rules: Rules) -> Self {
-        let gradient = GradientLimit::from_rules(&rules);
-        let limit = gradient.as_ref().map_or(rules.in_flight_max, GradientLimit::limit);
+    pub(crate) fn new(resolved: ResolvedConfig) -> Self {
+        let gradient = GradientLimit::from_config(&resolved);
+        let limit = gradient.as_ref().map_or(resolved.in_flight_max, GradientLimit::limit);
         Self {
             stats: Arc::new(Stats::new(limit)),
             phase: AtomicU8::new(PHASE_RUNNING),
             alarm: DeadlineAlarm::new(),
             offered_under_pressure: Default::default(),
             gradient: gradient.map(Mutex::new),
-            rules,
+            resolved,
         }
     }
 
     /// How long a job of this class would wait if it were admitted now.
     pub(crate) fn expected_wait(&self, class: Class) -> Duration {
-        expected_wait(&self.rules, class, self.stats.permits.in_flight(), self.stats.run_mean(class))
+        expected_wait(&self.resolved, class, self.stats.permits.in_flight(), self.stats.run_mean(class))
     }
 
     /// Records the latency of a job that ran: its wait and its run together.

@@ -54,7 +54,7 @@ impl<J: Job> Submitter<J> {
             Ok(()) => {
                 self.state.stats.note_oldest_if_none(now);
                 if let Some(deadline) = deadline
-                    && self.state.rules.checks_terms()
+                    && self.state.resolved.checks_terms()
                 {
                     // After the send, so that the look for expired jobs finds this one.
                     self.state.alarm.arm(deadline);
@@ -98,24 +98,24 @@ impl<J: Job> Submitter<J> {
         if state.stats.permits.is_closed() {
             return Err(Reason::Stopping);
         }
-        let rules = &state.rules;
+        let resolved = &state.resolved;
         let in_flight = state.stats.permits.in_flight();
         let estimate = state.stats.estimate(terms.class);
-        admission::check(rules, terms, in_flight, estimate, now)?;
-        if let WhenFull::Sample { keep_percent } = rules.when_full
-            && admission::under_pressure(rules, terms.class, in_flight, estimate.run_mean.load())
+        admission::check(resolved, terms, in_flight, estimate, now)?;
+        if let WhenFull::Sample { keep_percent } = resolved.when_full
+            && admission::under_pressure(resolved, terms.class, in_flight, estimate.run_mean.load())
         {
             let n = state.offered_under_pressure.fetch_add(1, Ordering::Relaxed);
             if !admission::sample_keeps(n, keep_percent) {
                 return Err(Reason::Sampled);
             }
         }
-        let limit = state.stats.limit().min(rules.in_flight_max);
-        let permit = state.stats.permits.try_acquire(terms.class, limit, rules.slow_in_flight_max);
+        let limit = state.stats.limit().min(resolved.in_flight_max);
+        let permit = state.stats.permits.try_acquire(terms.class, limit, resolved.slow_in_flight_max);
         permit.map_err(|why| match why {
             NoPermit::Closed => Reason::Stopping,
             NoPermit::SlowTaken => Reason::SlowShareFull,
-            NoPermit::AllTaken if limit < rules.in_flight_max => Reason::LimitReached,
+            NoPermit::AllTaken if limit < resolved.in_flight_max => Reason::LimitReached,
             NoPermit::AllTaken => Reason::QueueFull,
         })
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::catch_panic::{Panicked, catch_panic};
 use crate::completion::AdmittedJob;
-use crate::contain::{Panicked, contain};
 use crate::job::{Checkpoint, Class, Job, Outcome};
 use crate::policy::{Panics, ThreadModel};
 use crate::scheduler::{Next, Scheduler};
@@ -29,7 +29,7 @@ pub(crate) fn work<J: Job>(scheduler: &Arc<Scheduler<J>>) {
 
 /// Runs a job on the thread that the policy chooses.
 fn start_job<J: Job>(scheduler: &Arc<Scheduler<J>>, admitted: AdmittedJob<J>, now: Instant) {
-    match scheduler.state.rules.thread_model {
+    match scheduler.state.resolved.thread_model {
         ThreadModel::PoolThread => run(scheduler, admitted, now),
         ThreadModel::ThreadPerJob => spawn_for(Arc::clone(scheduler), admitted), // MISTAKE(thread-per-job): memory and switches for every job in flight.
     }
@@ -38,10 +38,10 @@ fn start_job<J: Job>(scheduler: &Arc<Scheduler<J>>, admitted: AdmittedJob<J>, no
 /// Starts a thread for one job.
 fn spawn_for<J: Job>(scheduler: Arc<Scheduler<J>>, admitted: AdmittedJob<J>) {
     // What a panic carries is dropped here: std aborts the process when the `Drop` of a thread's result panics.
-    let body = move || drop(contain(|| run(&scheduler, admitted, Instant::now())));
+    let body = move || drop(catch_panic(|| run(&scheduler, admitted, Instant::now())));
     // When no thread can be started, the closure is dropped and the job with it. Its `Drop` answers it.
     if let Err(error) = std::thread::Builder::new().name("worker-job".to_owned()).spawn(body) {
-        let _ = contain(|| log::error!("no thread for a job: {error}"));
+        let _ = catch_panic(|| log::error!("no thread for a job: {error}"));
     }
 }
 
@@ -84,13 +84,13 @@ struct Ran<T> {
 /// Runs the job and contains its panics. `None` if the job was answered already.
 fn run_job<J: Job>(mut admitted: AdmittedJob<J>, state: &Arc<PoolState>) -> Option<(AdmittedJob<J>, Ran<J::Output>)> {
     let began = Instant::now();
-    let outcome = match state.rules.panics {
-        Panics::Contain => {
+    let outcome = match state.resolved.panics {
+        Panics::Catch => {
             let (job, terms) = admitted.job_and_terms();
             let job = job?;
-            let checkpoint = Checkpoint::new(terms, &state.phase, state.rules.checks_terms());
+            let checkpoint = Checkpoint::new(terms, &state.phase, state.resolved.checks_terms());
             // Test: `a_panicking_drop_of_a_stopped_jobs_output_costs_no_worker`.
-            let ran = contain(|| {
+            let ran = catch_panic(|| {
                 let output = job.run(&checkpoint);
                 match checkpoint.stop_reason() {
                     None => Outcome::Done(output),
@@ -117,7 +117,7 @@ fn run_unguarded<J: Job>(admitted: AdmittedJob<J>, state: &Arc<PoolState>) -> Op
     let (job, terms, admitted_at) = admitted.into_unguarded()?;
     let mut job = job;
     let output = {
-        let checkpoint = Checkpoint::new(&terms, &state.phase, state.rules.checks_terms());
+        let checkpoint = Checkpoint::new(&terms, &state.phase, state.resolved.checks_terms());
         job.run(&checkpoint)
     };
     let ran = Ran { outcome: Outcome::Done(output), took: began.elapsed() };

@@ -25,7 +25,7 @@ fn poison(bench: &TestPool, id: u32) -> common::TestJob {
 
 #[test]
 fn a_panicking_job_for_each_thread_costs_no_thread_and_no_permit() {
-    let bench = bench(Panics::Contain);
+    let bench = bench(Panics::Catch);
     for round in 0..3 {
         for id in 0..THREADS {
             bench.admit(poison(&bench, round * THREADS + id), Terms::default());
@@ -46,7 +46,7 @@ fn a_panicking_job_for_each_thread_costs_no_thread_and_no_permit() {
 
 #[test]
 fn a_slow_job_that_panics_gives_its_slot_back() {
-    let bench = bench(Panics::Contain);
+    let bench = bench(Panics::Catch);
     for id in 0..20 {
         let terms = Terms { class: Class::Slow, ..Terms::default() };
         bench.admit(poison(&bench, id), terms);
@@ -59,7 +59,7 @@ fn a_slow_job_that_panics_gives_its_slot_back() {
 
 #[test]
 fn a_panic_in_complete_is_contained_and_counted() {
-    let bench = bench(Panics::Contain);
+    let bench = bench(Panics::Catch);
     for id in 0..2 * THREADS {
         let mut job = bench.plain(id);
         job.after = Some(Box::new(|| panic!("poison in complete, on purpose")));
@@ -86,7 +86,7 @@ impl Drop for Bomb {
 /// What a panic carries can panic when it is dropped, after the first panic was caught.
 #[test]
 fn a_panic_payload_that_panics_when_dropped_costs_no_worker() {
-    let bench = bench(Panics::Contain);
+    let bench = bench(Panics::Catch);
     for id in 0..THREADS {
         bench.admit(bench.job(id, Box::new(|_| std::panic::panic_any(Bomb))), Terms::default());
     }

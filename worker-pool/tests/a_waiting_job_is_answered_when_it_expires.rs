@@ -24,7 +24,7 @@ fn admit(bench: &TestPool, id: u32, terms: Terms) {
 
 /// Holds as many threads as slow jobs may.
 fn block_slow_class(bench: &TestPool) -> Vec<Gate> {
-    let gates: Vec<Gate> = (0..bench.pool.rules().slow_threads_max)
+    let gates: Vec<Gate> = (0..bench.pool.resolved_config().slow_threads_max)
         .map(|i| {
             let (gate, action) = gate();
             bench.admit(bench.job(HOLDER + i, action), Terms { class: Class::Slow, ..Terms::default() });

@@ -9,8 +9,10 @@ use proptest::prelude::*;
 use worker_pool::admission::{self, ClassEstimate};
 use worker_pool::codel::CoDel;
 use worker_pool::gradient::GradientLimit;
-use worker_pool::waiting::{Taken, WaitingJob, WaitingJobs};
-use worker_pool::{Checkpoint, Class, Concurrency, Config, Discipline, Gradient, InFlight, Job, Outcome, Pool, Rules, Terms, WhenFull};
+use worker_pool::queue::{Dequeued, JobQueue, QueuedJob};
+use worker_pool::{
+    Checkpoint, Class, Concurrency, Config, Discipline, Gradient, InFlight, Job, Outcome, Pool, ResolvedConfig, Terms, WhenFull,
+};
 
 /// Any duration, most of them near an end or near a limit of the arithmetic.
 fn durations() -> impl Strategy<Value = Duration> {
@@ -85,7 +87,7 @@ fn terms() -> impl Strategy<Value = Terms> {
 #[derive(Debug)]
 struct Item(Terms, Instant);
 
-impl WaitingJob for Item {
+impl QueuedJob for Item {
     fn terms(&self) -> &Terms {
         &self.0
     }
@@ -116,24 +118,24 @@ proptest! {
         if config.check().is_err() {
             return Ok(());
         }
-        let rules = Rules::resolve(&config);
-        let mut queue = WaitingJobs::new(&rules);
+        let resolved = ResolvedConfig::of(&config);
+        let mut queue = JobQueue::new(&resolved);
         let known = ClassEstimate::new(jobs[0].1);
-        let mut gradient = GradientLimit::from_rules(&rules);
+        let mut gradient = GradientLimit::from_config(&resolved);
         for (i, (terms, admitted_at, now, run)) in jobs.into_iter().enumerate() {
             let in_flight = InFlight { fast: i as u32, slow: u32::MAX - i as u32 };
-            let _ = admission::check(&rules, &terms, in_flight, &known, now);
-            let wait = admission::expected_wait(&rules, terms.class, in_flight, run);
-            admission::under_pressure(&rules, terms.class, in_flight, wait);
+            let _ = admission::check(&resolved, &terms, in_flight, &known, now);
+            let wait = admission::expected_wait(&resolved, terms.class, in_flight, run);
+            admission::under_pressure(&resolved, terms.class, in_flight, wait);
             known.run_mean.record(run);
             queue.push(Item(terms, admitted_at));
             queue.next_deadline();
-            if let Taken::Run(item) = queue.take(now, 8) && item.0.class == Class::Slow {
+            if let Dequeued::Run(item) = queue.take(now, 8) && item.0.class == Class::Slow {
                 queue.slow_ended();
             }
             if let Some(gradient) = &mut gradient {
                 let limit = gradient.record(run, i as u32, now).unwrap_or(gradient.limit());
-                prop_assert!(limit >= rules.threads && limit <= rules.in_flight_max, "{limit}");
+                prop_assert!(limit >= resolved.threads && limit <= resolved.in_flight_max, "{limit}");
             }
         }
     }

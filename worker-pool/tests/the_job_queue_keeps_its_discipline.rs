@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use worker_pool::codel::CoDel;
-use worker_pool::waiting::{Taken, WaitingJob, WaitingJobs};
-use worker_pool::{CancelFlag, Class, Config, Discipline, Rules, Terms, Unfinished};
+use worker_pool::queue::{Dequeued, JobQueue, QueuedJob};
+use worker_pool::{CancelFlag, Class, Config, Discipline, ResolvedConfig, Terms, Unfinished};
 
 #[derive(Clone, Debug)]
 struct Item {
@@ -16,7 +16,7 @@ struct Item {
     at: Instant,
 }
 
-impl WaitingJob for Item {
+impl QueuedJob for Item {
     fn terms(&self) -> &Terms {
         &self.terms
     }
@@ -52,24 +52,24 @@ fn disciplines() -> impl Strategy<Value = Discipline> {
     prop_oneof![Just(Discipline::Fifo), Just(Discipline::NEWEST_FIRST), Just(Discipline::CODEL)]
 }
 
-fn waiting(discipline: Discipline, threads: u32) -> (WaitingJobs<Item>, Rules) {
-    let rules = Rules::resolve(&Config::with(|config| {
+fn waiting(discipline: Discipline, threads: u32) -> (JobQueue<Item>, ResolvedConfig) {
+    let resolved = ResolvedConfig::of(&Config::with(|config| {
         config.threads = threads;
         config.policy.discipline = discipline;
     }));
-    (WaitingJobs::new(&rules), rules)
+    (JobQueue::new(&resolved), resolved)
 }
 
 /// Checks a job that the queue returned to be run.
-fn check_run(item: &Item, waits: &[Item], slow_running: u32, rules: &Rules, now: Instant) {
+fn check_run(item: &Item, waits: &[Item], slow_running: u32, resolved: &ResolvedConfig, now: Instant) {
     assert!(item.terms.deadline.is_none_or(|deadline| deadline > now), "an expired job was served");
     assert!(!item.terms.cancel.is_cancelled(), "a cancelled job was served");
     if item.terms.class == Class::Slow {
-        assert!(slow_running < rules.slow_threads_max, "slow jobs got more than their share");
+        assert!(slow_running < resolved.slow_threads_max, "slow jobs got more than their share");
     }
     let line: Vec<&Item> = waits.iter().filter(|other| other.terms.class == item.terms.class).collect();
     let oldest = line.iter().map(|other| other.at).min().expect("the item itself is among them");
-    match rules.discipline {
+    match resolved.discipline {
         Discipline::Fifo | Discipline::CoDel { .. } => assert_eq!(line[0].id, item.id, "not the oldest"),
         Discipline::NewestFirst { pressure } if now - oldest <= pressure => {
             assert_eq!(line[0].id, item.id, "no pressure, and not the oldest");
@@ -80,7 +80,7 @@ fn check_run(item: &Item, waits: &[Item], slow_running: u32, rules: &Rules, now:
     }
 }
 
-fn check_answer(item: &Item, why: Unfinished, waits: &[Item], jobs_max: usize, now: Instant, rules: &Rules) {
+fn check_answer(item: &Item, why: Unfinished, waits: &[Item], jobs_max: usize, now: Instant, resolved: &ResolvedConfig) {
     match why {
         Unfinished::Cancelled => assert!(item.terms.cancel.is_cancelled()),
         Unfinished::Expired => assert!(item.terms.deadline.is_some_and(|deadline| deadline <= now)),
@@ -88,7 +88,7 @@ fn check_answer(item: &Item, why: Unfinished, waits: &[Item], jobs_max: usize, n
             assert!(waits.iter().all(|other| other.at >= item.at), "the job that was shed is not the oldest");
         }
         Unfinished::Shed => {
-            let Discipline::CoDel { target, .. } = rules.discipline else { panic!("shed for no reason") };
+            let Discipline::CoDel { target, .. } = resolved.discipline else { panic!("shed for no reason") };
             assert!(now - item.at > target * 2, "CoDel shed a job that had not waited twice the target");
         }
         Unfinished::Dropped => panic!("the pool was not shut down"),
@@ -102,7 +102,7 @@ proptest! {
     fn no_expired_job_runs_and_the_queue_keeps_its_limits_and_its_order(
         steps in steps(), discipline in disciplines(), threads in 2..6u32,
     ) {
-        let (mut queue, rules) = waiting(discipline, threads);
+        let (mut queue, resolved) = waiting(discipline, threads);
         let mut now = Instant::now();
         let (mut waits, mut slow_running, mut next_id): (Vec<Item>, u32, u32) = (Vec::new(), 0, 0);
         let mut given_out = 0;
@@ -130,7 +130,7 @@ proptest! {
                 Step::SlowEnds => {}
                 Step::AnswerExpired => {
                     while let Some((item, why)) = queue.pop_expired(now) {
-                        check_answer(&item, why, &waits, usize::MAX, now, &rules);
+                        check_answer(&item, why, &waits, usize::MAX, now, &resolved);
                         given_out += 1;
                         waits.retain(|other| other.id != item.id);
                     }
@@ -140,21 +140,21 @@ proptest! {
                 Step::Take { jobs_max } => {
                     let runnable = queue.has_runnable();
                     let item = match queue.take(now, jobs_max) {
-                        Taken::Run(item) => {
+                        Dequeued::Run(item) => {
                             prop_assert!(waits.len() <= jobs_max, "ran one while too many waited");
-                            check_run(&item, &waits, slow_running, &rules, now);
+                            check_run(&item, &waits, slow_running, &resolved, now);
                             slow_running += u32::from(item.terms.class == Class::Slow);
                             item
                         }
-                        Taken::Answer(item, why) => {
-                            check_answer(&item, why, &waits, jobs_max, now, &rules);
+                        Dequeued::Answer(item, why) => {
+                            check_answer(&item, why, &waits, jobs_max, now, &resolved);
                             item
                         }
-                        Taken::Nothing => {
+                        Dequeued::Nothing => {
                             prop_assert!(!runnable, "said that something could run, and gave nothing");
                             let fast = waits.iter().filter(|item| item.terms.class == Class::Fast).count();
                             prop_assert_eq!(fast, 0, "a free thread and a fast job, and nothing was given");
-                            prop_assert!(waits.is_empty() || slow_running == rules.slow_threads_max);
+                            prop_assert!(waits.is_empty() || slow_running == resolved.slow_threads_max);
                             continue;
                         }
                     };
@@ -242,7 +242,7 @@ fn codel_lets_a_burst_pass_and_sheds_a_standing_queue() {
 
 #[test]
 fn fast_and_slow_jobs_take_turns() {
-    let (mut queue, rules) = waiting(Discipline::Fifo, 8);
+    let (mut queue, resolved) = waiting(Discipline::Fifo, 8);
     let now = Instant::now();
     for id in 0..20 {
         let class = if id < 10 { Class::Fast } else { Class::Slow };
@@ -250,8 +250,8 @@ fn fast_and_slow_jobs_take_turns() {
     }
     let mut slow_of_first = 0;
     for _ in 0..8 {
-        let Taken::Run(item) = queue.take(now, usize::MAX) else { panic!("something must run") };
+        let Dequeued::Run(item) = queue.take(now, usize::MAX) else { panic!("something must run") };
         slow_of_first += u32::from(item.terms.class == Class::Slow);
     }
-    assert_eq!(slow_of_first, rules.slow_threads_max, "four each");
+    assert_eq!(slow_of_first, resolved.slow_threads_max, "four each");
 }

@@ -64,7 +64,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
          [c.send(b\"GET /spin?ms=100 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n\") for c in s]; time.sleep(.05); [c.close() for c in s]'     # a third",
         "curl -s http://127.0.0.1:9090/metrics | grep -E '^pool_(abandoned_run|jobs_ended)'     # seconds worked for disconnected clients; jobs cancelled",
     ],
-    code: Code { file: "worker-pool/src/waiting.rs", source: include_str!("../../../worker-pool/src/waiting.rs") },
+    code: Code { file: "worker-pool/src/queue.rs", source: include_str!("../../../worker-pool/src/queue.rs") },
     takes: Duration::from_secs(10),
 };
 

@@ -46,7 +46,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "ps -T -o tid,comm,stat,wchan:20 -p PID         # four workers sleep in hrtimer_nanosleep; none waits for a job",
         "curl -s http://127.0.0.1:9090/metrics | grep -e pool_jobs_running -e pool_queue_depth    # by class",
     ],
-    code: Code { file: "worker-pool/src/rules.rs", source: include_str!("../../../worker-pool/src/rules.rs") },
+    code: Code { file: "worker-pool/src/resolved_config.rs", source: include_str!("../../../worker-pool/src/resolved_config.rs") },
     takes: Duration::from_secs(9),
 };
 

@@ -64,7 +64,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "grep VmRSS /proc/PID/status                      # grows as well",
         "ps -T -o tid,comm,pcpu -p PID                    # worker-0 computes without a pause: nothing looks wrong from here",
     ],
-    code: Code { file: "worker-pool/src/rules.rs", source: include_str!("../../../worker-pool/src/rules.rs") },
+    code: Code { file: "worker-pool/src/resolved_config.rs", source: include_str!("../../../worker-pool/src/resolved_config.rs") },
     takes: Duration::from_secs(9),
 };
 

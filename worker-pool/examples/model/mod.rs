@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use worker_pool::admission::{self, ClassEstimate};
 use worker_pool::gradient::GradientLimit;
-use worker_pool::waiting::{Taken, WaitingJob, WaitingJobs};
-use worker_pool::{CancelFlag, Class, Config, InFlight, Rules, Terms};
+use worker_pool::queue::{Dequeued, JobQueue, QueuedJob};
+use worker_pool::{CancelFlag, Class, Config, InFlight, ResolvedConfig, Terms};
 
 /// The offered load, and the timeout of its clients.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ struct Ask {
     in_burst: bool,
 }
 
-impl WaitingJob for Ask {
+impl QueuedJob for Ask {
     fn terms(&self) -> &Terms {
         &self.terms
     }
@@ -101,14 +101,14 @@ impl Random {
 
 /// Runs the load through the pool's own queue and admission.
 pub fn simulate(config: &Config, load: &Load, seed: u64) -> Figures {
-    let rules = Rules::resolve(config);
+    let resolved = ResolvedConfig::of(config);
     let begin = Instant::now();
     let mut random = Random(seed | 1);
-    let mut arrivals = plan(&rules, load, begin, &mut random);
+    let mut arrivals = plan(&resolved, load, begin, &mut random);
     arrivals.reverse();
     let end = begin + load.lasts;
     let half = begin + load.lasts / 2;
-    let mut run = Run::new(&rules, load, begin);
+    let mut run = Run::new(&resolved, load, begin);
     let mut ends: BinaryHeap<Reverse<(Instant, u64)>> = BinaryHeap::new();
     let mut running: Vec<Option<Ask>> = Vec::new();
     loop {
@@ -128,18 +128,18 @@ pub fn simulate(config: &Config, load: &Load, seed: u64) -> Figures {
         } else if let Some(ask) = arrivals.pop() {
             run.offered(ask, now, half, end);
         }
-        while ends.len() < rules.threads as usize
+        while ends.len() < resolved.threads as usize
             && let Some(ask) = run.next(now)
         {
             ends.push(Reverse((now + ask.run, running.len() as u64)));
             running.push(Some(ask));
         }
     }
-    run.figures(rules.threads, load)
+    run.figures(resolved.threads, load)
 }
 
-fn plan(rules: &Rules, load: &Load, begin: Instant, random: &mut Random) -> Vec<Ask> {
-    let gap_s = load.run.as_secs_f64() / f64::from(rules.threads) / load.times_capacity;
+fn plan(resolved: &ResolvedConfig, load: &Load, begin: Instant, random: &mut Random) -> Vec<Ask> {
+    let gap_s = load.run.as_secs_f64() / f64::from(resolved.threads) / load.times_capacity;
     let half = begin + load.lasts / 2;
     let mut ask_at = |at: Instant, in_burst| {
         let factor = if at < half { 1.0 } else { load.cost_factor };
@@ -164,9 +164,9 @@ fn plan(rules: &Rules, load: &Load, begin: Instant, random: &mut Random) -> Vec<
 }
 
 struct Run<'a> {
-    rules: &'a Rules,
+    resolved: &'a ResolvedConfig,
     load: &'a Load,
-    waiting: WaitingJobs<Ask>,
+    waiting: JobQueue<Ask>,
     known: ClassEstimate,
     gradient: Option<GradientLimit>,
     in_flight: u32,
@@ -181,13 +181,13 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(rules: &'a Rules, load: &'a Load, begin: Instant) -> Self {
+    fn new(resolved: &'a ResolvedConfig, load: &'a Load, begin: Instant) -> Self {
         Self {
-            rules,
+            resolved,
             load,
-            waiting: WaitingJobs::new(rules),
+            waiting: JobQueue::new(resolved),
             known: ClassEstimate::new(begin),
-            gradient: GradientLimit::from_rules(rules),
+            gradient: GradientLimit::from_config(resolved),
             in_flight: 0,
             leaving: Default::default(),
             sampled: 0,
@@ -204,8 +204,8 @@ impl<'a> Run<'a> {
         self.figures.offered += u64::from(counts);
         let in_flight = InFlight { fast: self.in_flight, slow: 0 };
         let limit = self.gradient.as_ref().map_or(u32::MAX, GradientLimit::limit);
-        let full = self.in_flight >= self.rules.in_flight_max.min(limit);
-        let checked = admission::check(self.rules, &ask.terms, in_flight, &self.known, now);
+        let full = self.in_flight >= self.resolved.in_flight_max.min(limit);
+        let checked = admission::check(self.resolved, &ask.terms, in_flight, &self.known, now);
         if full || checked.is_err() {
             self.figures.refused += u64::from(counts);
             return;
@@ -224,12 +224,12 @@ impl<'a> Run<'a> {
         }
         loop {
             match self.waiting.take(now, usize::MAX) {
-                Taken::Run(ask) => return Some(ask),
-                Taken::Answer(..) => {
+                Dequeued::Run(ask) => return Some(ask),
+                Dequeued::Answer(..) => {
                     self.in_flight -= 1;
                     self.figures.unserved += 1;
                 }
-                Taken::Nothing => return None,
+                Dequeued::Nothing => return None,
             }
         }
     }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::codel::CoDel;
 use crate::job::{Class, Terms, Unfinished};
 use crate::policy::{Abandoned, Discipline};
-use crate::rules::Rules;
+use crate::resolved_config::ResolvedConfig;
 
 /// A job in the queue, or a stand-in for one in a test.
-pub trait WaitingJob {
+pub trait QueuedJob {
     /// Its class, deadline and cancel flag.
     fn terms(&self) -> &Terms;
     /// Since when it waits.
@@ -21,8 +21,8 @@ pub trait WaitingJob {
 
 /// What a free worker gets from the queue.
 #[derive(Debug)]
-pub enum Taken<T> {
-    /// Run this job. When a slow job ends, call [`WaitingJobs::slow_ended`].
+pub enum Dequeued<T> {
+    /// Run this job. When a slow job ends, call [`JobQueue::slow_ended`].
     Run(T),
     /// Answer this job without running it. Then ask again.
     Answer(T, Unfinished),
@@ -32,7 +32,7 @@ pub enum Taken<T> {
 
 /// The waiting jobs, by class, in order of admission.
 #[derive(Debug)]
-pub struct WaitingJobs<T> {
+pub struct JobQueue<T> {
     fast: ClassQueue<T>,
     slow: ClassQueue<T>,
     discipline: Discipline,
@@ -56,16 +56,16 @@ struct ClassQueue<T> {
     codel: Option<CoDel>,
 }
 
-impl<T: WaitingJob> WaitingJobs<T> {
+impl<T: QueuedJob> JobQueue<T> {
     /// An empty queue.
-    pub fn new(rules: &Rules) -> Self {
+    pub fn new(resolved: &ResolvedConfig) -> Self {
         Self {
-            fast: ClassQueue::new(rules.discipline),
-            slow: ClassQueue::new(rules.discipline),
-            discipline: rules.discipline,
-            abandoned: rules.abandoned,
+            fast: ClassQueue::new(resolved.discipline),
+            slow: ClassQueue::new(resolved.discipline),
+            discipline: resolved.discipline,
+            abandoned: resolved.abandoned,
             slow_running: 0,
-            slow_threads_max: rules.slow_threads_max,
+            slow_threads_max: resolved.slow_threads_max,
             slow_is_next: false,
             next_number: 0,
         }
@@ -100,7 +100,7 @@ impl<T: WaitingJob> WaitingJobs<T> {
     /// Since when the oldest job waits.
     pub fn oldest(&self) -> Option<Instant> {
         let heads = [&self.fast, &self.slow].into_iter().filter_map(ClassQueue::front);
-        heads.map(WaitingJob::admitted_at).min()
+        heads.map(QueuedJob::admitted_at).min()
     }
 
     /// Whether another free thread would find a job to run.
@@ -117,11 +117,11 @@ impl<T: WaitingJob> WaitingJobs<T> {
     /// The next job for a free thread, or one to answer first.
     ///
     /// `jobs_max` is for the policy that sheds the oldest job: it is shed while more jobs wait.
-    pub fn take(&mut self, now: Instant, jobs_max: usize) -> Taken<T> {
+    pub fn take(&mut self, now: Instant, jobs_max: usize) -> Dequeued<T> {
         // Expired and cancelled jobs first: they cost no work, and their permits become free. Slow ones too, even while no slow job may
         // run.
         if let Some((job, why)) = self.pop_expired(now) {
-            return Taken::Answer(job, why);
+            return Dequeued::Answer(job, why);
         }
         if self.abandoned == Abandoned::Skip {
             for class in Class::ALL {
@@ -129,25 +129,25 @@ impl<T: WaitingJob> WaitingJobs<T> {
                 if let Some(why) = queue.front().and_then(|job| job.terms().abandoned(now))
                     && let Some(job) = queue.pop_front()
                 {
-                    return Taken::Answer(job, why);
+                    return Dequeued::Answer(job, why);
                 }
             }
         }
         if self.len() > jobs_max
             && let Some(job) = self.pop_oldest()
         {
-            return Taken::Answer(job, Unfinished::Shed);
+            return Dequeued::Answer(job, Unfinished::Shed);
         }
         let Some((class, job)) = self.pop_next(now) else {
-            return Taken::Nothing;
+            return Dequeued::Nothing;
         };
         if let Some(why) = self.reason_not_to_run(class, &job, now) {
-            return Taken::Answer(job, why);
+            return Dequeued::Answer(job, why);
         }
         if class == Class::Slow {
             self.slow_running += 1;
         }
-        Taken::Run(job)
+        Dequeued::Run(job)
     }
 
     /// Removes a job whose deadline has passed. None when the policy is to run such jobs anyway.
@@ -223,7 +223,7 @@ impl<T: WaitingJob> WaitingJobs<T> {
     }
 }
 
-impl<T: WaitingJob> ClassQueue<T> {
+impl<T: QueuedJob> ClassQueue<T> {
     fn new(discipline: Discipline) -> Self {
         let codel = match discipline {
             Discipline::CoDel { target, interval } => Some(CoDel::new(target, interval)),

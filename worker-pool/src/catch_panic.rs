@@ -1,6 +1,6 @@
 //! Calls code that belongs to a job, and keeps a panic in it from unwinding the caller.
 //!
-//! All code that a job brings goes through [`contain`]: `run`, `complete`, and the `Drop` of the job, of its output and of whatever a
+//! All code that a job brings goes through [`catch_panic`]: `run`, `complete`, and the `Drop` of the job, of its output and of whatever a
 //! panic carried. The caller is a worker, or the thread that submits or shuts down, and updates permits, gauges and slow slots after the
 //! call. A panic that skips this loses a thread or a permit for good (tests: `a_panic_in_a_job_costs_no_worker.rs`).
 
@@ -18,7 +18,7 @@ pub(crate) struct Panicked;
 ///
 /// # Errors
 /// `Panicked` when `code` panicked.
-pub(crate) fn contain<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
     // A job that has panicked is used once more: by its own `complete`, whose author expects that.
     panic::catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
         drop_payload(payload);

@@ -9,7 +9,7 @@ use crate::policy::{Concurrency, Panics, Shutdown, ThreadModel};
 
 /// The resolved configuration. It does not change while the pool runs.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct ResolvedConfig {
     /// Worker threads.
     pub threads: u32,
     /// Threads that slow jobs may hold at once.
@@ -42,9 +42,9 @@ pub struct Rules {
     pub shutdown: Shutdown,
 }
 
-impl Rules {
+impl ResolvedConfig {
     /// Resolves a configuration that [`Config::check`] accepts.
-    pub fn resolve(config: &Config) -> Self {
+    pub fn of(config: &Config) -> Self {
         let policy = &config.policy;
         let threads = config.threads;
         let slow_threads_max = match policy.slow_share {
@@ -59,7 +59,7 @@ impl Rules {
         };
         let by_wait = policy.admission == Admission::NumberAndWait;
         let wait_max = (by_wait && config.limits.wait_max < Duration::MAX).then_some(config.limits.wait_max);
-        let mut rules = Self {
+        let mut resolved = Self {
             threads,
             slow_threads_max,
             queue_jobs_max,
@@ -82,14 +82,14 @@ impl Rules {
         };
         match policy.capacity {
             Capacity::Bounded => {}
-            Capacity::Unbounded => rules.lift_bounds_and_terms(), // MISTAKE(unbounded-queue): delay grows without end, and all of it for nothing.
+            Capacity::Unbounded => resolved.lift_bounds_and_terms(), // MISTAKE(unbounded-queue): delay grows without end, and all of it for nothing.
         }
         match policy.thread_model {
             ThreadModel::PoolThread => {}
             // No job waits for a thread, so there is no queue to bound (`worker.rs`).
-            ThreadModel::ThreadPerJob => rules.lift_bounds(),
+            ThreadModel::ThreadPerJob => resolved.lift_bounds(),
         }
-        rules
+        resolved
     }
 
     fn lift_bounds(&mut self) {
@@ -130,19 +130,19 @@ mod tests {
     #[test]
     fn slow_jobs_may_hold_half_of_the_threads_at_least_one_and_never_all() {
         for threads in 2..100 {
-            let rules = Rules::resolve(&Config::with(|config| config.threads = threads));
-            assert!(rules.slow_threads_max >= 1 && rules.slow_threads_max < threads);
-            assert!(rules.slow_threads_max <= threads.div_ceil(2));
-            assert!(rules.slow_in_flight_max < rules.in_flight_max);
+            let resolved = ResolvedConfig::of(&Config::with(|config| config.threads = threads));
+            assert!(resolved.slow_threads_max >= 1 && resolved.slow_threads_max < threads);
+            assert!(resolved.slow_threads_max <= threads.div_ceil(2));
+            assert!(resolved.slow_in_flight_max < resolved.in_flight_max);
         }
     }
 
     #[test]
     fn slow_jobs_leave_a_slot_for_fast_ones_even_in_the_shortest_queue() {
-        let rules = Rules::resolve(&Config::with(|config| {
+        let resolved = ResolvedConfig::of(&Config::with(|config| {
             config.threads = 2;
             config.limits.queue_jobs_max = 1;
         }));
-        assert!(rules.slow_in_flight_max < rules.in_flight_max);
+        assert!(resolved.slow_in_flight_max < resolved.in_flight_max);
     }
 }
