@@ -65,7 +65,7 @@ fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok());
     let limits = HttpLimits::default();
     let now = Instant::now();
-    let mut date = HttpDate::new(now, SystemTime::now());
+    let mut date = HttpDate::new(now, SystemTime::now);
     let mut machine = Machine::new();
     let mut output = vec![0; 4096];
     let mut both = |rounds: usize, input: &[u8]| {

@@ -141,7 +141,7 @@ impl<S: Service> HttpHandler<S> {
             service,
             dispatcher: Dispatcher { placement: settings.placement, pool, mailer: None, job_deadline: settings.job_deadline },
             stats,
-            date: HttpDate::new(Instant::now(), SystemTime::now()),
+            date: HttpDate::new(Instant::now(), SystemTime::now),
             idle_spread: std::array::from_fn(|group| idle.saturating_add(idle / 80 * group as u32)),
             draining: false,
             sources: settings.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max))),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 const HTTP11: ResponsePlan = ResponsePlan { version: Version::Http11, is_head: false, keep_alive: true };
 
 fn date() -> DateLine {
-    *HttpDate::new(Instant::now(), UNIX_EPOCH + Duration::from_secs(784_111_777)).bytes(Instant::now())
+    *HttpDate::new(Instant::now(), || UNIX_EPOCH + Duration::from_secs(784_111_777)).bytes(Instant::now())
 }
 
 /// Head and body as they go out.

@@ -1,6 +1,8 @@
 //! The Date header, made once a second: `Date: Sun, 06 Nov 1994 08:49:37 GMT`.
 //!
-//! RFC 9110 sections 5.6.7 and 6.6.1. No clock of its own: whoever owns the clocks brings the times.
+//! RFC 9110 sections 5.6.7 and 6.6.1. The wall clock is read for each new second, and not computed from the monotonic clock: an operator or
+//! NTP can set it (clock_settime(2)), and the monotonic clock stands still while the machine is suspended (clock_gettime(2)). Test:
+//! `the_date_follows_a_step_of_the_wall_clock_within_a_second`.
 
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,32 +19,22 @@ const DATE_AT: usize = b"Date: ".len();
 /// The cached line of the present second.
 #[derive(Clone, Debug)]
 pub struct HttpDate {
-    /// What the wall clock said at `anchor`, since 1970.
-    anchor_wall: Duration,
-    anchor: Instant,
-    /// The line holds before this.
+    /// The line holds before this time of the monotonic clock.
     next: Instant,
     line: DateLine,
+    wall_clock: fn() -> SystemTime,
 }
 
 impl HttpDate {
-    /// Ties the loop's clock to the wall clock: both read at the same moment.
+    /// The line for `now`, which is the present time of the monotonic clock. `wall_clock` is [`SystemTime::now`], or a test's own clock.
     #[must_use]
-    pub fn new(now: Instant, wall: SystemTime) -> Self {
-        let mut date = Self { anchor_wall: Duration::ZERO, anchor: now, next: now, line: *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n" };
-        date.set(now, wall);
+    pub fn new(now: Instant, wall_clock: fn() -> SystemTime) -> Self {
+        let mut date = Self { next: now, line: *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", wall_clock };
+        date.refresh(now);
         date
     }
 
-    /// Ties them anew, after the wall clock was set or has drifted: once a minute is enough.
-    pub fn set(&mut self, now: Instant, wall: SystemTime) {
-        // Before 1970 there is no clock worth a date; the epoch shows that it is not set.
-        self.anchor_wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.anchor = now;
-        self.refresh(now);
-    }
-
-    /// The line for `now`.
+    /// The line for `now`, at most one second old. Reads the wall clock once a second (about 25 ns).
     #[inline]
     pub fn bytes(&mut self, now: Instant) -> &DateLine {
         if now >= self.next {
@@ -53,7 +45,8 @@ impl HttpDate {
 
     #[cold]
     fn refresh(&mut self, now: Instant) {
-        let wall = self.anchor_wall + now.saturating_duration_since(self.anchor);
+        // Before 1970 there is no clock worth a date; the epoch shows that it is not set.
+        let wall = (self.wall_clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Written in place: no memory is allocated. A slice takes what fits, and an IMF-fixdate has always 29 bytes.
         let written = write!(&mut self.line[DATE_AT..DATE_AT + 29], "{}", imf_fixdate(wall));
         debug_assert!(written.is_ok(), "an IMF-fixdate has 29 bytes");
@@ -69,6 +62,7 @@ fn imf_fixdate(since_1970: Duration) -> httpdate::HttpDate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn known_seconds_have_their_known_dates() {
@@ -87,6 +81,16 @@ mod tests {
         }
     }
 
+    thread_local! {
+        static WALL: Cell<SystemTime> = const { Cell::new(UNIX_EPOCH) };
+    }
+
+    /// A date by a wall clock that the test sets.
+    fn date_at(now: Instant, wall: SystemTime) -> HttpDate {
+        WALL.set(wall);
+        HttpDate::new(now, || WALL.get())
+    }
+
     /// The library panics outside of its years; a wall clock that was set wrongly must not end the loop.
     #[test]
     fn no_wall_clock_makes_the_date_header_panic() {
@@ -96,7 +100,7 @@ mod tests {
             (UNIX_EPOCH + Duration::from_secs(253_402_300_800), "Fri, 31 Dec 9999 23:59:59 GMT"),
             (UNIX_EPOCH + Duration::from_secs(i64::MAX as u64), "Fri, 31 Dec 9999 23:59:59 GMT"),
         ] {
-            let mut date = HttpDate::new(now, wall);
+            let mut date = date_at(now, wall);
             assert_eq!(date.bytes(now)[..], format!("Date: {text}\r\n").into_bytes());
             date.bytes(now + Duration::from_secs(60));
         }
@@ -106,13 +110,25 @@ mod tests {
     fn the_text_changes_with_the_wall_clock_s_second_and_not_before() {
         let now = Instant::now();
         let wall = UNIX_EPOCH + Duration::from_millis(784_111_777_250);
-        let mut date = HttpDate::new(now, wall);
+        let mut date = date_at(now, wall);
         assert_eq!(&date.bytes(now)[23..31], b"08:49:37");
+        WALL.set(wall + Duration::from_millis(750));
         let next = now + Duration::from_millis(750);
         assert_eq!(&date.bytes(next - Duration::from_nanos(1))[23..31], b"08:49:37");
         assert_eq!(&date.bytes(next)[23..31], b"08:49:38");
-        assert_eq!(&date.bytes(next + Duration::from_secs(3600))[23..31], b"09:49:38");
-        date.set(next, UNIX_EPOCH);
-        assert_eq!(&date.bytes(next)[..], b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+    }
+
+    #[test]
+    fn the_date_follows_a_step_of_the_wall_clock_within_a_second() {
+        let mut now = Instant::now();
+        let start = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let mut date = date_at(now, start);
+        assert_eq!(&date.bytes(now)[23..31], b"08:49:37");
+        // An hour forward, as after a suspend of an hour, in which the monotonic clock stands still; then two hours back.
+        for (wall, text) in [(start + Duration::from_secs(3600), b"09:49:37"), (start - Duration::from_secs(3600), b"07:49:37")] {
+            WALL.set(wall);
+            now += Duration::from_secs(1);
+            assert_eq!(&date.bytes(now)[23..31], text);
+        }
     }
 }

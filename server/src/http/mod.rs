@@ -1,4 +1,4 @@
-//! HTTP/1.1 and 1.0 without sockets, threads or clocks: bytes in, one [`Step`] out; a [`Response`] in, bytes out.
+//! HTTP/1.1 and 1.0 without sockets or threads: bytes in, one [`Step`] out; a [`Response`] in, bytes out. The times are the caller's.
 //!
 //! Read next, in this order: `machine.rs` (the step and its states), `head.rs` (where a head ends, and
 //! what it means), `framing.rs` (how long the body is: the part that request smuggling lives on),
