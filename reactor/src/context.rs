@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::clock;
-use crate::io::{Output, OutputScratch};
 use crate::os::Stream;
+use crate::output::{Output, OutputScratch};
 use crate::shared::{Connect, Shared};
 use crate::slot::{Bits, Slot};
 use crate::token::Token;

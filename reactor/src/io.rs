@@ -1,7 +1,7 @@
-//! Reading and writing a socket until `WouldBlock`, and the scratch buffers of the loop.
+//! Reading and writing a socket until `WouldBlock`, and the loop's input buffer.
 //!
-//! [`drain_read`] and [`drain_write`] work within a budget, and return the reason for which they stopped. `InputScratch` and
-//! `OutputScratch` are the loop's two buffers, which its connections share; [`Output`] is the part that a handler may write to.
+//! [`drain_read`] and [`drain_write`] work within a budget, and return the reason for which they stopped. `InputScratch` is the loop's input
+//! buffer, which its connections share; the output buffer is in `output.rs`.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -154,98 +154,5 @@ pub(crate) struct InputScratch {
 impl InputScratch {
     pub(crate) fn new(bytes: usize) -> InputScratch {
         InputScratch { bytes: vec![0; bytes].into_boxed_slice(), in_hand: None }
-    }
-}
-
-/// The loop's output buffer. Callbacks append to it, and `Visit::flush` writes what they have appended in one call (`split-write`).
-#[derive(Debug)]
-pub(crate) struct OutputScratch {
-    bytes: Box<[u8]>,
-    filled: usize,
-    /// Start of the piece that was appended last.
-    last_piece: usize,
-}
-
-impl OutputScratch {
-    pub(crate) fn new(bytes: usize) -> OutputScratch {
-        OutputScratch { bytes: vec![0; bytes].into_boxed_slice(), filled: 0, last_piece: 0 }
-    }
-
-    #[inline]
-    pub(crate) fn filled(&self) -> &[u8] {
-        &self.bytes[..self.filled]
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.filled
-    }
-
-    /// The end of the piece that contains `from`: the piece that was appended last, or the pieces before it as one.
-    pub(crate) fn end_of_piece(&self, from: usize) -> usize {
-        if from < self.last_piece { self.last_piece.min(self.filled) } else { self.filled }
-    }
-
-    /// The size of the buffer in bytes.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Drops the bytes after the first `len`.
-    #[inline]
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.filled = self.filled.min(len);
-    }
-}
-
-/// Output space of the connection that is visited: a part of the loop's scratch buffer.
-#[derive(Debug)]
-pub struct Output<'a> {
-    scratch: &'a mut OutputScratch,
-    end_max: usize,
-}
-
-impl<'a> Output<'a> {
-    #[inline]
-    pub(crate) fn new(scratch: &'a mut OutputScratch, end_max: usize) -> Output<'a> {
-        debug_assert!(end_max <= scratch.bytes.len());
-        Output { scratch, end_max }
-    }
-
-    /// Free output space, in bytes.
-    #[must_use]
-    #[inline]
-    pub fn space(&self) -> usize {
-        self.end_max.saturating_sub(self.scratch.filled)
-    }
-
-    /// Appends as much of `bytes` as fits. Returns the number of bytes appended.
-    #[inline]
-    pub fn write(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(self.space());
-        self.scratch.bytes[self.scratch.filled..][..n].copy_from_slice(&bytes[..n]);
-        self.scratch.last_piece = self.scratch.filled;
-        self.scratch.filled += n;
-        n
-    }
-
-    /// The free output space, to write into directly; then call [`Output::advance`] with the number of bytes used. Its content before is
-    /// unspecified.
-    #[must_use]
-    #[inline]
-    pub fn spare_mut(&mut self) -> &mut [u8] {
-        let from = self.scratch.filled.min(self.end_max);
-        &mut self.scratch.bytes[from..self.end_max]
-    }
-
-    /// Appends the first `n` bytes of [`Output::spare_mut`] to the output.
-    ///
-    /// # Panics
-    /// If `n` exceeds the free space.
-    #[inline]
-    pub fn advance(&mut self, n: usize) {
-        assert!(n <= self.space(), "advanced by {n} bytes, but the space was {}", self.space());
-        self.scratch.last_piece = self.scratch.filled;
-        self.scratch.filled += n;
     }
 }

@@ -3,6 +3,7 @@
 //! `cargo run --release -p server --example http_bench`; with a number, that many rounds of one case only
 //! (for `valgrind --tool=callgrind`). Read next: `server/src/http/machine.rs`.
 
+use reactor::OutputBuffer;
 use server::http::{HttpDate, HttpLimits, Machine, Response, Step};
 use std::hint::black_box;
 use std::time::{Instant, SystemTime};
@@ -21,7 +22,14 @@ const BROWSER: &[u8] = b"GET /spin?ms=10&x=abcdefgh HTTP/1.1\r\nHost: www.exampl
 
 /// One exchange: step, response, bytes. Returns the bytes written.
 #[inline]
-fn exchange(machine: &mut Machine, limits: &HttpLimits, date: &mut HttpDate, now: Instant, input: &[u8], output: &mut [u8]) -> usize {
+fn exchange(
+    machine: &mut Machine,
+    limits: &HttpLimits,
+    date: &mut HttpDate,
+    now: Instant,
+    input: &[u8],
+    output: &mut OutputBuffer,
+) -> usize {
     let (used, step) = machine.step(limits, input);
     assert!(used == input.len());
     let Step::Request(request) = step else { panic!("no request") };
@@ -30,12 +38,13 @@ fn exchange(machine: &mut Machine, limits: &HttpLimits, date: &mut HttpDate, now
         _ => Response::text("Hello, World!"),
     };
     let plan = machine.response_plan();
-    let Some(head_bytes) = response.encode_head(&plan, date.bytes(now), output) else { panic!("no room") };
-    let body = response.body_to_send(&plan);
-    let total_bytes = head_bytes + body.len();
-    output[head_bytes..total_bytes].copy_from_slice(body);
+    output.clear();
+    let mut output = output.output();
+    let date = date.bytes(now);
+    assert!(output.encode(|cursor| response.encode_head(&plan, date, cursor)), "no room");
+    output.write(response.body_to_send(&plan));
     machine.answered();
-    total_bytes
+    output.written_bytes()
 }
 
 /// Only what the input side costs.
@@ -67,7 +76,7 @@ fn main() {
     let now = Instant::now();
     let mut date = HttpDate::new(now, SystemTime::now);
     let mut machine = Machine::new();
-    let mut output = vec![0; 4096];
+    let mut output = OutputBuffer::new(4096);
     let mut both = |rounds: usize, input: &[u8]| {
         median(rounds, || {
             let input = black_box(input);

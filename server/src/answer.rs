@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::{Method, Response, StreamHead};
 
+pub use reactor::Output;
 pub use worker_pool::{Checkpoint, Class};
 
 /// The answer to one request.
@@ -127,9 +128,9 @@ pub trait BodySink: Send {
 
 /// Makes the body of a response, piece by piece as it is sent.
 pub trait StreamSource: Send {
-    /// Writes the next bytes into `writable`, and returns how many, and what is next. Called only when there is room: a slow reader makes it
-    /// rare, and that is the backpressure.
-    fn pull(&mut self, room: &mut [u8], now: Instant) -> (usize, Pulled);
+    /// Writes the next bytes to `output`, and returns what is next. Called only when there is output space: a slow reader makes it rare, and
+    /// that is the backpressure. `output` counts what is written, so a source cannot send bytes that it has not written.
+    fn pull(&mut self, output: &mut Output<'_>, now: Instant) -> Pulled;
 
     /// The pool did not take the job of a [`Pulled::Job`], or gave it up in the queue; it was dropped and has not run. The pool expects room
     /// after `retry_after`. What is next? By default the stream breaks: its head has gone out, and it is too late for 503.
@@ -164,7 +165,7 @@ pub trait StreamSource: Send {
 
 /// What follows a [`StreamSource::pull`].
 pub enum Pulled {
-    /// There is more: pull again when there is room. Said with no bytes given: when there is more room than this.
+    /// There is more: pull again when there is room. If nothing was written: when there is more space than this.
     More,
     /// These bytes come next, from a worker; then pull again. See [`StreamSource::job_refused`].
     Job(Work<Vec<u8>>),

@@ -231,8 +231,7 @@ impl<S: Service> HttpHandler<S> {
         let plan = conn.machine.response_plan();
         let date = self.date.bytes(cx.now());
         let mut output = cx.output();
-        if let Some(n) = response.encode_head(&plan, date, output.spare_mut()) {
-            output.advance(n);
+        if output.encode(|cursor| response.encode_head(&plan, date, cursor)) {
             // If it does not fit, the head tells the length, and the peer sees that the rest is missing.
             output.write(response.body_to_send(&plan));
             self.stats.responded(response.status_code());

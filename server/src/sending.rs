@@ -89,12 +89,11 @@ impl<S: Service> HttpHandler<S> {
         let plan = conn.machine.response_plan();
         let date = self.date.bytes(cx.now());
         let mut output = cx.output();
-        let Some(n) = response.encode_head(&plan, date, output.spare_mut()) else { return false };
         let body = response.body_to_send(&plan);
-        if n + body.len() > output.space() {
+        // The head only if the body fits behind it.
+        if !output.encode(|cursor| response.encode_head(&plan, date, cursor).filter(|rest| body.len() <= rest.space())) {
             return false;
         }
-        output.advance(n);
         output.write(body);
         self.complete(conn, response.status_code(), started, cx);
         true
@@ -124,12 +123,9 @@ impl<S: Service> HttpHandler<S> {
         let date = self.date.bytes(cx.now());
         let mut output = cx.output();
         if !sending.head_sent {
-            match sending.response.encode_head(&plan, date, output.spare_mut()) {
-                Some(n) => output.advance(n),
-                None => {
-                    assert!(output.space() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.space());
-                    return cx.want_writable();
-                }
+            if !output.encode(|cursor| sending.response.encode_head(&plan, date, cursor)) {
+                assert!(output.space() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.space());
+                return cx.want_writable();
             }
             sending.head_sent = true;
         }

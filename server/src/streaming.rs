@@ -154,11 +154,11 @@ impl<S: Service> HttpHandler<S> {
             }
             let date = self.date.bytes(cx.now());
             let mut output = cx.output();
-            let Some((n, framing)) = streaming.head.encode_head(&plan, date, output.spare_mut()) else {
+            if !output.encode(|cursor| streaming.head.encode_head(&plan, date, cursor)) {
                 assert!(output.space() < RESPONSE_HEAD_BYTES_MAX, "a response head does not fit {} bytes", output.space());
                 return Pumped::WantRoom;
-            };
-            output.advance(n);
+            }
+            let framing = streaming.head.framing(&plan);
             if framing == StreamFraming::UntilClose {
                 conn.machine.close_after_response();
             }
@@ -297,28 +297,31 @@ impl Streaming {
         }
     }
 
-    /// One pull, straight into the output, with room kept for the framing around it.
+    /// One pull, straight into the output, with room kept for the framing around it. Returns the number of bytes that the source wrote.
     fn pull(&mut self, cx: &mut Context<'_>) -> (usize, Pulled) {
         let now = cx.now();
         let chunked = self.overhead() > 0;
         let mut output = cx.output();
-        let spare = output.spare_mut();
         if !chunked {
-            let room = match self.framing {
-                Some(StreamFraming::Length(left_bytes)) => spare.len().min(usize::try_from(left_bytes).unwrap_or(usize::MAX)),
-                _ => spare.len(),
+            let bytes_max = match self.framing {
+                Some(StreamFraming::Length(left_bytes)) => usize::try_from(left_bytes).unwrap_or(usize::MAX),
+                _ => usize::MAX,
             };
-            let (bytes, pulled) = self.source.pull(&mut spare[..room], now);
-            output.advance(bytes);
+            let pulled = self.source.pull(&mut output.limited(bytes_max), now);
+            let bytes = output.written_bytes();
             self.count(bytes);
             return (bytes, pulled);
         }
-        let end = spare.len() - CHUNK_END.len();
-        let (bytes, pulled) = self.source.pull(&mut spare[CHUNK_HEADER_BYTES..end], now);
+        // The size is known when the source has written.
+        output.write(&[b'0'; CHUNK_HEADER_BYTES]);
+        let bytes_max = output.space() - CHUNK_END.len();
+        let pulled = self.source.pull(&mut output.limited(bytes_max), now);
+        let bytes = output.written_bytes() - CHUNK_HEADER_BYTES;
         if bytes > 0 {
-            spare[..CHUNK_HEADER_BYTES].copy_from_slice(&chunk_header(bytes as u32));
-            spare[CHUNK_HEADER_BYTES + bytes..][..CHUNK_END.len()].copy_from_slice(CHUNK_END);
-            output.advance(CHUNK_HEADER_BYTES + bytes + CHUNK_END.len());
+            output.overwrite(0, &chunk_header(bytes as u32));
+            output.write(CHUNK_END);
+        } else {
+            output.truncate(0);
         }
         (bytes, pulled)
     }

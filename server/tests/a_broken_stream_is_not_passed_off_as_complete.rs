@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use server::answer::{Answer, BodySink, Pulled, StreamSource, Work};
+use server::answer::{Answer, BodySink, Output, Pulled, StreamSource, Work};
 use server::http::{Request, Response};
 use support::{Gate, Serve, Server, Setup, get, post, until};
 
@@ -28,17 +28,17 @@ enum Give {
 }
 
 impl StreamSource for Script {
-    fn pull(&mut self, room: &mut [u8], now: Instant) -> (usize, Pulled) {
+    fn pull(&mut self, output: &mut Output<'_>, now: Instant) -> Pulled {
         match self.steps.next() {
             Some(Give::Bytes(bytes)) => {
-                room[..bytes].fill(b'x');
-                (bytes, Pulled::More)
+                assert_eq!(output.write(&vec![b'x'; bytes]), bytes);
+                Pulled::More
             }
-            Some(Give::FromJob(bytes)) => (0, Pulled::Job(Work::fast(move |_| vec![b'x'; bytes]))),
-            Some(Give::At) => (0, Pulled::At(now + std::time::Duration::from_millis(1))),
-            Some(Give::Late) => (0, Pulled::At(now + Duration::from_secs(3600))),
-            Some(Give::Broken) => (0, Pulled::Broken),
-            Some(Give::End) | None => (0, Pulled::End),
+            Some(Give::FromJob(bytes)) => Pulled::Job(Work::fast(move |_| vec![b'x'; bytes])),
+            Some(Give::At) => Pulled::At(now + std::time::Duration::from_millis(1)),
+            Some(Give::Late) => Pulled::At(now + Duration::from_secs(3600)),
+            Some(Give::Broken) => Pulled::Broken,
+            Some(Give::End) | None => Pulled::End,
         }
     }
 }
@@ -206,9 +206,9 @@ fn a_loop_that_ends_resets_who_is_in_the_middle_of_an_answer_and_nobody_else() {
 struct SaysFirst;
 
 impl StreamSource for SaysFirst {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
-        room[..4].copy_from_slice(b"said");
-        (4, Pulled::End)
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        output.write(b"said");
+        Pulled::End
     }
 
     fn wants_body(&self) -> bool {
@@ -284,16 +284,16 @@ struct Insists {
 }
 
 impl StreamSource for Insists {
-    fn pull(&mut self, _room: &mut [u8], _now: Instant) -> (usize, Pulled) {
+    fn pull(&mut self, _output: &mut Output<'_>, _now: Instant) -> Pulled {
         if self.given.load(Ordering::Relaxed) {
-            return (0, Pulled::End);
+            return Pulled::End;
         }
         let given = Arc::clone(&self.given);
         let run = move |_: &worker_pool::Checkpoint<'_>| {
             given.store(true, Ordering::Relaxed);
             b"given".to_vec()
         };
-        (0, Pulled::Job(Work::fast(run).within(Duration::from_millis(20))))
+        Pulled::Job(Work::fast(run).within(Duration::from_millis(20)))
     }
 
     fn job_refused(&mut self, _retry_after: Duration, now: Instant) -> Pulled {
@@ -413,4 +413,31 @@ fn a_response_head_that_can_never_fit_is_500_and_no_hang() {
     }
     server_serves(&server);
     server.is_at_rest();
+}
+
+/// Writes four bytes into space that it has looked at before.
+struct Short;
+
+impl StreamSource for Short {
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        assert!(output.space() > 4096);
+        output.truncate(4096);
+        output.write(b"mine");
+        Pulled::End
+    }
+}
+
+#[test]
+fn a_stream_cannot_send_what_another_connection_left_in_the_output_buffer() {
+    let service = |request: &Request<'_>, _| match request.path {
+        "/secret" => Answer::Now(Response::text("secret ".repeat(1000))),
+        _ => Answer::Stream { head: Response::bytes("").into_stream(None), source: Box::new(Short) },
+    };
+    let server = Server::start(Serve(service), Setup::default());
+    let mut one = server.connect();
+    one.send(get("/secret"));
+    assert_eq!(one.response().body.len(), 7000);
+    let mut other = server.connect();
+    other.send(get("/"));
+    assert_eq!(other.response().text(), "mine");
 }

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use server::answer::{Answer, BodySink, Pulled, StreamSource, Work};
+use server::answer::{Answer, BodySink, Output, Pulled, StreamSource, Work};
 use server::http::{Request, Response};
 use support::{Gate, Serve, Server, Setup, get, post, routes_with_gate, until};
 use worker_pool::OutcomeKind;
@@ -76,9 +76,9 @@ impl BodySink for Sink {
 struct Source(bool);
 
 impl StreamSource for Source {
-    fn pull(&mut self, _room: &mut [u8], _now: std::time::Instant) -> (usize, Pulled) {
+    fn pull(&mut self, _output: &mut Output<'_>, _now: std::time::Instant) -> Pulled {
         assert!(self.0, "the source");
-        (0, Pulled::Job(Work::fast(|_| panic!("the job of a stream"))))
+        Pulled::Job(Work::fast(|_| panic!("the job of a stream")))
     }
 }
 

@@ -10,17 +10,17 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use example::Example;
-use server::answer::{Answer, Pulled, StreamSource};
+use server::answer::{Answer, Output, Pulled, StreamSource};
 use server::http::{Method, Request, Response};
 use support::{Serve, Server, Setup, get, post};
 
 struct Countdown(u8);
 
 impl StreamSource for Countdown {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
-        room[0] = b'0' + self.0;
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        output.write(&[b'0' + self.0]);
         self.0 -= 1;
-        (1, if self.0 == 0 { Pulled::End } else { Pulled::More })
+        if self.0 == 0 { Pulled::End } else { Pulled::More }
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use server::answer::{Answer, Pulled, StreamSource};
+use server::answer::{Answer, Output, Pulled, StreamSource};
 use server::http::{Request, Response};
 use support::{Serve, Server, Setup, get, until};
 
@@ -17,13 +17,13 @@ struct StallsAtTheEnd {
 }
 
 impl StreamSource for StallsAtTheEnd {
-    fn pull(&mut self, _room: &mut [u8], now: Instant) -> (usize, Pulled) {
+    fn pull(&mut self, _output: &mut Output<'_>, now: Instant) -> Pulled {
         self.pulls += 1;
         if self.pulls == 1 {
-            return (0, Pulled::At(now));
+            return Pulled::At(now);
         }
         sleep(STALL);
-        (0, Pulled::End)
+        Pulled::End
     }
 }
 

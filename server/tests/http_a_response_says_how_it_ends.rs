@@ -1,6 +1,7 @@
 //! Responses as bytes: what the peer needs to find the end of each, and nothing a service could smuggle in.
 
 use proptest::prelude::*;
+use reactor::OutputBuffer;
 use server::http::{
     CHUNK_END, DateLine, HttpDate, HttpLimits, InvalidHeader, LAST_CHUNK, Machine, Response, ResponsePlan, Step, StreamFraming, StreamHead,
     Version, chunk_header,
@@ -16,16 +17,16 @@ fn date() -> DateLine {
 
 /// Head and body as they go out.
 fn sent(response: &Response, plan: &ResponsePlan) -> String {
-    let mut into = [0; 1024];
-    let length = response.encode_head(plan, &date(), &mut into).expect("room");
-    let bytes = [&into[..length], response.body_to_send(plan)].concat();
-    String::from_utf8(bytes).expect("text")
+    let mut into = OutputBuffer::new(1024);
+    assert!(into.output().encode(|cursor| response.encode_head(plan, &date(), cursor)));
+    into.output().write(response.body_to_send(plan));
+    String::from_utf8(into.filled().to_vec()).expect("text")
 }
 
 fn stream(head: &StreamHead, plan: &ResponsePlan) -> (String, StreamFraming) {
-    let mut into = [0; 1024];
-    let (length, framing) = head.encode_head(plan, &date(), &mut into).expect("room");
-    (String::from_utf8(into[..length].to_vec()).expect("text"), framing)
+    let mut into = OutputBuffer::new(1024);
+    assert!(into.output().encode(|cursor| head.encode_head(plan, &date(), cursor)));
+    (String::from_utf8(into.filled().to_vec()).expect("text"), head.framing(plan))
 }
 
 #[test]
@@ -136,10 +137,10 @@ fn what_the_encoder_writes_itself_cannot_be_contradicted() {
 fn a_response_fits_exactly_or_not_at_all() {
     let response = Response::text("Hello").with_header("Retry-After", "1").close();
     let length = sent(&response, &HTTP11).len() - "Hello".len();
-    let mut into = vec![0; length];
-    assert_eq!(response.encode_head(&HTTP11, &date(), &mut into), Some(length));
-    for short in 0..length {
-        assert_eq!(response.encode_head(&HTTP11, &date(), &mut into[..short]), None);
+    for space in 0..=length {
+        let mut into = OutputBuffer::new(space);
+        assert_eq!(into.output().encode(|cursor| response.encode_head(&HTTP11, &date(), cursor)), space == length);
+        assert_eq!(into.filled().len(), if space == length { length } else { 0 });
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Read next: `date.rs`. The body is not copied here: the caller writes `body_to_send` behind the head.
 
+use reactor::Cursor;
+
 use super::date::DateLine;
 use super::{Response, StreamHead, Version};
 
@@ -58,20 +60,17 @@ pub enum StreamFraming {
 }
 
 impl Response {
-    /// Writes the head; returns its length, or `None` when it does not fit, and then `into` holds rubbish
-    /// that the caller does not keep.
+    /// Writes the head, or returns `None` when it does not fit. For [`reactor::Output::encode`].
     ///
     /// `date` comes from [`super::HttpDate`].
     #[must_use]
     #[inline(always)] // a call would pass the plan through memory, and cost as much as a line of the head
-    pub fn encode_head(&self, plan: &ResponsePlan, date: &DateLine, into: &mut [u8]) -> Option<usize> {
-        let room = into.len();
-        let mut out = Cursor { rest: into }.beginning(self, date)?;
+    pub fn encode_head<'c>(&self, plan: &ResponsePlan, date: &DateLine, into: Cursor<'c>) -> Option<Cursor<'c>> {
+        let mut out = Head(into).beginning(self, date)?;
         if !is_bodiless(self.status) {
             out = out.content_length(self.body.bytes().len() as u64)?;
         }
-        out = out.ending(self, plan.version, plan.keep_alive)?;
-        Some(room - out.rest.len())
+        Some(out.ending(self, plan.version, plan.keep_alive)?.0)
     }
 
     /// The bytes to send behind the head: none for HEAD, 204 and 304 (RFC 9112 section 6.3).
@@ -83,29 +82,34 @@ impl Response {
 }
 
 impl StreamHead {
-    /// Writes the head; returns its length and how to frame what follows, or `None` when it does not fit.
+    /// How to frame what follows the head. For HEAD nothing follows.
     #[must_use]
-    pub fn encode_head(&self, plan: &ResponsePlan, date: &DateLine, into: &mut [u8]) -> Option<(usize, StreamFraming)> {
-        let framing = if is_bodiless(self.response.status) {
-            StreamFraming::None
-        } else {
-            match (self.length_bytes, plan.version) {
-                (Some(length), _) => StreamFraming::Length(length),
-                (None, Version::Http11) => StreamFraming::Chunked,
-                (None, Version::Http10) => StreamFraming::UntilClose,
-            }
-        };
-        let room = into.len();
-        let out = Cursor { rest: into }.beginning(&self.response, date)?;
-        let out = match framing {
+    pub fn framing(&self, plan: &ResponsePlan) -> StreamFraming {
+        if plan.is_head { StreamFraming::None } else { self.announced(plan) }
+    }
+
+    /// The framing that the head announces: for HEAD that of the response to GET.
+    fn announced(&self, plan: &ResponsePlan) -> StreamFraming {
+        match (self.length_bytes, plan.version) {
+            _ if is_bodiless(self.response.status) => StreamFraming::None,
+            (Some(length), _) => StreamFraming::Length(length),
+            (None, Version::Http11) => StreamFraming::Chunked,
+            (None, Version::Http10) => StreamFraming::UntilClose,
+        }
+    }
+
+    /// Writes the head, or returns `None` when it does not fit. For [`reactor::Output::encode`].
+    #[must_use]
+    pub fn encode_head<'c>(&self, plan: &ResponsePlan, date: &DateLine, into: Cursor<'c>) -> Option<Cursor<'c>> {
+        let out = Head(into).beginning(&self.response, date)?;
+        let out = match self.announced(plan) {
             StreamFraming::Length(length) => out.content_length(length)?,
             StreamFraming::Chunked => out.put(b"Transfer-Encoding: chunked\r\n")?,
             StreamFraming::None | StreamFraming::UntilClose => out,
         };
-        // For HEAD nothing follows, so nothing has to be delimited by closing.
-        let until_close = framing == StreamFraming::UntilClose && !plan.is_head;
-        let out = out.ending(&self.response, plan.version, plan.keep_alive && !until_close)?;
-        Some((room - out.rest.len(), if plan.is_head { StreamFraming::None } else { framing }))
+        // For HEAD nothing has to be delimited by closing.
+        let until_close = self.framing(plan) == StreamFraming::UntilClose;
+        Some(out.ending(&self.response, plan.version, plan.keep_alive && !until_close)?.0)
     }
 }
 
@@ -115,33 +119,18 @@ const fn is_bodiless(status: u16) -> bool {
     matches!(status, 204 | 304)
 }
 
-/// What is left of the output. Every write consumes it, and gives back what is left then, or `None` if it
-/// did not fit: passed on by value, it stays in registers.
-struct Cursor<'a> {
-    rest: &'a mut [u8],
-}
+/// The head of a response, up to where it is written.
+struct Head<'a>(Cursor<'a>);
 
-impl Cursor<'_> {
-    /// A fixed length lets the compiler copy by a few moves instead of a call, after one comparison.
+impl Head<'_> {
     #[inline(always)]
     fn put<const N: usize>(self, bytes: &[u8; N]) -> Option<Self> {
-        let (place, rest) = self.rest.split_first_chunk_mut::<N>()?;
-        *place = *bytes;
-        Some(Self { rest })
+        self.0.put(bytes).map(Head)
     }
 
     #[inline(always)]
     fn put_text(self, text: &[u8]) -> Option<Self> {
-        let (place, rest) = self.rest.split_at_mut_checked(text.len())?;
-        match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-            // Two moves that overlap: most values are so short that a call would cost more than the copying.
-            (Some(first), Some(last)) if text.len() <= 16 => {
-                *place.first_chunk_mut()? = *first;
-                *place.last_chunk_mut()? = *last;
-            }
-            _ => place.copy_from_slice(text),
-        }
-        Some(Self { rest })
+        self.0.put_slice(text).map(Head)
     }
 
     #[inline(always)]
@@ -210,7 +199,7 @@ const fn two_digits(number: u64) -> [u8; 2] {
 
 macro_rules! status_lines {
     ($($status:literal $line:literal)*) => {
-        impl Cursor<'_> {
+        impl Head<'_> {
             /// The phrases of RFC 9110 section 15 and of the IANA registry; none for others.
             #[inline(always)]
             fn status_line(self, status: u16) -> Option<Self> {
@@ -267,24 +256,19 @@ status_lines! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reactor::OutputBuffer;
 
-    fn written(write: impl FnOnce(Cursor<'_>) -> Option<Cursor<'_>>) -> Vec<u8> {
-        let mut into = [b'#'; 64];
-        let left = write(Cursor { rest: &mut into }).expect("room").rest.len();
-        into[..64 - left].to_vec()
+    fn written(write: impl for<'c> FnOnce(Head<'c>) -> Option<Head<'c>>) -> Vec<u8> {
+        let mut into = OutputBuffer::new(64);
+        assert!(into.output().encode(|cursor| Some(write(Head(cursor))?.0)));
+        into.filled().to_vec()
     }
 
     #[test]
-    fn numbers_and_texts_of_every_length_are_written_as_they_are() {
+    fn numbers_of_every_length_are_written_as_they_are() {
         let tens = (0..20).map(|places| 10_u64.pow(places)).flat_map(|ten| [ten - 1, ten, ten + 1]);
         for number in (0..2000).chain(tens).chain([u64::MAX]) {
             assert_eq!(written(|out| out.decimal(number)), number.to_string().as_bytes());
-        }
-        let text: Vec<u8> = (0..64).collect();
-        for length in 0..=text.len() {
-            assert_eq!(written(|out| out.put_text(&text[..length])), &text[..length]);
-            let mut short = vec![0; length];
-            assert!(Cursor { rest: &mut short }.put_text(&[0; 65][..length + 1]).is_none());
         }
     }
 

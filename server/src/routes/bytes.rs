@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::number;
-use crate::answer::{Answer, Pulled, StreamSource};
+use crate::answer::{Answer, Output, Pulled, StreamSource};
 use crate::http::{Request, Response};
 
 /// 1 TiB.
@@ -25,17 +25,12 @@ struct Bytes {
 }
 
 impl StreamSource for Bytes {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
-        let left = usize::try_from(self.n - self.sent).unwrap_or(usize::MAX);
-        let bytes = left.min(room.len());
-        let mut phase = (self.sent % PATTERN.len() as u64) as usize;
-        let mut done = 0;
-        while done < bytes {
-            let piece = (bytes - done).min(PATTERN.len() - phase);
-            room[done..done + piece].copy_from_slice(&PATTERN[phase..phase + piece]);
-            (done, phase) = (done + piece, 0);
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        while self.sent < self.n && output.space() > 0 {
+            let phase = (self.sent % PATTERN.len() as u64) as usize;
+            let piece_bytes = usize::try_from(self.n - self.sent).unwrap_or(usize::MAX).min(PATTERN.len() - phase);
+            self.sent += output.write(&PATTERN[phase..phase + piece_bytes]) as u64;
         }
-        self.sent += bytes as u64;
-        (bytes, if self.sent == self.n { Pulled::End } else { Pulled::More })
+        if self.sent == self.n { Pulled::End } else { Pulled::More }
     }
 }

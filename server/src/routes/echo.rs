@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::answer::{Answer, Pulled, StreamSource};
+use crate::answer::{Answer, Output, Pulled, StreamSource};
 use crate::http::{BodyKind, Request, Response};
 
 /// Bytes between arrival and departure, per request.
@@ -25,16 +25,14 @@ struct Echo {
 }
 
 impl StreamSource for Echo {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
-        let bytes = (self.held.len() - self.sent).min(room.len());
-        room[..bytes].copy_from_slice(&self.held[self.sent..][..bytes]);
-        self.sent += bytes;
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        self.sent += output.write(&self.held[self.sent..]);
         if self.sent < self.held.len() {
-            return (bytes, Pulled::More);
+            return Pulled::More;
         }
         self.held.clear();
         self.sent = 0;
-        (bytes, if self.complete { Pulled::End } else { Pulled::Wait })
+        if self.complete { Pulled::End } else { Pulled::Wait }
     }
 
     fn wants_body(&self) -> bool {

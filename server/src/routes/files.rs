@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::answer::{Answer, Pulled, StreamSource, Work};
+use crate::answer::{Answer, Output, Pulled, StreamSource, Work};
 use crate::clock::later;
 use crate::http::{Response, percent_decode};
 use crate::sys::open_beneath;
@@ -80,18 +80,18 @@ struct Pieces {
 }
 
 impl StreamSource for Pieces {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
         let from = self.file.read_bytes.load(Ordering::Relaxed);
         if self.file.is_broken.load(Ordering::Relaxed) {
-            return (0, Pulled::Broken);
+            return Pulled::Broken;
         }
         let left_bytes = usize::try_from(self.length_bytes - from).unwrap_or(usize::MAX);
         if left_bytes == 0 {
-            return (0, Pulled::End);
+            return Pulled::End;
         }
         let file = Arc::clone(&self.file);
-        let piece_bytes = left_bytes.min(room.len());
-        (0, Pulled::Job(Work::slow(move |_| file.read(from, piece_bytes))))
+        let piece_bytes = left_bytes.min(output.space());
+        Pulled::Job(Work::slow(move |_| file.read(from, piece_bytes)))
     }
 
     fn job_refused(&mut self, retry_after: Duration, now: Instant) -> Pulled {

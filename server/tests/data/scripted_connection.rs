@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use reactor::os::{Event, Wake};
 use reactor::sim::{Hostility, Kernel, Rng, SimListener, SimOs, SimStream, SocketId};
 use reactor::{Config, EventLoop, ListenerWakes, Os, Stats, Token};
-use server::answer::{Answer, Pulled, StreamSource};
+use server::answer::{Answer, Output, Pulled, StreamSource};
 use server::connection::{HttpHandler, HttpSettings};
 use server::dispatch::RequestJob;
 use server::http::{AtEnd, BodyKind, HttpLimits, Request, Response};
@@ -148,11 +148,9 @@ struct Repeat {
 }
 
 impl StreamSource for Repeat {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
-        let bytes = room.len().min(self.text.len() - self.sent);
-        room[..bytes].copy_from_slice(&self.text.as_bytes()[self.sent..][..bytes]);
-        self.sent += bytes;
-        (bytes, if self.sent == self.text.len() { Pulled::End } else { Pulled::More })
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        self.sent += output.write(&self.text.as_bytes()[self.sent..]);
+        if self.sent == self.text.len() { Pulled::End } else { Pulled::More }
     }
 }
 
@@ -162,14 +160,13 @@ struct Echo {
 }
 
 impl StreamSource for Echo {
-    fn pull(&mut self, room: &mut [u8], _now: Instant) -> (usize, Pulled) {
-        let bytes = room.len().min(self.held.len());
-        room[..bytes].copy_from_slice(&self.held[..bytes]);
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        let bytes = output.write(&self.held);
         self.held.drain(..bytes);
         match (self.held.is_empty(), self.complete) {
-            (false, _) => (bytes, Pulled::More),
-            (true, true) => (bytes, Pulled::End),
-            (true, false) => (bytes, Pulled::Wait),
+            (false, _) => Pulled::More,
+            (true, true) => Pulled::End,
+            (true, false) => Pulled::Wait,
         }
     }
 
