@@ -9,7 +9,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -58,24 +58,43 @@ impl<B: BuildHasher> SourceLimit<B> {
     }
 }
 
-/// What counts as one source.
-fn source(peer: IpAddr) -> (bool, u64) {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => (false, u64::from(address.to_bits())),
-        IpAddr::V6(address) => (true, (address.to_bits() >> 64) as u64),
+/// What counts as one source: an IPv4 address, also one that an IPv6 address contains; a /64 of IPv6; and in the range of local translators, the
+/// whole address.
+fn source(peer: IpAddr) -> (u8, u128) {
+    let address = match peer {
+        IpAddr::V4(address) => return (4, u128::from(address.to_bits())),
+        IpAddr::V6(address) => address,
+    };
+    match embedded_ipv4(address) {
+        Some(address) => (4, u128::from(address.to_bits())),
+        // 64:ff9b:1::/48, RFC 8215: a translator of this network puts the IPv4 address at a place that it chose (RFC 6052 section 2.2). Only the
+        // translator can make these addresses, so each of them is a client.
+        None if address.segments()[..3] == [0x64, 0xff9b, 1] => (128, address.to_bits()),
+        None => (64, address.to_bits() >> 64),
     }
 }
 
-/// The group of a source address for the eviction of buffers. One subscriber of IPv6 has a whole /64 (RFC 6177), so the rest of the address
-/// does not count.
-pub(crate) fn group_of(address: IpAddr) -> u32 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => {
-            let network = (address.to_bits() >> 64) as u64;
-            (network >> 32) as u32 ^ network as u32
-        }
+/// The IPv4 address of the client that an IPv6 address contains. By its /64, all clients of a NAT64 translator or of a Teredo server would be one
+/// source, and one client of 6to4, which has 65,536 networks of this size, would be many.
+fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bits = address.to_bits();
+    match address.segments() {
+        // ::ffff:0:0/96, a client of a socket that serves both versions: RFC 4291 section 2.5.5.2.
+        [0, 0, 0, 0, 0, 0xffff, ..] => Some(Ipv4Addr::from_bits(bits as u32)),
+        // 64:ff9b::/96, NAT64: RFC 6052 section 2.1.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(Ipv4Addr::from_bits(bits as u32)),
+        // 2001::/32, Teredo, where the address is inverted: RFC 4380 section 4.
+        [0x2001, 0, ..] => Some(Ipv4Addr::from_bits(!bits as u32)),
+        // 2002::/16, 6to4: RFC 3056 section 2.
+        [0x2002, ..] => Some(Ipv4Addr::from_bits((bits >> 80) as u32)),
+        _ => None,
     }
+}
+
+/// The group of a source address for the eviction of buffers: what [`source`] counts as one, in 32 bits.
+pub(crate) fn group_of(address: IpAddr) -> u32 {
+    let (_, bits) = source(address);
+    (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
 }
 
 #[cfg(test)]
@@ -111,6 +130,32 @@ mod tests {
         assert!(limit.enter(ip("2001:db8:0:2::1")).is_some());
         assert!(limit.enter(ip("::ffff:192.0.2.1")).is_some());
         assert_eq!(limit.enter(ip("192.0.2.1")), None);
+    }
+
+    #[test]
+    fn addresses_that_contain_an_ipv4_client_are_sources_like_that_client() {
+        for (one, other) in [
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2"),
+            ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2"),
+            ("2002:c000:201::1", "2002:c000:202::1"),
+            // One Teredo server (65.54.227.120), two clients, inverted.
+            ("2001:0:4136:e378:8000:63bf:3fff:fdfe", "2001:0:4136:e378:8000:63bf:3fff:fdfd"),
+        ] {
+            let limit = limit(1);
+            assert!(limit.enter(ip(one)).is_some());
+            assert!(limit.enter(ip(other)).is_some(), "{one} and {other} share a source");
+            assert_eq!(limit.enter(ip("192.0.2.1")), None, "{one} is another source than its IPv4 address");
+            assert_ne!(group_of(ip(one)), group_of(ip(other)));
+            assert_eq!(group_of(ip(one)), group_of(ip("192.0.2.1")));
+        }
+        // 6to4: all networks of one client are one source.
+        assert_eq!(source(ip("2002:c000:201:7::1")), source(ip("2002:c000:201:8::1")));
+        // A local translator: each address, wherever the IPv4 address is in it.
+        assert_ne!(source(ip("64:ff9b:1::192.0.2.1")), source(ip("64:ff9b:1::192.0.2.2")));
+        // Neither is Teredo, 6to4 or NAT64.
+        for network in ["2001:1::", "2003::", "64:ff9b:2::"] {
+            assert_eq!(source(ip(&format!("{network}1"))), source(ip(&format!("{network}2"))), "{network}");
+        }
     }
 
     #[test]
