@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use reactor::listen::socket::ListenAddress;
 
 use crate::args::Args;
 use crate::body_rate::BodyRateMin;
+use crate::cgroup::{self, Limit};
 use crate::connection::HttpSettings;
 use crate::shutdown::ShutdownPolicy;
 
@@ -74,8 +76,17 @@ pub fn default_workers() -> u32 {
 }
 
 fn cores() -> u32 {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    u32::try_from(cores).unwrap_or(1).min(1024)
+    cpus().0
+}
+
+/// The CPUs that this process can use, at most 1024, and the quota if it decides (`cgroup.rs`). Read once: the defaults of a process do not change.
+#[must_use]
+pub fn cpus() -> &'static (u32, Option<Limit>) {
+    static CPUS: OnceLock<(u32, Option<Limit>)> = OnceLock::new();
+    CPUS.get_or_init(|| {
+        let affinity = thread::available_parallelism().map_or(1, NonZero::get);
+        cgroup::cpus(Path::new(cgroup::SYSTEM), u32::try_from(affinity).unwrap_or(1).min(1024))
+    })
 }
 
 impl Default for Config {

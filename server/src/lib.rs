@@ -11,6 +11,7 @@ pub mod answer;
 pub mod args;
 pub mod body_rate;
 pub mod budget;
+pub mod cgroup;
 pub mod check;
 pub mod clock;
 pub mod config;

@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cgroup;
+
 /// A thread of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
@@ -156,28 +158,30 @@ pub fn doing(tid: u32) -> String {
     format!("state={state} wchan={waits_in}")
 }
 
-/// The memory that this process can have, and who says so: the least of the machine's, the control group's and `RLIMIT_AS`.
+/// The memory that this process can have, in bytes, and the limit that decides: the least of the machine's memory, the control groups'
+/// limits and `RLIMIT_AS`.
 #[must_use]
 pub fn memory_limit() -> (u64, &'static str) {
-    let machine = kib_field(&read("/proc/meminfo"), "MemTotal:");
-    let group = control_group_limits().min();
-    let address_space = address_space_limit();
-    let known = [(machine, "MemTotal"), (group.unwrap_or(0), "the control group's memory.max"), (address_space.unwrap_or(0), "RLIMIT_AS")];
-    known.into_iter().filter(|(bytes, _)| *bytes > 0).min_by_key(|(bytes, _)| *bytes).unwrap_or((u64::MAX, "unknown"))
+    memory_limit_in(Path::new(cgroup::SYSTEM))
 }
 
-/// `memory.max` of this process's control group and of all above it (cgroups(7), version 2: one line, "0::/path").
-fn control_group_limits() -> impl Iterator<Item = u64> {
-    let path = read("/proc/self/cgroup").lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned)).unwrap_or_default();
-    let group = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let groups: Vec<_> = group.ancestors().take_while(|group| group.starts_with("/sys/fs/cgroup")).map(Path::to_path_buf).collect();
-    groups.into_iter().filter_map(|group| fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok())
+/// The same of the system in this directory: it contains `proc` and `sys`.
+fn memory_limit_in(system: &Path) -> (u64, &'static str) {
+    let read = |file: &str| fs::read_to_string(system.join(file)).unwrap_or_default();
+    let machine = Some((kib_field(&read("proc/meminfo"), "MemTotal:"), "MemTotal")).filter(|(bytes, _)| *bytes > 0);
+    let group = cgroup::memory_max(system).map(|limit| (limit.value, limit.source));
+    let address_space = soft_limit(&read("proc/self/limits"), "Max address space").map(|bytes| (bytes, "RLIMIT_AS"));
+    machine.into_iter().chain(group).chain(address_space).min_by_key(|(bytes, _)| *bytes).unwrap_or((u64::MAX, "unknown"))
 }
 
-fn address_space_limit() -> Option<u64> {
-    let limits = read("/proc/self/limits");
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// `RLIMIT_NPROC`: how many threads and processes the user of this process may have, in all. Not checked for root (getrlimit(2)).
+pub(crate) fn user_threads_max(system: &Path) -> Option<u64> {
+    soft_limit(&fs::read_to_string(system.join("proc/self/limits")).ok()?, "Max processes")
+}
+
+/// A soft limit of `/proc/self/limits`. None if it is unlimited.
+fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
 fn thread(task: &Path) -> io::Result<Thread> {
@@ -217,10 +221,6 @@ fn kib_field(text: &str, name: &str) -> u64 {
     field(text, name) * 1024
 }
 
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +251,28 @@ mod tests {
         // Other tests of this process open and close files meanwhile, so only the order of magnitude is sure.
         assert!(open_descriptors().is_some_and(|open| (3..1000).contains(&open)));
         assert!(memory_limit().0 > 1 << 20);
+    }
+
+    #[test]
+    fn the_least_of_machine_group_and_address_space_is_the_memory_limit() {
+        let system = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, content: &str| {
+            let path = system.path().join(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("mkdir");
+            fs::write(path, content).expect("written");
+        };
+        let limit = || memory_limit_in(system.path());
+        assert_eq!(limit(), (u64::MAX, "unknown"));
+        write("proc/meminfo", "MemTotal:       25165824 kB\nMemFree: 1 kB\n");
+        assert_eq!(limit(), (24 << 30, "MemTotal"));
+        write("proc/self/cgroup", "4:memory:/app\n");
+        write("proc/self/mountinfo", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+        write("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "67108864\n");
+        assert_eq!(limit(), (64 << 20, "memory.limit_in_bytes, cgroup v1"));
+        write("proc/self/limits", "Max address space         33554432             unlimited            bytes\n");
+        assert_eq!(limit(), (32 << 20, "RLIMIT_AS"));
+        write("proc/self/limits", "Max address space         unlimited            unlimited            bytes\n");
+        assert_eq!(limit().0, 64 << 20);
     }
 
     #[test]
