@@ -83,6 +83,28 @@ pub fn http_settings() -> HttpSettings {
     HttpSettings { timeouts, ..HttpSettings::default() }
 }
 
+/// Writes what `/debug/state` shows to the log: a line of JSON for each loop, for each eight threads, and for everything else. One line for
+/// all could be longer than [`crate::logging::LINE_BYTES_MAX`].
+pub(crate) fn log_state(monitor: &Monitor) {
+    let mut state = state(monitor);
+    let mut list = |name: &str| match state.get_mut(name).map(Value::take) {
+        Some(Value::Array(list)) => list,
+        _ => Vec::new(),
+    };
+    let (loops, threads) = (list("loops"), list("threads"));
+    if let Some(fields) = state.as_object_mut() {
+        fields.remove("loops");
+        fields.remove("threads");
+    }
+    log::info!("state {state}");
+    for view in loops {
+        log::info!("state {}", json!({ "loops": [view] }));
+    }
+    for threads in threads.chunks(8) {
+        log::info!("state {}", json!({ "threads": threads }));
+    }
+}
+
 fn state(monitor: &Monitor) -> Value {
     let now = Instant::now();
     let pool = &monitor.pool;

@@ -260,7 +260,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode>
             ExitCode::SUCCESS
         }
         _ => {
-            crate::run::complain(&name, &one_line(&error.render().to_string()));
+            crate::complaint::complain(&name, &one_line(&error.render().to_string()));
             ExitCode::from(crate::run::USAGE)
         }
     })

@@ -40,6 +40,7 @@ pub mod watchdog;
 #[doc = include_str!("../../docs/fork.md")]
 pub mod guide {}
 
+mod complaint;
 mod exchange;
 mod listeners;
 mod sending;

@@ -68,7 +68,7 @@ impl LogStats {
 pub fn start() -> io::Result<LogGuard> {
     let (logger, writer) = Logger::new();
     let stats = logger.stats();
-    thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&mut io::stderr()))?;
+    crate::thread::start("log", move || writer.run(&mut io::stderr()))?;
     log::set_max_level(logger.filter.filter());
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         panic::set_hook(Box::new(log_panic));

@@ -7,22 +7,22 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel, sync_channel};
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use reactor::listen::HandOffTarget;
 use reactor::listen::socket::{ListenOptions, ListenSocket, listen};
 use reactor::{EventLoop, Handle, LinuxListener, ListenerWakes};
-use worker_pool::{Pool, Submitter};
+use worker_pool::{Pool, StartError, Submitter};
 
 use crate::activation::Inherited;
 use crate::admin::{self, AdminService};
 use crate::args::{self, Args};
 use crate::budget::{Budget, Machine};
 use crate::check;
+use crate::complaint::complain;
 use crate::config::Config;
 use crate::connection::{HttpHandler, HttpSettings};
 use crate::dispatch::{Mail, RequestJob};
@@ -74,23 +74,6 @@ where
         }
     }
 }
-
-/// One line on stderr. Neither a closed stderr nor a full one keeps a process that is ending: it is written by a thread that is waited
-/// for only so long.
-pub(crate) fn complain(program: &str, complaint: &str) {
-    let line = format!("{program}: {complaint}\n");
-    let (written, done) = sync_channel(1);
-    let write = move || {
-        let _ = io::stderr().write_all(line.as_bytes());
-        let _ = written.send(());
-    };
-    if thread::Builder::new().spawn(write).is_ok() {
-        let _ = done.recv_timeout(COMPLAINT_MAX);
-    }
-}
-
-/// How long a complaint may take. Only a pipe that nobody reads needs more than a moment.
-const COMPLAINT_MAX: Duration = Duration::from_secs(1);
 
 /// Why a server did not start, or ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +141,15 @@ where
     let budget = Budget::of(config, machine).map_err(Failure::usage)?;
     let (events, ended) = channel();
     // Before the ports are bound: who sees the first line on stdout may send a signal at once.
-    shutdown::listen_for_signals(events.clone()).map_err(Failure::runtime)?;
+    let monitored = Arc::new(OnceLock::<Arc<Monitor>>::new());
+    let dump = {
+        let monitored = Arc::clone(&monitored);
+        move || match monitored.get() {
+            Some(monitor) => admin::log_state(monitor),
+            None => log::info!("there is no state yet: the server is starting"),
+        }
+    };
+    shutdown::listen_for_signals(events.clone(), dump).map_err(Failure::runtime)?;
     let is_inherited = (inherited.http.is_some(), inherited.admin.is_some());
     let listeners = match inherited.http {
         Some(socket) => Listeners::inherit(socket, config.loops, config.reactor.policy),
@@ -173,7 +164,10 @@ where
     if is_inherited != (false, false) {
         log::info!("listening sockets were inherited http={} admin={}", is_inherited.0, is_inherited.1);
     }
-    let pool = Pool::start(config.pool.clone()).map_err(Failure::runtime)?;
+    let pool = Pool::start(config.pool.clone()).map_err(|e| match e {
+        StartError::Thread { name, source } => Failure::runtime(crate::thread::cannot_start(&name, &source)),
+        e => Failure::usage(e),
+    })?;
 
     let (handles, views) = start_loops(config, &budget, listeners, &pool, &make_service, &events).map_err(Failure::runtime)?;
     drop(events);
@@ -188,6 +182,7 @@ where
         connections_max: budget.connections_max,
         draining: AtomicBool::new(false),
     });
+    let _ = monitored.set(Arc::clone(&monitor));
     let _watchdog = Watchdog::start(Arc::clone(&monitor)).map_err(Failure::runtime)?;
     let admin = start_admin(admin_listener, pool.submitter(), Arc::clone(&monitor)).map_err(Failure::runtime)?;
     let listening = format!("listening http={} admin={} pid={}", addresses.0, addresses.1, std::process::id());
@@ -328,7 +323,7 @@ where
     let http = Arc::new(HttpStats::default());
     let (ready, started) = sync_channel(1);
     let (thread_name, http_stats) = (name.clone(), Arc::clone(&http));
-    thread::Builder::new().name(name.clone()).spawn(move || {
+    crate::thread::start(&name, move || {
         if let Err(e) = crate::thread::ask_for_slices(LOOP_SLICE) {
             log::debug!("{thread_name} keeps the usual slices: {e}");
         }

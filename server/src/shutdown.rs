@@ -1,4 +1,4 @@
-//! How a server ends: on SIGTERM or SIGINT in order and within a grace time; on the second one at once.
+//! Signals, and how a server ends: on SIGTERM or SIGINT in order and within a grace time; on a second one, at least 500 ms later, at once.
 //!
 //! The order: `/readyz` fails; if asked for, a delay in which all are served as before; each loop accepts what the kernel has queued, stops
 //! listening, finishes what is in flight with `Connection: close` and ends; then the pool; the admin port last, so that the end can be
@@ -7,11 +7,10 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::Handle;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::clock::later;
@@ -35,34 +34,79 @@ pub enum Event {
 /// Beyond the grace time, at which a loop closes whatever is open: for its last turn.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Sends the first signal to `events`; the second ends the process with 128 + its number, from a thread that nothing else can hold up.
+/// After the first signal that ends the server, others are taken for the same request for this long. Shells and orchestrators send two: the
+/// terminal signals the whole process group, and the program that started the server passes its own signal on.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
+/// What the thread `signals` does with a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// Ends the server in order.
+    Drain,
+    /// Nothing: it repeats the first one.
+    Repeats,
+    /// Ends the process at once.
+    Exit,
+    /// Nothing: settings are read at the start only.
+    Hangup,
+    /// Writes the state of the server to the log.
+    Dump,
+}
+
+/// Decides by the signals that came before. The clock is the caller's, so that tests need not wait.
+#[derive(Debug, Default)]
+struct Signalled {
+    first: Option<Instant>,
+}
+
+impl Signalled {
+    fn action(&mut self, signal: i32, now: Instant) -> Action {
+        match (signal, self.first) {
+            (SIGHUP, _) => Action::Hangup,
+            (SIGUSR1, _) => Action::Dump,
+            (_, None) => {
+                self.first = Some(now);
+                Action::Drain
+            }
+            (_, Some(first)) if now.saturating_duration_since(first) < SAME_REQUEST => Action::Repeats,
+            (_, Some(_)) => Action::Exit,
+        }
+    }
+}
+
+/// Starts the thread `signals`, which nothing else can hold up. The first SIGTERM or SIGINT is sent to `events`. One that comes at least 500 ms
+/// later ends the process with 128 + its number. SIGUSR1 calls `dump`. SIGHUP is logged and changes nothing.
 ///
 /// # Errors
 /// sigaction(2), or the thread cannot be started.
-pub fn listen_for_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut is_first = true;
+pub fn listen_for_signals(events: Sender<Event>, dump: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    crate::thread::start("signals", move || {
+        let mut signalled = Signalled::default();
         for signal in signals.forever() {
-            if !is_first {
-                log::warn!("a second signal: ending at once signal={}", name(signal));
-                log::logger().flush();
-                std::process::exit(128 + signal);
+            let name = name(signal);
+            match signalled.action(signal, Instant::now()) {
+                // The receiver is gone only when the server is ending.
+                Action::Drain => drop(events.send(Event::Signal(signal))),
+                Action::Repeats => {
+                    log::info!("another signal within {} of the first is the same request signal={name}", Time(SAME_REQUEST))
+                }
+                Action::Exit => {
+                    log::warn!("another signal ends the process at once signal={name}");
+                    log::logger().flush();
+                    std::process::exit(128 + signal);
+                }
+                Action::Hangup => {
+                    log::warn!("settings are read at the start only, so nothing changes; restart to change them signal={name}")
+                }
+                Action::Dump => dump(),
             }
-            is_first = false;
-            // Nobody listens any more only when the server is ending anyway.
-            let _ = events.send(Event::Signal(signal));
         }
-    })?;
-    Ok(())
+    })
 }
 
 fn name(signal: i32) -> &'static str {
-    match signal {
-        SIGTERM => "SIGTERM",
-        SIGINT => "SIGINT",
-        _ => "other",
-    }
+    signal_hook::low_level::signal_name(signal).unwrap_or("unknown")
 }
 
 /// What becomes of the clients of a server that is told to end.
@@ -161,5 +205,41 @@ fn ended_unasked(name: &str, result: &io::Result<()>) -> String {
     match result {
         Ok(()) => format!("{name} ended without being asked"),
         Err(e) => format!("{name}: {e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_ends_the_process_only_half_a_second_after_the_first() {
+        let start = Instant::now();
+        for first in [SIGTERM, SIGINT] {
+            for second in [SIGTERM, SIGINT] {
+                let mut signalled = Signalled::default();
+                let mut at = |signal, ms| signalled.action(signal, start + Duration::from_millis(ms));
+                assert_eq!(at(first, 0), Action::Drain);
+                assert_eq!(at(second, 0), Action::Repeats);
+                assert_eq!(at(second, 499), Action::Repeats, "counted from the first one");
+                assert_eq!(at(second, 500), Action::Exit);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hangup_and_a_dump_are_not_the_first_of_two_signals() {
+        let now = Instant::now();
+        let mut signalled = Signalled::default();
+        for (signal, action) in [
+            (SIGHUP, Action::Hangup),
+            (SIGUSR1, Action::Dump),
+            (SIGTERM, Action::Drain),
+            (SIGHUP, Action::Hangup),
+            (SIGUSR1, Action::Dump),
+            (SIGTERM, Action::Repeats),
+        ] {
+            assert_eq!(signalled.action(signal, now), action);
+        }
     }
 }

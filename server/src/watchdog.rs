@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::stats::Running;
@@ -57,7 +56,7 @@ impl Watchdog {
     /// It cannot be started.
     pub fn start(monitor: Arc<Monitor>) -> io::Result<Watchdog> {
         let (stop, stopped) = sync_channel(0);
-        thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+        crate::thread::start("watchdog", move || {
             let mut trackers: Vec<Tracker> = monitor.loops.iter().map(|_| Tracker::default()).collect();
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let now = Instant::now();

@@ -1,15 +1,28 @@
-//! The end of a server: in order on the first signal, at once on the second.
+//! Signals, and the end of a server: in order on the first signal, at once on a second one that is no repetition of the first.
 
 mod process;
 
-use std::io::{Read, Write};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use process::{PATIENCE, Server, get, receive, sample, send, wait_for};
+use process::{PATIENCE, Server, command, get, receive, sample, send, wait_for};
 
 fn wait_until_in_flight(server: &Server, requests: f64) {
     wait_for("the requests", || (sample(server.admin, "http_requests_in_flight") == requests).then_some(()));
+}
+
+/// Signals again until the process has ended: a signal within half a second of the first one is taken for the same request.
+fn signal_until_it_ends(server: &mut Server, name: &str) -> Option<i32> {
+    wait_for("the server's end", || {
+        if let Some(status) = server.ended() {
+            return Some(status.code());
+        }
+        server.signal(name);
+        None
+    })
 }
 
 #[test]
@@ -88,8 +101,7 @@ fn during_the_delay_only_readiness_has_changed() {
         assert_eq!(get(server.http, "/").status, 200, "who comes now is served");
     }
     assert_eq!(get(server.admin, "/healthz").status, 200);
-    server.signal("TERM");
-    assert_eq!(server.wait().code(), Some(143), "the second signal does not wait for the delay");
+    assert_eq!(signal_until_it_ends(&mut server, "TERM"), Some(143), "the second signal does not wait for the delay");
 }
 
 #[test]
@@ -196,11 +208,58 @@ fn a_second_signal_ends_it_at_once() {
         let mut server = Server::start(&["--shutdown-grace", "60s"]);
         let _sleeping = send(server.http, "GET", "/sleep?ms=60000").expect("it accepts");
         wait_until_in_flight(&server, 1.0);
+        let signalled = Instant::now();
         server.signal(name);
-        wait_for("draining", || (get(server.admin, "/readyz").status == 503).then_some(()));
-        server.signal(name);
-        assert_eq!(server.wait().code(), Some(code));
+        assert_eq!(signal_until_it_ends(&mut server, name), Some(code));
+        assert!(signalled.elapsed() >= Duration::from_millis(500), "what comes earlier repeats the first signal");
     }
+}
+
+/// A shell and an orchestrator send two.
+#[test]
+fn two_signals_at_once_drain_and_a_request_in_flight_is_answered() {
+    let mut server = Server::start(&["--shutdown-grace", "60s"]);
+    let sleeping = send(server.http, "GET", "/sleep?ms=1000").expect("it accepts");
+    wait_until_in_flight(&server, 1.0);
+    let pid = server.pid();
+    let status = Command::new("sh").args(["-c", &format!("kill -TERM {pid}; kill -INT {pid}")]).status().expect("there is a shell");
+    assert!(status.success());
+    assert_eq!(receive(sleeping).expect("it is answered").body, "slept 1000 ms\n");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_hangup_is_logged_and_changes_nothing() {
+    let mut server = Server::spawn(command().env("RUST_LOG", "info").stderr(Stdio::piped()));
+    let lines = BufReader::new(server.stderr()).lines().map(|line| line.expect("it is text"));
+    server.signal("HUP");
+    assert_eq!(get(server.http, "/").status, 200);
+    assert_eq!(get(server.admin, "/readyz").status, 200);
+    server.signal("HUP");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0), "the first signal that ends it");
+    assert!(lines.into_iter().any(|line| line.contains("nothing changes") && line.contains("signal=SIGHUP")));
+}
+
+#[test]
+fn a_dump_writes_the_state_of_the_admin_port_to_the_log() {
+    let mut server = Server::spawn(command().args(["--loops", "2"]).env("RUST_LOG", "info").stderr(Stdio::piped()));
+    let mut lines = BufReader::new(server.stderr()).lines().map(|line| line.expect("it is text"));
+    let state: serde_json::Value = serde_json::from_str(&get(server.admin, "/debug/state").body).expect("it is JSON");
+    server.signal("USR1");
+    let (mut found, mut loops, mut threads) = (serde_json::Map::new(), 0, 0);
+    while loops < 2 || threads < state["threads"].as_array().expect("a list").len() {
+        let line = lines.next().expect("the log goes on");
+        let Some((_, json)) = line.split_once(" server::admin state ") else { continue };
+        let part: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {json}"));
+        loops += part["loops"].as_array().map_or(0, Vec::len);
+        threads += part["threads"].as_array().map_or(0, Vec::len);
+        found.extend(part.as_object().expect("an object").clone());
+    }
+    let names = |object: &serde_json::Map<String, serde_json::Value>| object.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&found), names(state.as_object().expect("an object")));
+    assert_eq!(names(found["loops"][0].as_object().expect("a loop")), names(state["loops"][0].as_object().expect("a loop")));
+    assert_eq!(get(server.http, "/").status, 200);
 }
 
 #[cfg(feature = "mistakes")]

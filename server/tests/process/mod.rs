@@ -86,6 +86,11 @@ impl Server {
         assert!(status.success(), "kill -{name}");
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
     /// Waits until it has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_for("the server's end", || self.child.try_wait().expect("it is our child"))
