@@ -68,8 +68,8 @@ pub const ADMIN_REFUSALS_MAX: u32 = 8;
 
 /// epoll, timer, waker, spare, listener.
 const DESCRIPTORS_PER_LOOP: u64 = 5;
-/// A file that a job reads, or the two sockets of a resolver (UDP, then TCP when the answer is long).
-const DESCRIPTORS_PER_WORKER: u64 = 2;
+/// The two sockets of a resolver (UDP, then TCP when the answer is long), or the directories on the way to a file (`beneath.rs`).
+const DESCRIPTORS_PER_WORKER: u64 = 3;
 /// Slot, protocol state and timer link of one connection; `connection.rs` asserts that they are at most 192 bytes.
 const CONNECTION_BYTES: u64 = reactor::state_bytes::<Conn>() as u64;
 /// What a channel adds to each message: its stamp and padding.
@@ -184,7 +184,7 @@ fn descriptors_beside_connections(config: &Config) -> Vec<Item> {
         item(
             format!("workers ({workers} x {DESCRIPTORS_PER_WORKER})"),
             workers * DESCRIPTORS_PER_WORKER,
-            "a file, or the sockets of a name resolver",
+            "the way to a file, or the sockets of a name resolver",
         ),
         item("reserve", DESCRIPTORS_RESERVED, "standard streams, signals, /proc, libraries, whoever inspects the process"),
     ]

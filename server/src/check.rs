@@ -12,6 +12,7 @@ use crate::activation::Inherited;
 use crate::budget::{Budget, Item, mebibytes};
 use crate::config::Config;
 use crate::listeners::sharing_of_one_socket;
+use crate::probe::{Probe, Without, probes};
 use crate::units::{Size, SizeOrAuto, Time};
 
 /// The report. `budget` is an error when the limits do not fit the machine.
@@ -29,6 +30,7 @@ pub fn report(config: &Config, inherited: &Inherited, budget: &Result<Budget, St
     section("each loop", &each_loop(config, budget.as_ref().ok()));
     section("http", &http(config));
     section("worker pool", &pool(config));
+    section("system calls", &system_calls(config));
     match budget {
         Ok(budget) => sums(&mut out, budget),
         Err(complaint) => {
@@ -167,6 +169,20 @@ fn pool(config: &Config) -> Rows {
         ("bound", bound(policy.concurrency).to_owned(), "on jobs in flight: workers and queue, or less when latency rises; --queue-bound"),
         ("nice", format!("+{}", pool.nice_increment), "a woken loop preempts a computing worker"),
     ]
+}
+
+fn system_calls(config: &Config) -> Rows {
+    let row = |probe: Probe| {
+        let (value, without) = match (probe.error, probe.without) {
+            (None, _) => ("answered".to_owned(), ""),
+            (Some(error), Without::CannotStart) => {
+                (format!("{error:?}"), "the server cannot run without it: a sandbox (seccomp) forbids it")
+            }
+            (Some(error), Without::Instead(instead)) => (format!("{error:?}"), instead),
+        };
+        (probe.call, value, without)
+    };
+    probes(config.files_root.is_some()).into_iter().map(row).collect()
 }
 
 /// A choice as its flag takes it: `ReusePort` is `reuse-port`.

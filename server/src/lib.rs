@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod mistakes;
 pub mod monitor;
 pub mod pool_args;
+pub mod probe;
 pub mod process;
 pub mod routes;
 pub mod run;
@@ -40,6 +41,7 @@ pub mod watchdog;
 #[doc = include_str!("../../docs/fork.md")]
 pub mod guide {}
 
+mod beneath;
 mod complaint;
 mod exchange;
 mod listeners;

@@ -30,6 +30,7 @@ use crate::http_stats::HttpStats;
 use crate::listeners::Listeners;
 use crate::logging;
 use crate::monitor::{LoopView, Monitor};
+use crate::probe::{Probe, Without, probes};
 use crate::service::Service;
 use crate::shutdown::{self, Event};
 use crate::source_limit::SourceLimit;
@@ -139,6 +140,11 @@ where
     config.check().map_err(Failure::usage)?;
     let machine = Machine::prepare().map_err(Failure::runtime)?;
     let budget = Budget::of(config, machine).map_err(Failure::usage)?;
+    for probe in probes(config.files_root.is_some()) {
+        if let (Without::CannotStart, Some(complaint)) = (probe.without, probe.complaint()) {
+            return Err(Failure::runtime(complaint));
+        }
+    }
     let (events, ended) = channel();
     // Before the ports are bound: who sees the first line on stdout may send a signal at once.
     let monitored = Arc::new(OnceLock::<Arc<Monitor>>::new());
@@ -223,6 +229,9 @@ fn warn_at_start(config: &Config, budget: &Budget) {
             budget.connections_max,
             budget.machine.descriptors_max
         );
+    }
+    for complaint in probes(config.files_root.is_some()).iter().filter_map(Probe::complaint) {
+        log::warn!("{complaint}");
     }
     for slug in &config.mistakes {
         log::warn!("a deliberate mistake is on: this server fails on purpose mistake={slug}");

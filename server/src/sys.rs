@@ -1,13 +1,9 @@
 //! The calls that no library of ours offers. The only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
-
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Errno;
 
 /// Asks the scheduler for slices of this length for the calling thread; its policy and its niceness stay. A thread that wakes with a shorter
 /// slice than the one that runs is served first (`PREEMPT_SHORT` in Linux kernel/sched/features.h, since 6.12; `sched_runtime`,
@@ -54,48 +50,13 @@ pub(crate) fn remove_variable(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
-/// Opens a file for reading that lies beneath `directory`, however `path` and the symlinks on its way go: where it leads out, the error is
-/// EXDEV. Checking the text of the path could not do that, since a link may change between the check and the open. Linux 5.6, openat2(2).
-///
-/// # Errors
-/// What openat2(2) says; `InvalidInput` for a path with NUL in it.
-pub(crate) fn open_beneath(directory: &File, path: &str) -> io::Result<File> {
-    // O_NONBLOCK: opening a pipe that nobody writes to would hold the worker for good. open(2).
-    match resolve_beneath(directory, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
-        Err(Errno::AGAIN) => open_leased(directory, path),
-        result => Ok(result?),
-    }
-}
-
-/// Opens a file that somebody holds a lease on (a file server, for its clients: `F_SETLEASE`, fcntl(2)). With O_NONBLOCK that is EAGAIN for as
-/// long as the holder takes to let go (at most `/proc/sys/fs/lease-break-time`, 45 s). Waiting for it is what a worker is for, once it is known
-/// to be no pipe.
-fn open_leased(directory: &File, path: &str) -> io::Result<File> {
-    // With O_PATH nothing is opened yet (open(2)), so that neither a lease nor a pipe can hold us here.
-    let found = resolve_beneath(directory, path, OFlags::PATH)?;
-    if !found.metadata()?.is_file() {
-        return Err(Errno::AGAIN.into());
-    }
-    // By its descriptor it is the very file that was found beneath the directory, whatever its name has become since (proc_pid_fd(5)).
-    File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
-}
-
-fn resolve_beneath(directory: &File, path: &str, flags: OFlags) -> Result<File, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // EAGAIN: a rename or a mount elsewhere got between, and the kernel cannot prove that we stayed beneath. Again, a few times.
-    for _ in 0..8 {
-        match openat2(directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result.map(File::from),
-        }
-    }
-    Err(Errno::AGAIN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beneath::open_beneath;
+    use std::fs::File;
     use std::io::Read;
+    use std::os::fd::AsRawFd;
     use std::sync::mpsc::channel;
 
     /// Field 19 of proc_pid_stat(5), the 17th after the name.

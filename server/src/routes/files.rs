@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Output, Pulled, StreamSource, Work};
+use crate::beneath::open_beneath;
 use crate::clock::later;
 use crate::http::{Response, percent_decode};
-use crate::sys::open_beneath;
 
 /// Before a piece is asked for again that the pool had no room for. With more downloads than the pool takes slow jobs, they take turns.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
