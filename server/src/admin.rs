@@ -14,13 +14,14 @@ use crate::answer::Answer;
 use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX};
 use crate::connection::{HttpSettings, Timeouts};
 use crate::http::{Method, Request, Response};
-use crate::metrics::{CONTENT_TYPE, LOOP_COUNTERS, Metrics};
+use crate::metrics::{LOOP_COUNTERS, Metrics};
+use crate::metrics_format::Format;
 use crate::monitor::{LoopView, Monitor};
 use crate::process;
 use crate::service::Service;
 
 /// What can be asked for.
-const INDEX: &str = "/metrics      counters and histograms, OpenMetrics
+const INDEX: &str = "/metrics      counters and histograms: OpenMetrics for a scraper that asks for it, else Prometheus text 0.0.4
 /healthz      200 while the process lives
 /readyz       200 while new clients are welcome, 503 while the server shuts down, or when no worker thread lives
 /debug/state  loops, pool, process and threads, JSON
@@ -50,10 +51,13 @@ impl Service for AdminService {
             // Nothing kills a worker but a fault of ours. Were it so, each job would hang, and the loops look well.
             "/readyz" if self.monitor.pool.threads_alive() == 0 => Response::text("no worker lives\n").status(503),
             "/readyz" => Response::text("ready\n"),
-            "/metrics" => match self.metrics.page() {
-                Ok(page) => Response::text(page).content_type(CONTENT_TYPE),
-                Err(e) => Response::text(format!("{e}\n")).status(500),
-            },
+            "/metrics" => {
+                let format = Format::accepted(request.header_text("Accept").unwrap_or_default());
+                match self.metrics.page(format) {
+                    Ok(page) => Response::text(page).content_type(format.content_type()),
+                    Err(e) => Response::text(format!("{e}\n")).status(500),
+                }
+            }
             "/debug/state" => Response::text(format!("{:#}\n", state(&self.monitor))).content_type("application/json"),
             _ => Response::text("not found; / lists what there is\n").status(404),
         };

@@ -18,8 +18,10 @@ pub struct HttpStats {
     pub duration: Histogram,
     /// Requests that are being answered now. What is answered within the callback that reads it is never seen here.
     pub in_flight: Gauge,
-    /// Jobs that the pool did not take, or gave up: 503, or a piece of a stream to be asked for again.
+    /// Jobs that the pool rejected or gave up, so that the client got a 503 or a response cut short.
     pub jobs_refused: Counter,
+    /// Jobs for the next piece of a response that the pool rejected or gave up, and that the stream asks for again. The client only waits.
+    pub stream_retries: Counter,
     /// Connections closed because no request came within the idle timeout.
     pub idle_timeouts: Counter,
     /// Heads that did not arrive within the header timeout: 408.
@@ -50,6 +52,7 @@ impl Default for HttpStats {
             duration: Histogram::default(),
             in_flight: Gauge::default(),
             jobs_refused: Counter::default(),
+            stream_retries: Counter::default(),
             idle_timeouts: Counter::default(),
             header_timeouts: Counter::default(),
             body_timeouts: Counter::default(),

@@ -21,6 +21,7 @@ pub mod http;
 pub mod http_stats;
 pub mod logging;
 pub mod metrics;
+pub mod metrics_format;
 #[cfg(feature = "mistakes")]
 pub mod mistakes;
 pub mod monitor;

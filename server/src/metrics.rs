@@ -1,4 +1,4 @@
-//! The page of `/metrics`: OpenMetrics text, made at each scrape from the counters where they lie. Nothing is counted twice, nothing locks.
+//! The page of `/metrics`, made at each scrape from the counters where they lie. Nothing is counted twice, nothing locks.
 //!
 //! Names have base units; labels are bounded: loops, reasons and classes that the program knows, nothing of a peer's. One line of the
 //! tables below is one metric. Read next: `monitor.rs`, where the numbers come from.
@@ -17,11 +17,9 @@ use worker_pool::{Class, OutcomeKind, Reason};
 
 use crate::http::Refusal;
 use crate::http_stats::HttpStats;
+use crate::metrics_format::{Format, text_of};
 use crate::monitor::{LoopView, Monitor};
 use crate::process;
-
-/// The content type of the page (OpenMetrics 1.0, "Protocol Negotiation").
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Makes the page whenever it is asked for.
 #[derive(Debug)]
@@ -38,14 +36,14 @@ impl Metrics {
         Metrics { registry }
     }
 
-    /// The page now. Ends with `# EOF`.
+    /// The page now, in this format.
     ///
     /// # Errors
     /// None that can be met: writing to a `String` does not fail.
-    pub fn page(&self) -> Result<String, fmt::Error> {
+    pub fn page(&self, format: Format) -> Result<String, fmt::Error> {
         let mut page = String::with_capacity(32 << 10);
         text::encode(&mut page, &self.registry)?;
-        Ok(page)
+        Ok(if format == Format::Text { text_of(&page) } else { page })
     }
 }
 
@@ -101,7 +99,12 @@ const LOOP_BYTE_GAUGES: &[(&str, &str, OfLoop)] = &[
 
 const HTTP_COUNTERS: &[(&str, &str, OfHttp)] = &[
     ("http_source_refusals", "Connections refused because their source address has too many", |h| h.source_refusals.get()),
-    ("http_jobs_refused", "Jobs that the pool did not take, or gave up", |h| h.jobs_refused.get()),
+    ("http_jobs_refused", "Jobs that the pool rejected or gave up, so that a client got a 503 or a response cut short", |h| {
+        h.jobs_refused.get()
+    }),
+    ("http_stream_retries", "Jobs for the next piece of a response that the pool rejected, and that are asked for again", |h| {
+        h.stream_retries.get()
+    }),
     ("http_broken_streams", "Responses that broke off after their head was sent", |h| h.broken_streams.get()),
     ("http_late_results", "Results of jobs that came after their request had ended", |h| h.late_results.get()),
 ];

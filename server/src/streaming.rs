@@ -209,12 +209,18 @@ impl<S: Service> HttpHandler<S> {
             Dispatched::Admitted(job) => streaming.job = Some(job),
             Dispatched::Ran(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
             Dispatched::Ran(JobOutput::Answer(_)) => unreachable!("asked for bytes"),
-            Dispatched::Refused(retry_after) => {
-                self.stats.jobs_refused.add(1);
-                return Some(streaming.source.job_refused(retry_after, cx.now()));
-            }
+            Dispatched::Refused(retry_after) => return Some(self.job_rejected(streaming, retry_after, cx)),
         }
         None
+    }
+
+    /// Asks the source what follows a job that the pool rejected. Only a stream that breaks counts as a rejected job: a thousand downloads that
+    /// wait for one disk ask thousands of times a second. Test: `a_piece_that_is_asked_for_again_is_no_rejected_job`.
+    fn job_rejected(&self, streaming: &mut Streaming, retry_after: Duration, cx: &Context<'_>) -> Pulled {
+        let instead = streaming.source.job_refused(retry_after, cx.now());
+        let counter = if matches!(instead, Pulled::Broken) { &self.stats.jobs_refused } else { &self.stats.stream_retries };
+        counter.add(1);
+        instead
     }
 
     /// A piece of the request's body while the response is streaming.
@@ -239,10 +245,7 @@ impl<S: Service> HttpHandler<S> {
         match outcome {
             Outcome::Done(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
             // It was given up without having run, as if it had been refused.
-            Outcome::Expired | Outcome::Shed => {
-                self.stats.jobs_refused.add(1);
-                streaming.instead = Some(streaming.source.job_refused(Duration::ZERO, cx.now()));
-            }
+            Outcome::Expired | Outcome::Shed => streaming.instead = Some(self.job_rejected(streaming, Duration::ZERO, cx)),
             Outcome::Done(JobOutput::Answer(_)) | Outcome::Panicked | Outcome::Cancelled | Outcome::Dropped => {
                 streaming.instead = Some(Pulled::Broken);
             }

@@ -46,13 +46,64 @@ fn answered_once(admin: SocketAddr) -> TcpStream {
     client
 }
 
+/// A page of `/metrics` for a scraper that sends this field.
+fn scrape(admin: SocketAddr, accept: &str) -> process::Answer {
+    let mut stream = TcpStream::connect(admin).expect("it listens");
+    stream.set_read_timeout(Some(process::PATIENCE)).expect("it is a socket");
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\n{accept}Connection: close\r\n\r\n").expect("it reads");
+    process::receive(stream).expect("it answers")
+}
+
+const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5, */*; q=0.1\r\n";
+
+/// The text format 0.0.4: a counter's name in its TYPE is that of its samples, and nothing of OpenMetrics is there that older scrapers do not
+/// know.
+#[test]
+fn a_scraper_that_does_not_ask_for_open_metrics_gets_the_older_format() {
+    let server = Server::start(&["--loops", "2"]);
+    get(server.http, "/spin?ms=1");
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"] {
+        let answer = scrape(server.admin, accept);
+        assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"), "{accept}");
+        assert!(!answer.body.contains("# EOF") && !answer.body.contains("# UNIT"), "{}", answer.body);
+        let mut kinds: HashMap<&str, &str> = HashMap::new();
+        let mut helped = HashSet::new();
+        for line in answer.body.lines() {
+            if let Some(words) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = words.split_once(' ').expect("a name and a type");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                assert!(helped.contains(name), "{name} has no help before its type");
+                kinds.insert(name, kind);
+            } else if let Some(words) = line.strip_prefix("# HELP ") {
+                helped.insert(words.split(' ').next().expect("a name"));
+            } else {
+                let name = line.split(['{', ' ']).next().expect("a name");
+                let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+                let is_histogram = of_histogram.is_some_and(|family| kinds.get(family) == Some(&"histogram"));
+                assert!(is_histogram || kinds.get(name).is_some_and(|kind| *kind != "histogram"), "{line} has no type of its own name");
+            }
+        }
+        assert_eq!(kinds.get("http_requests_total"), Some(&"counter"));
+        assert_eq!(kinds.get("server_build_info"), Some(&"gauge"));
+        assert_eq!(kinds.get("pool_job_run_seconds"), Some(&"histogram"));
+    }
+    // The same samples as in the newer format.
+    let samples = |page: &str| {
+        page.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.rsplit_once(' ').expect("a value").0.to_owned())
+            .collect::<HashSet<_>>()
+    };
+    assert_eq!(samples(&scrape(server.admin, "").body), samples(&scrape(server.admin, OPEN_METRICS).body));
+}
+
 #[test]
 fn the_metrics_page_is_well_formed_open_metrics() {
     let server = Server::start(&["--loops", "2"]);
     for target in ["/", "/nowhere", "/spin?ms=1", "/bytes?n=100000"] {
         get(server.http, target);
     }
-    let answer = get(server.admin, "/metrics");
+    let answer = scrape(server.admin, OPEN_METRICS);
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("Content-Type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     assert!(answer.body.ends_with("# EOF\n"));

@@ -3,13 +3,14 @@
 mod support;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
 use reactor::listen::socket::ListenOptions;
 use server::routes::Routes;
-use support::{Server, Setup, get};
+use support::{Gate, Server, Setup, get, until, with_gate};
 
 struct Tree {
     /// Holds `root/` and, beside it, `secret`.
@@ -174,4 +175,37 @@ fn more_downloads_than_the_pool_takes_jobs_all_arrive() {
     });
     assert_eq!(server.http.broken_streams.get(), 0);
     server.is_at_rest();
+}
+
+/// The one worker is held, so of two downloads at most one has a place in the queue, and each piece of the other one is rejected. Its client
+/// only waits.
+#[test]
+fn a_piece_that_is_asked_for_again_is_no_rejected_job() {
+    let tree = Tree::new();
+    let mut setup = Setup { listen: ListenOptions { send_buffer_bytes: Some(16 << 10), ..ListenOptions::default() }, ..Setup::default() };
+    setup.pool.threads = 1;
+    setup.pool.limits.queue_jobs_max = 1;
+    setup.pool.limits.wait_max = Duration::MAX;
+    let gate = Gate::default();
+    let server = Server::start(with_gate(Routes::new(Some(tree.root())), &gate), setup);
+    // Neither reads the body yet, so there is enough left of it when the worker is held.
+    let mut downloads = [server.connect(), server.connect()];
+    for download in &mut downloads {
+        download.send(get("/files/large"));
+        download.head();
+        download.stream.set_nonblocking(true).expect("it is a socket");
+    }
+    let mut holders = Vec::new();
+    until("the worker is held", || {
+        let mut client = server.connect();
+        client.send(get("/hold?n=1"));
+        holders.push(client);
+        gate.held() == 1
+    });
+    until("a piece is rejected three times", || {
+        downloads.iter().for_each(|download| drop((&download.stream).read(&mut [0; 64 << 10])));
+        server.http.stream_retries.get() >= 3
+    });
+    until("each rejected job is a 503", || server.http.jobs_refused.get() == server.http.responses(5).get());
+    gate.open();
 }

@@ -68,7 +68,7 @@ fn a_scrape_under_way_at_the_end_is_answered_within_the_grace() {
     assert_eq!(get(server.admin, "/healthz").status, 200);
     server.signal("TERM");
     wait_for("everything else to end", || TcpStream::connect(server.admin).is_err().then_some(()));
-    scrape.write_all(b"Host: test\r\n\r\n").expect("it still reads");
+    scrape.write_all(b"Host: test\r\nAccept: application/openmetrics-text\r\n\r\n").expect("it still reads");
     let answer = receive(scrape).expect("it is answered, and the connection closed");
     assert_eq!(answer.status, 200);
     assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);

@@ -325,7 +325,12 @@ impl Gate {
 
 /// The demonstration routes, and `GET /hold?n=N`: N, from a worker, when the gate is open.
 pub fn routes_with_gate(gate: &Gate) -> impl Service + Send + 'static {
-    let (gate, mut routes) = (gate.clone(), Routes::default());
+    with_gate(Routes::default(), gate)
+}
+
+/// The same with these routes.
+pub fn with_gate(mut routes: Routes, gate: &Gate) -> impl Service + Send + 'static {
+    let gate = gate.clone();
     Serve(move |request: &Request<'_>, now: Instant| {
         if request.path != "/hold" {
             return routes.call(request, now);
