@@ -22,7 +22,7 @@ fn every_loop_wakes_for_each_connection_on_a_shared_listener() {
 
 #[test]
 fn a_server_grows_by_all_that_its_clients_do_not_read_when_nothing_bounds_it() {
-    is_shown("slow-consumer", "reactor/src/water_marks.rs");
+    is_shown("slow-consumer", "reactor/src/progress.rs");
 }
 
 #[test]

@@ -20,10 +20,10 @@ use crate::context::LoopContext;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::io::{Drained, drain_read};
-use crate::os::Os;
-use crate::policy::{ClosePolicy, DrainPolicy, WhenNearlyFull};
+use crate::os::{Os, Ready};
+use crate::policy::{ClosePolicy, DrainPolicy, HalfClose, WhenNearlyFull};
 use crate::shared::Shared;
-use crate::slot::{Bits, Evicted, Phase, Slot};
+use crate::slot::{Bits, Phase, Slot};
 use crate::visit::Visit;
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
@@ -54,7 +54,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     pub(crate) fn send_fin(&mut self) {
         let state = self.slot_mut();
-        let is_unsent = state.output.is_some() || state.evicted == Evicted::Output;
+        let is_unsent = state.output.is_some() || state.bits.intersects(Bits::OUTPUT_EVICTED);
         if is_unsent || !state.is_open() || state.bits.intersects(Bits::FAILED) {
             return;
         }
@@ -138,7 +138,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if state.bits.intersects(Bits::FIN_SENT) {
             return false; // The handler has ended its output itself.
         }
-        let unsent = state.output.is_some() || state.evicted == Evicted::Output;
+        let unsent = state.output.is_some() || state.bits.intersects(Bits::OUTPUT_EVICTED);
         unsent || self.entry.conn.as_ref().is_some_and(|conn| self.handler.is_unfinished(conn))
     }
 
@@ -255,6 +255,56 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             };
             self.die(reason);
         }
+    }
+}
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// Notes an event that reports a close, an error or urgent data. Returns whether it has closed the connection.
+    #[cold]
+    pub(crate) fn is_closed_for(&mut self, slot: u32, ready: Ready) -> bool {
+        let state = self.shared.slots.get_mut(slot);
+        if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR)) {
+            state.bits.insert(Bits::READABLE);
+        }
+        if ready.intersects(Ready::WRITE_CLOSED.union(Ready::ERROR)) {
+            state.bits.insert(Bits::WRITABLE);
+        }
+        if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR).union(Ready::PRIORITY)) {
+            state.bits.insert(Bits::READ_TO_THE_END);
+        }
+        // A client that has sent its last byte may have disconnected. A server that has sent its last byte has sent its response.
+        let paused = state.bits.only(Bits::PAUSED.union(Bits::OUTBOUND), Bits::PAUSED) && state.is_open();
+        let gone = ready.intersects(Ready::ERROR.union(Ready::WRITE_CLOSED)) && !state.is_lingering();
+        if gone && self.has_failed(slot, ready) {
+            self.kill(slot, CloseReason::Reset);
+            return true;
+        }
+        if paused && ready.intersects(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
+            self.kill(slot, CloseReason::PeerClosed);
+            return true;
+        }
+        false
+    }
+
+    /// Whether a connection has failed and is to be closed now. While a request is being answered the loop does not read, and only this
+    /// event reports the failure. An outbound connection stays open until what has arrived is delivered.
+    #[cold]
+    fn has_failed(&mut self, slot: u32, ready: Ready) -> bool {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
+        let error = match ready.intersects(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
+            Some(Ok(Some(e)) | Err(e)) => e,
+            // Shut down in both directions, and not by this loop: an earlier call has taken the error off the socket. After
+            // `Context::shutdown_write` the peer's FIN is enough for that. Test: `the_peers_fin_after_ours_is_not_taken_for_a_reset`.
+            Some(Ok(None)) | None
+                if ready.intersects(Ready::WRITE_CLOSED)
+                    && self.shared.slots.get(slot).is_held()
+                    && !self.shared.slots.get(slot).bits.intersects(Bits::FIN_SENT) =>
+            {
+                io::ErrorKind::ConnectionReset.into()
+            }
+            Some(Ok(None)) | None => return false,
+        };
+        !self.visit_to(slot, 0).is_some_and(|mut visit| visit.stays_to_deliver(&error))
     }
 }
 

@@ -36,7 +36,6 @@ use crate::mail::{Envelope, Mailer};
 use crate::mailbox::{Inbox, Sender, mailbox};
 use crate::os::{Event, Linux, Os, Ready, Wake};
 use crate::output::OutputScratch;
-use crate::policy::HalfClose;
 use crate::ready_list::Queued;
 use crate::shared::Shared;
 use crate::slot::{Bits, Entry, Phase};
@@ -523,54 +522,6 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return false;
         }
         !is_queued
-    }
-
-    /// Notes an event that reports a close, an error or urgent data. Returns whether it has closed the connection.
-    #[cold]
-    fn is_closed_for(&mut self, slot: u32, ready: Ready) -> bool {
-        let state = self.shared.slots.get_mut(slot);
-        if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR)) {
-            state.bits.insert(Bits::READABLE);
-        }
-        if ready.intersects(Ready::WRITE_CLOSED.union(Ready::ERROR)) {
-            state.bits.insert(Bits::WRITABLE);
-        }
-        if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR).union(Ready::PRIORITY)) {
-            state.bits.insert(Bits::READ_TO_THE_END);
-        }
-        // A client that has sent its last byte may have disconnected. A server that has sent its last byte has sent its response.
-        let paused = state.bits.only(Bits::PAUSED.union(Bits::OUTBOUND), Bits::PAUSED) && state.is_open();
-        let gone = ready.intersects(Ready::ERROR.union(Ready::WRITE_CLOSED)) && !state.is_lingering();
-        if gone && self.has_failed(slot, ready) {
-            self.kill(slot, CloseReason::Reset);
-            return true;
-        }
-        if paused && ready.intersects(Ready::READ_CLOSED) && self.shared.policy.half_close == HalfClose::HasLeft {
-            self.kill(slot, CloseReason::PeerClosed);
-            return true;
-        }
-        false
-    }
-
-    /// Whether a connection has failed and is to be closed now. While a request is being answered the loop does not read, and only this
-    /// event reports the failure. An outbound connection stays open until what has arrived is delivered.
-    #[cold]
-    fn has_failed(&mut self, slot: u32, ready: Ready) -> bool {
-        let Some(entry) = self.entries.get_mut(slot as usize) else { return false };
-        let error = match ready.intersects(Ready::ERROR).then(|| self.os.take_error(&mut entry.stream)) {
-            Some(Ok(Some(e)) | Err(e)) => e,
-            // Shut down in both directions, and not by this loop: an earlier call has taken the error off the socket. After
-            // `Context::shutdown_write` the peer's FIN is enough for that. Test: `the_peers_fin_after_ours_is_not_taken_for_a_reset`.
-            Some(Ok(None)) | None
-                if ready.intersects(Ready::WRITE_CLOSED)
-                    && self.shared.slots.get(slot).is_held()
-                    && !self.shared.slots.get(slot).bits.intersects(Bits::FIN_SENT) =>
-            {
-                io::ErrorKind::ConnectionReset.into()
-            }
-            Some(Ok(None)) | None => return false,
-        };
-        !self.visit_to(slot, 0).is_some_and(|mut visit| visit.stays_to_deliver(&error))
     }
 
     /// Delivers mail and adopts handed-over connections, within the stage's count and time.

@@ -36,7 +36,7 @@ use crate::holders::held_of;
 use crate::os::Os;
 use crate::policy::WhenNearlyFull;
 use crate::shared::Shared;
-use crate::slot::{Bits, Evicted, Slot};
+use crate::slot::{Bits, Slot};
 use crate::visit::Visit;
 
 impl Shared {
@@ -104,7 +104,11 @@ impl Shared {
 
     /// Marks a connection as evicted. Its next visit calls `pressed` and closes it, or resets it.
     pub(crate) fn evicted(&mut self, owner: BufferOwner, slot: u32) {
-        self.slots.get_mut(slot).evicted.add(Evicted::of(owner));
+        let bit = match owner {
+            BufferOwner::Input => Bits::INPUT_EVICTED,
+            BufferOwner::Output => Bits::OUTPUT_EVICTED,
+        };
+        self.slots.get_mut(slot).bits.insert(bit);
         self.stats.evictions(owner).add(1);
         self.queue_new(slot);
     }
@@ -142,10 +146,21 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 }
 
+impl Slot {
+    /// Whether a buffer was evicted, so that the connection may not lease another one for `owner`. Evicted output ends the connection, whatever
+    /// the lease is for.
+    pub(crate) fn has_lost(&self, owner: BufferOwner) -> bool {
+        self.bits.intersects(match owner {
+            BufferOwner::Input => Bits::EVICTED,
+            BufferOwner::Output => Bits::OUTPUT_EVICTED,
+        })
+    }
+}
+
 /// Whether a connection waits for its peer: no request is in progress, and no output is pending.
 #[inline]
 pub(crate) fn is_expendable(state: &Slot) -> bool {
-    state.bits.intersects(Bits::EXPENDABLE) && state.is_open() && state.output.is_none() && state.evicted != Evicted::Output
+    state.bits.intersects(Bits::EXPENDABLE) && state.is_open() && state.output.is_none() && !state.bits.intersects(Bits::OUTPUT_EVICTED)
 }
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
@@ -312,11 +327,11 @@ mod tests {
                                 prop_assert!((0..4).all(|group| bytes_of(was, group) <= bytes_of(was, gone.3)), "another group holds more");
                                 prop_assert!(was.iter().all(|lease| lease.3 != gone.3 || lease.2 >= gone.2), "another has stalled for longer");
                             }
-                            if shared.slots.get(slot).evicted >= Evicted::of(owner) {
+                            if shared.slots.get(slot).has_lost(owner) {
                                 break;
                             }
                         }
-                        shared.slots.get_mut(slot).evicted = Evicted::Nothing;
+                        shared.slots.get_mut(slot).bits.remove(Bits::EVICTED);
                     }
                     Op::Drop { owner, slot } => shared.drop_lease(BufferOwner::ALL[owner], slot),
                     Op::Progress { slot, bytes } => {

@@ -6,8 +6,8 @@ use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::os::Os;
 use crate::policy::{ReadyRule, ResumePolicy};
-use crate::slot::{Bits, Evicted, Phase, Slot};
-use crate::visit::can_progress;
+use crate::progress::can_progress;
+use crate::slot::{Bits, Phase, Slot};
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Checks the connections and the accounts of buffers and groups, and panics at the first violation. Costs a pass over all connections.
@@ -35,7 +35,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             }
             // `has_nothing_pending` relies on this: without pending output the socket counts as writable.
             assert!(
-                bits.intersects(Bits::WRITABLE) || state.is_dead() || state.output.is_some() || state.evicted == Evicted::Output,
+                bits.intersects(Bits::WRITABLE) || state.is_dead() || state.output.is_some() || state.bits.intersects(Bits::OUTPUT_EVICTED),
                 "slot {slot} waits to become writable and has no pending output ({phase:?}, {bits:?})"
             );
             assert!(!state.is_dead() || (state.input.is_none() && state.output.is_none()), "slot {slot} is dead and holds a lease");
@@ -43,7 +43,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             assert!(
                 !bits.intersects(Bits::FIN_WANTED.union(Bits::FIN_SENT))
                     || state.output.is_some() == bits.intersects(Bits::FIN_WANTED)
-                    || state.evicted == Evicted::Output
+                    || state.bits.intersects(Bits::OUTPUT_EVICTED)
                     || !state.is_open()
                     || bits.intersects(Bits::FAILED),
                 "slot {slot} has sent FIN before its output, or owes it after its output ({bits:?})"

@@ -4,7 +4,7 @@
 //! 1. [`limits`], [`policy`]: the bounds, and the choices between algorithms;
 //! 2. [`handler`], [`context`]: the callbacks that a protocol implements, and what a callback may do;
 //! 3. [`event_loop`]: one turn of the loop, in order;
-//! 4. `visit`: one visit to one connection; `io`: reading and writing until `EAGAIN`; `water_marks`, `notify`, `close`, `eviction`;
+//! 4. `visit`: one visit to one connection; `io`: reading and writing until `EAGAIN`; `progress`, `notify`, `close`, `eviction`;
 //! 5. `slot`: the state of one connection; `ready_list`: which connections can make progress; `buffers`: the memory that connections lease;
 //! 6. `timers`, `deadlines`, `mailbox`, `connect`, [`listen`], `shutdown`;
 //! 7. [`os`]: the trait for all system calls; `sim` (feature `sim`): its second implementation, a simulated system that tests the whole loop by seeds.
@@ -50,13 +50,13 @@ mod log_limit;
 mod mailbox;
 mod notify;
 mod output;
+mod progress;
 mod ready_list;
 mod shared;
 mod shutdown;
 mod slot;
 mod timers;
 mod visit;
-mod water_marks;
 
 pub use accept_error::AcceptError;
 pub use address::Address;

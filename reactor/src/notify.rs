@@ -12,7 +12,7 @@ use crate::close_reason::CloseReason;
 use crate::context::{Context, LoopContext};
 use crate::handler::{Handler, Origin, Pressure};
 use crate::os::Os;
-use crate::slot::{Bits, Evicted};
+use crate::slot::Bits;
 use crate::visit::{Cause, Visit};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
@@ -137,12 +137,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     pub(crate) fn owed_calls(&mut self) {
         let state = self.slot_mut();
-        let (evicted, woken) = (state.evicted, state.bits.intersects(Bits::WOKEN));
-        state.evicted = Evicted::Nothing;
-        state.bits.remove(Bits::WOKEN);
-        if evicted == Evicted::Input {
+        let bits = state.bits;
+        state.bits.remove(Bits::EVICTED.union(Bits::WOKEN));
+        if bits.only(Bits::EVICTED, Bits::INPUT_EVICTED) {
             self.press(Pressure::BufferMemory);
-        } else if woken && self.slot().is_open() {
+        } else if bits.intersects(Bits::WOKEN) && self.slot().is_open() {
             self.call(Callback::Writable, |handler, conn, cx| handler.writable(conn, cx));
         }
     }

@@ -1,6 +1,6 @@
 //! The ready lists: connections that can make progress without another event. There are two, as in fq_codel (RFC 8290, section 4).
 //!
-//! A connection joins a list if it can make progress now (`visit::can_progress`). If it could resume and were on no list, it would hang
+//! A connection joins a list if it can make progress now (`progress::can_progress`). If it could resume and were on no list, it would hang
 //! (`lost-resume`; `invariants.rs` checks this). If it waits for its peer, it must not stay on a list: every poll would return at once
 //! (`hot-loop`). An entry can become useless when mail or a deadline causes a visit before the list does. The list's own visit then removes
 //! it.

@@ -13,7 +13,7 @@ use crate::limits::{Config, Limits};
 use crate::log_limit::LogLimits;
 use crate::policy::Policy;
 use crate::ready_list::{Queued, ReadyLists};
-use crate::slot::{Bits, Evicted, Slots};
+use crate::slot::{Bits, Slots};
 use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
@@ -70,7 +70,7 @@ impl Shared {
             policy: config.policy,
             now,
             clock: now,
-            slots: Slots::new(slots_max as usize, config.policy.token_check, config.policy.output),
+            slots: Slots::new(slots_max as usize, config.policy.token_check, config.policy.output.first_bits()),
             ready: ReadyLists::default(),
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_min, limits.buffer_bytes_max),
             holders: Default::default(),
@@ -132,7 +132,7 @@ impl Shared {
     /// Appends input to the partial input of the same message. Its age stays that of its first byte, so that a client that sends single bytes does
     /// not protect itself from eviction. When the memory is full, it evicts a connection, which may be this one.
     pub(crate) fn keep_input(&mut self, slot: u32, bytes: &[u8]) {
-        if !self.append(BufferOwner::Input, slot, bytes) && self.slots.get(slot).evicted == Evicted::Nothing {
+        if !self.append(BufferOwner::Input, slot, bytes) && !self.slots.get(slot).has_lost(BufferOwner::Input) {
             self.evicted(BufferOwner::Input, slot);
         }
     }
@@ -156,7 +156,7 @@ impl Shared {
             if std::mem::take(&mut is_first_try) {
                 self.stats.buffer_waits.add(1);
             }
-            if !self.evict_one(owner, held_bytes + bytes.len()) || self.slots.get(slot).evicted >= Evicted::of(owner) {
+            if !self.evict_one(owner, held_bytes + bytes.len()) || self.slots.get(slot).has_lost(owner) {
                 return false;
             }
         }

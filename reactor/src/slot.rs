@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::buffers::{BufferOwner, Lease};
 use crate::close_reason::CloseReason;
-use crate::policy::{OutputBound, TokenCheck};
+use crate::policy::TokenCheck;
 use crate::ready_list::Queued;
 use crate::token::Token;
 
@@ -38,16 +38,13 @@ pub(crate) struct Slot {
     pub(crate) group: u32,
     /// The ready list that it is on.
     pub(crate) queued: Queued,
-    /// A buffer of this connection was evicted because the buffer memory was full. Its next visit closes it.
-    pub(crate) evicted: Evicted,
     /// The reason for the close. `Finished` until there is another one.
     pub(crate) reason: CloseReason,
     /// Its neighbours in the list of expendable connections.
     neighbours: Neighbours,
 }
 
-/// What a connection is doing. The phases exclude each other, so they are one value and not bits. docs/architecture.md has the table of the moves
-/// with their causes.
+/// What a connection is doing: one value and not bits, because the phases exclude each other. docs/architecture.md has the table of the moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The slot is free.
@@ -69,8 +66,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Whether the loop makes this move: the table in docs/architecture.md. Debug builds check each move, and the simulator compares the
-    /// phases at the ends of two turns (`sim/check.rs`).
+    /// Whether the loop makes this move. Debug builds check each move, and the simulator the phases from turn to turn (`sim/check.rs`).
     pub(crate) fn may_become(self, next: Phase) -> bool {
         use Phase::{Aborting, Connecting, Dead, Flushing, Lingering, Open, Vacant};
         matches!(
@@ -81,32 +77,6 @@ impl Phase {
                 | (Flushing, Aborting | Lingering { .. } | Dead { .. })
                 | (Aborting | Lingering { .. }, Dead { .. })
         )
-    }
-}
-
-/// The buffer that was evicted from a connection because the buffer memory was full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Evicted {
-    #[default]
-    Nothing,
-    /// Its partial input: the handler gets `pressed`, and the connection closes.
-    Input,
-    /// Its pending output: the connection is reset, because its response has a hole.
-    Output,
-}
-
-impl Evicted {
-    /// The eviction of a buffer of `owner`.
-    pub(crate) fn of(owner: BufferOwner) -> Evicted {
-        match owner {
-            BufferOwner::Input => Evicted::Input,
-            BufferOwner::Output => Evicted::Output,
-        }
-    }
-
-    /// Adds another eviction. Evicted output outweighs evicted input.
-    pub(crate) fn add(&mut self, other: Evicted) {
-        *self = (*self).max(other);
     }
 }
 
@@ -214,12 +184,9 @@ pub(crate) struct Slots {
 impl Slots {
     /// Reserves address space for `slots_max` slots, so that the vector does not move when it grows to them. A page becomes resident when
     /// its first slot is used.
-    pub(crate) fn new(slots_max: usize, check: TokenCheck, bound: OutputBound) -> Slots {
+    pub(crate) fn new(slots_max: usize, check: TokenCheck, first_bits: Bits) -> Slots {
         // Writable until a write fails: the edge of an empty send buffer is consumed by the registration.
-        let first_bits = match bound {
-            OutputBound::WaterMarks => Bits::WRITABLE,
-            OutputBound::None => Bits::WRITABLE.union(Bits::UNBOUNDED), // MISTAKE(slow-consumer): what a peer does not take counts for nothing, so more is asked for, and kept, for as long as there is more to say.
-        };
+        let first_bits = first_bits.union(Bits::WRITABLE);
         Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check, first_bits }
     }
 
@@ -392,6 +359,11 @@ bitflags! {
         const FIN_WANTED = 1 << 19;
         /// FIN is sent by `Context::shutdown_write`, and input still reaches the handler. There is no output space any more.
         const FIN_SENT = 1 << 20;
+        /// Its partial input was evicted because the buffer memory was full. Its next visit calls `pressed` and closes it.
+        const INPUT_EVICTED = 1 << 21;
+        /// Its pending output was evicted. Its next visit resets it, because its response has a hole.
+        const OUTPUT_EVICTED = 1 << 22;
+        const EVICTED = Self::INPUT_EVICTED.bits() | Self::OUTPUT_EVICTED.bits();
         /// An open connection whose handler gets no input for now.
         const HELD = Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
     }

@@ -21,8 +21,9 @@ use crate::io::{Drained, Flushed, InputScratch, drain_read, drain_write};
 use crate::os::Os;
 use crate::output::OutputScratch;
 use crate::policy::{Framing, HalfClose, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
+use crate::progress::can_progress;
 use crate::shared::Shared;
-use crate::slot::{Bits, Entry, Evicted, Phase, Slot};
+use crate::slot::{Bits, Entry, Slot};
 use crate::token::Token;
 
 /// The reason for a visit, if it is not the socket.
@@ -158,12 +159,11 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
         let state = self.slot_mut();
         if state.is_lingering() {
             // No callback follows our FIN. A pending one would be a `hot-loop`: `a_lingering_connection_that_is_woken_keeps_no_loop_awake`.
-            state.evicted = Evicted::Nothing;
-            state.bits.remove(Bits::WOKEN);
+            state.bits.remove(Bits::EVICTED.union(Bits::WOKEN));
             self.discard();
             return;
         }
-        if state.evicted != Evicted::Nothing || state.bits.intersects(Bits::WOKEN) {
+        if state.bits.intersects(Bits::EVICTED.union(Bits::WOKEN)) {
             self.owed_calls();
         }
         loop {
@@ -235,9 +235,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
 
     #[inline]
     pub(crate) fn output_end_max(&self) -> usize {
-        if self.slot().bits.intersects(Bits::FIN_WANTED.union(Bits::FIN_SENT)) {
-            return 0;
-        }
         let space_bytes = self.shared.buffers.output_space_bytes();
         self.slot().output_space(&self.shared.limits, space_bytes)
     }
@@ -446,7 +443,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if taken == 0 && kept_bytes == filled {
             return;
         }
-        if self.slot().evicted != Evicted::Nothing {
+        if self.slot().bits.intersects(Bits::EVICTED) {
             return; // A callback of this visit evicted it.
         }
         let kept_bytes = if taken > 0 {
@@ -470,7 +467,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let state = self.slot();
         if state.output.is_some() && state.bits.intersects(Bits::WRITABLE) {
             self.write_kept();
-        } else if state.evicted == Evicted::Output {
+        } else if state.bits.intersects(Bits::OUTPUT_EVICTED) {
             // Later output must not follow the hole.
             self.break_off(CloseReason::OutputEvicted);
         }
@@ -624,50 +621,4 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.shared.wheel.set(slot, Some(due), self.shared.now);
         }
     }
-}
-
-impl Slot {
-    /// Whether the handler may be asked for output: it is not closing, and no output is pending.
-    #[inline]
-    fn is_writable(&self) -> bool {
-        self.is_open() && !self.bits.intersects(Bits::FAILED) && self.has_nothing_pending()
-    }
-}
-
-/// The rule of the ready list: whether a visit now can make progress without anything new from the peer.
-#[inline]
-pub(crate) fn can_progress(state: &Slot) -> bool {
-    const NEEDED: Bits =
-        Bits::READABLE.union(Bits::UNPARSED).union(Bits::INPUT_ENDED).union(Bits::WANTS_WRITABLE).union(Bits::WOKEN).union(Bits::LEAVING);
-    let bits = state.bits;
-    if !bits.intersects(NEEDED) && state.output.is_none() && state.evicted == Evicted::Nothing {
-        return false; // Most visits end here.
-    }
-    if matches!(state.phase, Phase::Vacant | Phase::Connecting { .. } | Phase::Dead { .. }) {
-        return false;
-    }
-    if bits.intersects(Bits::WOKEN.union(Bits::LEAVING)) || state.evicted != Evicted::Nothing {
-        return true;
-    }
-    if state.is_lingering() {
-        return bits.intersects(Bits::READABLE);
-    }
-    if state.output.is_some() && bits.intersects(Bits::WRITABLE) {
-        return true;
-    }
-    if !state.is_open() {
-        return false;
-    }
-    if bits.intersects(Bits::WANTS_WRITABLE) && state.is_writable() {
-        return true;
-    }
-    if bits.intersects(Bits::HELD) {
-        return false;
-    }
-    // Input that waits for output space is offered again after `writable`.
-    let waits = bits.intersects(Bits::INPUT_BLOCKED);
-    let unread = bits.intersects(Bits::READABLE) && !bits.intersects(Bits::INPUT_ENDED) && !waits;
-    let end_untold = bits.intersects(Bits::INPUT_ENDED) && !bits.intersects(Bits::END_TOLD);
-    let unparsed = bits.intersects(Bits::UNPARSED) && !waits;
-    unread || unparsed || (end_untold && !bits.intersects(Bits::UNPARSED))
 }

@@ -110,7 +110,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     },
     Description {
         slug: "slow-consumer",
-        file: "reactor/src/water_marks.rs",
+        file: "reactor/src/progress.rs",
         sentence: "output that a client does not take is kept without a bound, and more is made and kept behind it",
     },
     Description {

@@ -55,7 +55,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "curl -s http://127.0.0.1:9090/metrics | grep -E 'buffers_leased|short_writes'    # who holds them",
         "ss -tnm 'sport = :8080'                       # skmem w: the kernel's part is small on both sides",
     ],
-    code: Code { file: "reactor/src/water_marks.rs", source: include_str!("../../../reactor/src/water_marks.rs") },
+    code: Code { file: "reactor/src/progress.rs", source: include_str!("../../../reactor/src/progress.rs") },
     takes: Duration::from_secs(4),
 };
 

@@ -12,8 +12,8 @@ use super::trace::Slot;
 use super::world::{LoopNotes, World};
 use crate::EventLoop;
 use crate::buffers::Lease;
+use crate::progress::can_progress;
 use crate::slot::{Bits, Phase};
-use crate::visit::can_progress;
 
 /// Turns that a connection may spend on the ready list without getting anywhere: a spurious event costs one, an interrupted call another.
 const FRUITLESS_TURNS_MAX: u32 = 4;

@@ -38,8 +38,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "half-close-discards-input",
         file: "context.rs",
-        from: "            self.control.flags.insert(Flags::FIN_WANTED);\n",
-        to: "            self.control.flags.insert(Flags::CLOSE);\n",
+        from: "            state.bits.insert(Bits::FIN_WANTED);\n",
+        to: "            state.close();\n",
     },
     Mutant {
         slug: "output-lease-not-returned",
@@ -61,7 +61,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "urgent-mark-forgotten-on-a-short-read",
-        file: "event_loop.rs",
+        file: "close.rs",
         from: "if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR).union(Ready::PRIORITY)) {",
         to: "if ready.intersects(Ready::READ_CLOSED.union(Ready::ERROR)) {",
     },
@@ -110,7 +110,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "half-close-taken-for-departure",
-        file: "event_loop.rs",
+        file: "close.rs",
         from: "        if gone && self.has_failed(slot, ready) {\n",
         to: "        if ready.intersects(Ready::READ_CLOSED) || gone && self.has_failed(slot, ready) {\n",
     },
@@ -298,7 +298,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "input-that-waits-for-room-read-on",
-        file: "visit.rs",
+        file: "progress.rs",
         from: "let waits = bits.intersects(Bits::INPUT_BLOCKED);",
         to: "let waits = false;",
     },
@@ -322,7 +322,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "input-goes-on-above-the-low-water",
-        file: "water_marks.rs",
+        file: "progress.rs",
         from: "} else if bytes <= limits.output_low_water_bytes as usize {",
         to: "} else {",
     },
