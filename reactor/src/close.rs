@@ -101,7 +101,9 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether fewer slots are free than are reserved for new clients.
     fn is_crowded(&self) -> bool {
         match self.shared.policy.when_nearly_full {
-            WhenNearlyFull::MakeRoom => self.shared.stats.connections_open.get() > u64::from(self.shared.limits.connections_at_ease_max()),
+            WhenNearlyFull::Evict => {
+                self.shared.stats.connections_open.get() > u64::from(self.shared.limits.connections_before_eviction_max())
+            }
             WhenNearlyFull::Keep => false,
         }
     }
@@ -165,7 +167,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if was_lingering {
             self.shared.stats.connections_lingering.sub(1);
         }
-        self.stay();
+        self.cancel_eviction();
         self.shared.bury(self.token.slot);
     }
 }

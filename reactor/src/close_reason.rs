@@ -30,7 +30,7 @@ pub enum CloseReason {
     /// It was rejected: it was beyond `connections_max`, or the handler called [`Context::refuse`](crate::Context::refuse).
     Refused,
     /// Few slots were free, and it was evicted because it had waited for its peer for the longest.
-    MadeRoom,
+    Evicted,
     /// epoll_ctl(2) failed to register the socket.
     RegisterFailed,
     /// An outbound connection failed before it was opened.
@@ -55,7 +55,7 @@ impl CloseReason {
         CloseReason::OutputEvicted,
         CloseReason::Panicked,
         CloseReason::Refused,
-        CloseReason::MadeRoom,
+        CloseReason::Evicted,
         CloseReason::RegisterFailed,
         CloseReason::ConnectFailed,
         CloseReason::LoopEnded,
@@ -76,7 +76,7 @@ impl CloseReason {
             CloseReason::OutputEvicted => "output_evicted",
             CloseReason::Panicked => "panicked",
             CloseReason::Refused => "refused",
-            CloseReason::MadeRoom => "made_room",
+            CloseReason::Evicted => "evicted",
             CloseReason::RegisterFailed => "register_failed",
             CloseReason::ConnectFailed => "connect_failed",
             CloseReason::LoopEnded => "loop_ended",

@@ -227,7 +227,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.deliver_mail();
         self.run_deadlines();
         self.start_connects();
-        self.pick_leavers();
+        self.pick_evictions();
         self.close_dead();
         self.obey_orders();
 

@@ -23,7 +23,7 @@
 //! connections are not evicted, because some time passes between a client's connect and its request. A connection that only lingers after its
 //! response gets a shorter linger timeout (`close.rs`).
 //!
-//! Eviction takes two steps, because the client's latest bytes may be in its socket's receive buffer. `pick_leavers`, after the input and the
+//! Eviction takes two steps, because the client's latest bytes may be in its socket's receive buffer. `pick_evictions`, after the input and the
 //! deadlines of a turn, puts the connection that has waited for the longest on the ready list. In the next turn a last visit reads its socket, and
 //! closes the connection if it has sent nothing. The order is a list of links in the slots. It costs a few stores for each visit that ends a wait,
 //! and needs no search.
@@ -116,30 +116,30 @@ impl Shared {
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The stage of a turn that keeps slots free for new connections. It picks at most as many connections as one turn can close.
-    pub(crate) fn pick_leavers(&mut self) {
+    pub(crate) fn pick_evictions(&mut self) {
         match self.shared.policy.when_nearly_full {
-            WhenNearlyFull::MakeRoom => {}
+            WhenNearlyFull::Evict => {}
             WhenNearlyFull::Keep => return,
         }
         let limits = &self.shared.limits;
-        let safe_max = limits.newcomers_safe_max();
-        let mut stay_max = limits.connections_at_ease_max();
+        let expendable_min = limits.expendable_min();
+        let mut open_max = limits.connections_before_eviction_max();
         if self.listeners.iter().any(|listener| listener.ready && listener.socket.is_some()) {
-            // A client may be waiting in the accept queue. With `newcomers_room` 0 and no rejections, nothing else would free a slot for it.
-            stay_max = stay_max.min(limits.connections_max - 1);
+            // A client may be waiting in the accept queue. With `free_slots_min` 0 and no rejections, nothing else would free a slot for it.
+            open_max = open_max.min(limits.connections_max - 1);
         }
         for _ in 0..limits.closes_per_turn_max {
             // Connections picked before, and connections that wait for their close(2), free their slots soon, so they do not count.
-            let staying = self.entries.len() - self.shared.closes.len() - self.shared.leaving as usize;
-            if staying <= stay_max as usize {
+            let open = self.entries.len() - self.shared.closes.len() - self.shared.evictions_pending as usize;
+            if open <= open_max as usize {
                 return;
             }
-            if self.shared.slots.expendable_len() <= safe_max {
+            if self.shared.slots.expendable_len() <= expendable_min {
                 return; // Where all others are being answered, whoever comes would go before its request has come.
             }
             let Some(oldest) = self.shared.slots.oldest_expendable() else { return };
-            self.shared.slots.get_mut(oldest).bits.insert(Bits::LEAVING);
-            self.shared.leaving += 1;
+            self.shared.slots.get_mut(oldest).bits.insert(Bits::EVICTION_PENDING);
+            self.shared.evictions_pending += 1;
             self.shared.slots.unlink_expendable(oldest);
             self.shared.queue_new(oldest);
         }
@@ -166,7 +166,7 @@ pub(crate) fn is_expendable(state: &Slot) -> bool {
 impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// The last visit before an eviction for a free slot. It reads the socket first.
     #[cold]
-    pub(crate) fn look_for_the_last_time(&mut self) {
+    pub(crate) fn read_before_eviction(&mut self) {
         let state = self.slot_mut();
         if !state.bits.intersects(Bits::INPUT_ENDED) {
             // Poll returns at most `events_per_poll_max` events, so the event for this client's latest bytes may not have come yet.
@@ -175,7 +175,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.go_on();
         let state = self.slot_mut();
         if state.bits.intersects(Bits::RENEWED) || !is_expendable(state) {
-            return; // It has sent something, or closes for another reason. `settle` removes the LEAVING bit.
+            return; // It has sent something, or closes for another reason. `settle` removes the EVICTION_PENDING bit.
         }
         if state.bits.intersects(Bits::READABLE.union(Bits::UNPARSED)) && !state.is_held() {
             // A budget was spent, and its socket holds more input. It stays, and can be picked again after the handler has reported a new wait.
@@ -186,17 +186,17 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         self.press(Pressure::NearlyFull);
         self.flush();
         // The slot is needed now, so there is no linger. All input was read, so the kernel sends FIN after the response, and not a reset.
-        self.die(CloseReason::MadeRoom);
+        self.die(CloseReason::Evicted);
     }
 
     /// Cancels an eviction: the connection has sent something, or is being answered, or has closed.
     #[inline]
-    pub(crate) fn stay(&mut self) {
-        let Shared { slots, leaving, .. } = &mut *self.shared;
+    pub(crate) fn cancel_eviction(&mut self) {
+        let Shared { slots, evictions_pending, .. } = &mut *self.shared;
         let bits = &mut slots.get_mut(self.token.slot).bits;
-        if bits.intersects(Bits::LEAVING) {
-            bits.remove(Bits::LEAVING);
-            *leaving -= 1;
+        if bits.intersects(Bits::EVICTION_PENDING) {
+            bits.remove(Bits::EVICTION_PENDING);
+            *evictions_pending -= 1;
         }
     }
 
@@ -209,7 +209,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if is_expendable && !state.bits.intersects(Bits::RENEWED) {
             return; // It keeps its place, or is picked already.
         }
-        self.stay();
+        self.cancel_eviction();
         if is_expendable {
             self.slot_mut().bits.remove(Bits::RENEWED);
             self.shared.slots.renew_expendable(slot);
@@ -244,7 +244,7 @@ mod tests {
     fn shared() -> Shared {
         let limits = Limits {
             connections_max: SLOTS,
-            newcomers_room: 0,
+            free_slots_min: 0,
             buffer_bytes_max: LARGEST,
             buffer_memory_bytes_max: 8 * LARGEST as usize,
             ..Limits::default()

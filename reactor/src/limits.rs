@@ -23,7 +23,7 @@ pub struct Limits {
     /// ([`crate::policy::WhenNearlyFull`]). At most half of `connections_max` counts. The connections accepted in one turn must fit until the
     /// next turn has evicted others, so the default is twice `accepts_per_turn_max`. The youngest of the waiting connections, half as many as
     /// this number, are not evicted.
-    pub newcomers_room: u32,
+    pub free_slots_min: u32,
 
     /// Connections beyond `connections_max` that are accepted only to get a response and be closed. Each costs one descriptor and one slot
     /// for at most `refused_linger_timeout` and the time that its response takes. Further clients wait in the kernel's accept queue.
@@ -126,7 +126,7 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// Linger timeout for a rejected connection. At the descriptor limit it holds the only spare descriptor, which the next rejection
     /// needs. So it gets one round trip across a continent. While free slots are short
-    /// ([`crate::policy::WhenNearlyFull::MakeRoom`]), a connection that begins to linger gets no more than this.
+    /// ([`crate::policy::WhenNearlyFull::Evict`]), a connection that begins to linger gets no more than this.
     pub refused_linger_timeout: Duration,
     /// Bytes of input that are discarded before the close. After this many, the connection is closed without waiting for the peer.
     /// Discarding costs reads and no buffer memory. The default of 16 MiB is not measured.
@@ -141,7 +141,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 10_000,
-            newcomers_room: 64,
+            free_slots_min: 64,
             refusals_max: 64,
             buffer_memory_bytes_max: 64 << 20,
             buffer_bytes_min: 1 << 10,
@@ -190,15 +190,15 @@ impl Limits {
             .fold(self.visits_time_max, |sum, time| sum.saturating_add(*time))
     }
 
-    /// The number of connections above which fewer slots are free than `newcomers_room`.
-    pub(crate) fn connections_at_ease_max(&self) -> u32 {
-        self.connections_max - self.newcomers_room.min(self.connections_max / 2)
+    /// The number of connections above which fewer slots are free than `free_slots_min`.
+    pub(crate) fn connections_before_eviction_max(&self) -> u32 {
+        self.connections_max - self.free_slots_min.min(self.connections_max / 2)
     }
 
     /// How many of the connections that wait for their peer are not evicted, the youngest first: their request may be on its way. The other half
     /// of the free slots is for the next clients, also while all other connections are being answered.
-    pub(crate) fn newcomers_safe_max(&self) -> u32 {
-        self.newcomers_room.min(self.connections_max / 2) / 2
+    pub(crate) fn expendable_min(&self) -> u32 {
+        self.free_slots_min.min(self.connections_max / 2) / 2
     }
 }
 

@@ -123,7 +123,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let reason = match pressure {
             Pressure::ConnectionsMax => CloseReason::Refused,
             Pressure::BufferMemory => CloseReason::InputEvicted,
-            Pressure::NearlyFull => CloseReason::MadeRoom,
+            Pressure::NearlyFull => CloseReason::Evicted,
             Pressure::Draining => return,
         };
         let state = self.slot_mut();

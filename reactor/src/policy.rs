@@ -146,7 +146,7 @@ pub enum AtConnectionsMax {
     Wait,
 }
 
-/// What happens near `connections_max`, when fewer than `newcomers_room` slots are free.
+/// What happens near `connections_max`, when fewer than `free_slots_min` slots are free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenNearlyFull {
     /// Evict the connection that has waited for its peer for the longest ([`crate::Context::expendable`]): an idle connection, or one whose
@@ -154,7 +154,7 @@ pub enum WhenNearlyFull {
     /// lingers does so for `refused_linger_timeout`. nginx closes idle connections when it runs short of them (`ngx_drain_connections`,
     /// src/core/ngx_connection.c), and keeps those with a slow request head.
     #[default]
-    MakeRoom,
+    Evict,
     /// Keep all connections until their timeouts. What happens to new clients is decided by [`AtConnectionsMax`].
     Keep,
 }

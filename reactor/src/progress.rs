@@ -83,7 +83,7 @@ pub(crate) fn can_progress(state: &Slot) -> bool {
         .union(Bits::INPUT_ENDED)
         .union(Bits::WANTS_WRITABLE)
         .union(Bits::WOKEN)
-        .union(Bits::LEAVING)
+        .union(Bits::EVICTION_PENDING)
         .union(Bits::EVICTED);
     let bits = state.bits;
     if !bits.intersects(NEEDED) && state.output.is_none() {
@@ -92,7 +92,7 @@ pub(crate) fn can_progress(state: &Slot) -> bool {
     if matches!(state.phase, Phase::Vacant | Phase::Connecting { .. } | Phase::Dead { .. }) {
         return false;
     }
-    if bits.intersects(Bits::WOKEN.union(Bits::LEAVING).union(Bits::EVICTED)) {
+    if bits.intersects(Bits::WOKEN.union(Bits::EVICTION_PENDING).union(Bits::EVICTED)) {
         return true;
     }
     if state.is_lingering() {

@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     /// Slots of connections that wait for their close(2).
     pub(crate) closes: VecDeque<u32>,
     /// The number of connections picked for eviction whose last visit has not run yet.
-    pub(crate) leaving: u32,
+    pub(crate) evictions_pending: u32,
     /// Whether something was read, written, accepted or delivered in this turn.
     pub(crate) progress: bool,
     /// Whether the loop ends after this turn.
@@ -78,7 +78,7 @@ impl Shared {
             connects: VecDeque::new(),
             finishing: false,
             closes: VecDeque::new(),
-            leaving: 0,
+            evictions_pending: 0,
             progress: false,
             stop: false,
             stats,

@@ -344,7 +344,7 @@ bitflags! {
         /// Its wait began anew since its place in the list of expendable connections was last updated.
         const RENEWED = 1 << 12;
         /// It will be evicted for new clients, unless a last read of its socket finds input.
-        const LEAVING = 1 << 13;
+        const EVICTION_PENDING = 1 << 13;
         /// An outbound connection: input that arrived before the connection failed is delivered (`close.rs`).
         const OUTBOUND = 1 << 14;
         /// An outbound connection's socket has failed: output is discarded, and input is read until nothing more has arrived.

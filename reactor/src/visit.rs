@@ -124,8 +124,8 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     /// The work of a visit for an event or from the ready list.
     #[inline]
     pub(crate) fn see_to_socket(&mut self) {
-        if self.slot().bits.intersects(Bits::LEAVING) {
-            self.look_for_the_last_time();
+        if self.slot().bits.intersects(Bits::EVICTION_PENDING) {
+            self.read_before_eviction();
         } else {
             self.go_on();
         }

@@ -98,7 +98,7 @@ fn a_refused_client_that_stays_is_closed_long_before_one_that_was_served() {
 #[test]
 fn who_has_its_answer_lingers_for_less_where_places_are_short() {
     let mut config = config(4, 8, AtConnectionsMax::Refuse);
-    config.limits.newcomers_room = 2; // Two are at ease.
+    config.limits.free_slots_min = 2; // Two are at ease.
     config.limits.linger_timeout = Duration::from_secs(3600);
     config.limits.refused_linger_timeout = Duration::from_millis(1);
     let server = start(config, Lines::silent());

@@ -46,7 +46,7 @@ fn fill(mut client: &TcpStream) {
 fn a_newcomer_beside_a_flood_is_told_or_served() {
     let mut config = Config::default();
     config.limits.connections_max = 2;
-    config.limits.newcomers_room = 1;
+    config.limits.free_slots_min = 1;
     // A visit reads far less than the kernel holds.
     config.limits.buffer_bytes_max = 4096;
     config.limits.output_high_water_bytes = 4096;

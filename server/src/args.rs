@@ -53,7 +53,7 @@ pub struct Args {
     pub connections_per_source_max: Option<u32>,
 
     /// Near the connection limit: whether those that have waited for their client the longest make room.
-    #[arg(long, env = "SERVER_WHEN_NEARLY_FULL", value_name = "HOW", value_enum, default_value_t = NearlyFull::MakeRoom)]
+    #[arg(long, env = "SERVER_WHEN_NEARLY_FULL", value_name = "HOW", value_enum, default_value_t = NearlyFull::Evict)]
     pub when_nearly_full: NearlyFull,
 
     /// Bytes that unfinished input and unsent output of all loops may hold together.
@@ -199,7 +199,7 @@ pub enum Sharing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NearlyFull {
     /// The longest idle connections and the slowest requests close, so that newcomers are served
-    MakeRoom,
+    Evict,
     /// Everybody stays until a timeout, and newcomers are refused
     Keep,
 }
@@ -207,7 +207,7 @@ pub enum NearlyFull {
 impl From<NearlyFull> for WhenNearlyFull {
     fn from(nearly_full: NearlyFull) -> WhenNearlyFull {
         match nearly_full {
-            NearlyFull::MakeRoom => WhenNearlyFull::MakeRoom,
+            NearlyFull::Evict => WhenNearlyFull::Evict,
             NearlyFull::Keep => WhenNearlyFull::Keep,
         }
     }

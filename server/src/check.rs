@@ -77,7 +77,7 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
     let connections = budget.map_or_else(|| "-".to_owned(), |budget| budget.connections_of(0).to_string());
     let buffer_memory = config.buffer_memory_bytes_max / u64::from(config.loops);
     let room =
-        budget.map_or_else(|| "-".to_owned(), |budget| config.one_loop(budget.connections_of(0), 0).limits.newcomers_room.to_string());
+        budget.map_or_else(|| "-".to_owned(), |budget| config.one_loop(budget.connections_of(0), 0).limits.free_slots_min.to_string());
     let per_source = config.http.connections_per_source_max.map_or_else(|| "-".to_owned(), |max| max.to_string());
     vec![
         ("connections", connections, "its share of --connections-max; one descriptor and at most 192 bytes each"),

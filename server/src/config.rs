@@ -218,9 +218,9 @@ impl Config {
         let mut config = self.reactor.clone();
         config.limits.connections_max = connections_max;
         // Of a small limit an eighth, so that most of it can be used by connections that rest.
-        config.limits.newcomers_room = config.limits.newcomers_room.min(connections_max / 8);
+        config.limits.free_slots_min = config.limits.free_slots_min.min(connections_max / 8);
         // What is accepted in two turns must find room: the next turn makes it for those who came in this one.
-        config.limits.accepts_per_turn_max = config.limits.accepts_per_turn_max.min((config.limits.newcomers_room / 2).max(1));
+        config.limits.accepts_per_turn_max = config.limits.accepts_per_turn_max.min((config.limits.free_slots_min / 2).max(1));
         config.limits.buffer_memory_bytes_max = usize::try_from(buffer_memory_bytes_max).unwrap_or(usize::MAX);
         config
     }

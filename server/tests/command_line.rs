@@ -55,7 +55,7 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
         (&["--queue-bound", "none"], &["--queue-bound", "'none'", "static, gradient"]),
         (&["--files-root", "/no/such/directory"], &["--files-root", "/no/such/directory", "directory"]),
         (&["--connections-per-source-max", "0"], &["--connections-per-source-max", "'0'", "1.."]),
-        (&["--when-nearly-full", "panic"], &["--when-nearly-full", "'panic'", "make-room, keep"]),
+        (&["--when-nearly-full", "panic"], &["--when-nearly-full", "'panic'", "evict, keep"]),
         (&["--body-rate-min", "500"], &["--body-rate-min", "'500'", "unit"]),
         (&["--body-rate-window", "0s"], &["--body-rate-window", "'0s'", "above zero"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
@@ -125,7 +125,7 @@ fn the_choices_around_jobs_take_effect_and_jobs_are_done_with_each() {
         (&["--queue-bound", "gradient"], "gradient"),
         (&["--half-close", "has-left"], "has-left"),
         (&["--listener-sharing", "hand-off"], "hand-off"),
-        (&["--when-nearly-full", "make-room"], "make-room"),
+        (&["--when-nearly-full", "evict"], "evict"),
         (&["--queue-wait-max", "70ms"], " 70ms  a job that would wait longer"),
         // What follows from it: no more than it, and no more than half of what the client allows.
         (&["--queue-wait-max", "70ms"], " 70ms  the same when no worker was free"),

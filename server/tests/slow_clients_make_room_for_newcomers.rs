@@ -16,13 +16,13 @@ const ROOM: u32 = 2;
 const AT_EASE: usize = (CONNECTIONS_MAX - ROOM) as usize;
 
 fn small(gate: &Gate) -> Server {
-    start(gate, WhenNearlyFull::MakeRoom)
+    start(gate, WhenNearlyFull::Evict)
 }
 
 fn start(gate: &Gate, when_nearly_full: WhenNearlyFull) -> Server {
     let mut setup = Setup::default();
     setup.reactor.limits.connections_max = CONNECTIONS_MAX;
-    setup.reactor.limits.newcomers_room = ROOM;
+    setup.reactor.limits.free_slots_min = ROOM;
     setup.reactor.policy.when_nearly_full = when_nearly_full;
     // One for each place, and one more.
     setup.pool.threads = CONNECTIONS_MAX + 1;
@@ -62,7 +62,7 @@ fn the_connection_that_was_idle_for_the_longest_goes_first_and_without_a_word() 
     for client in &mut clients {
         still_serves(client);
     }
-    assert_eq!((server.http.idle_evictions.get(), server.stats.closes(CloseReason::MadeRoom).get()), (1, 1));
+    assert_eq!((server.http.idle_evictions.get(), server.stats.closes(CloseReason::Evicted).get()), (1, 1));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn where_everybody_is_kept_the_places_stay_taken() {
     let mut clients: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| idle(&server)).collect();
     assert_eq!(server.connect().response().status, 503);
     clients.iter_mut().for_each(still_serves);
-    assert_eq!(server.stats.closes(CloseReason::MadeRoom).get(), 0);
+    assert_eq!(server.stats.closes(CloseReason::Evicted).get(), 0);
 }
 
 #[test]

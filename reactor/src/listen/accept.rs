@@ -82,9 +82,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     fn has_capacity(&self, listener: &Listener<O::Listener>) -> bool {
         let limits = &self.shared.limits;
         // If a slot is about to be free, the client waits for the next turn; else it would be rejected although it could be served.
-        let room_comes = self.shared.leaving > 0 || !self.shared.closes.is_empty();
+        let slot_is_soon_free = self.shared.evictions_pending > 0 || !self.shared.closes.is_empty();
         let open_max = match self.shared.policy.at_connections_max {
-            AtConnectionsMax::Refuse if !room_comes => limits.connections_max + limits.refusals_max,
+            AtConnectionsMax::Refuse if !slot_is_soon_free => limits.connections_max + limits.refusals_max,
             AtConnectionsMax::Refuse | AtConnectionsMax::Wait => limits.connections_max,
         };
         listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())

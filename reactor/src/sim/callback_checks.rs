@@ -33,7 +33,7 @@ impl World {
     pub(super) fn check_close(&mut self, record: Record, who: Who, reason: CloseReason) {
         let excuse = match reason {
             CloseReason::InputEvicted | CloseReason::OutputEvicted => Some("its memory was needed"),
-            CloseReason::MadeRoom => Some("it made room"),
+            CloseReason::Evicted => Some("it made room"),
             CloseReason::LoopEnded => Some("the loop ended"),
             _ => None,
         };

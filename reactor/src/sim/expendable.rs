@@ -35,7 +35,7 @@ pub(crate) struct Expendable {
     crowded_turn: u64,
     crowded_turns: u32,
     /// How many were to leave after the turn before.
-    leaving: u32,
+    evictions_pending: u32,
 }
 
 impl Service {
@@ -86,7 +86,7 @@ impl Service {
 pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     let shared = &event_loop.shared;
     let limits = &shared.limits;
-    let at_ease = limits.connections_max - limits.newcomers_room.min(limits.connections_max / 2);
+    let at_ease = limits.connections_max - limits.free_slots_min.min(limits.connections_max / 2);
     if event_loop.entries.len() >= limits.connections_max.min(at_ease + 1) as usize {
         world.here().expendable.crowded_turn = world.here().turns;
     }
@@ -112,25 +112,25 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
     }
 
     // Where somebody can make room, room is made.
-    let staying = event_loop.entries.len() - shared.closes.len() - shared.leaving as usize;
+    let staying = event_loop.entries.len() - shared.closes.len() - shared.evictions_pending as usize;
     let waiting = shared.slots.expendable_len();
-    let safe = limits.newcomers_room.min(limits.connections_max / 2) / 2;
+    let safe = limits.free_slots_min.min(limits.connections_max / 2) / 2;
     let crowded = staying > at_ease as usize && waiting > safe;
     world.here().expendable.crowded_turns =
-        if crowded && shared.policy.when_nearly_full == WhenNearlyFull::MakeRoom { world.here().expendable.crowded_turns + 1 } else { 0 };
+        if crowded && shared.policy.when_nearly_full == WhenNearlyFull::Evict { world.here().expendable.crowded_turns + 1 } else { 0 };
     if world.here().expendable.crowded_turns > CROWDED_TURNS_MAX {
         world.violated(format!("{staying} connections stay, and nobody makes room"));
     }
 
-    let leaving = std::mem::replace(&mut world.here().expendable.leaving, shared.leaving);
+    let evictions_pending = std::mem::replace(&mut world.here().expendable.evictions_pending, shared.evictions_pending);
     // (A drain that begins ends the waits of all, behind this stage.)
-    if shared.leaving > leaving && waiting < safe && event_loop.drain.is_none() {
-        world.violated(format!("of the youngest {safe} that wait only {waiting} were left out when room was made"));
+    if shared.evictions_pending > evictions_pending && waiting < safe && event_loop.drain.is_none() {
+        world.violated(format!("of the youngest {safe} that wait only {waiting} were left out of an eviction"));
     }
-    if shared.leaving > leaving + limits.closes_per_turn_max {
+    if shared.evictions_pending > evictions_pending + limits.closes_per_turn_max {
         world.violated(format!(
-            "{} connections are to make room, after {leaving}, and a turn closes {}",
-            shared.leaving, limits.closes_per_turn_max
+            "{} connections are to be evicted, after {evictions_pending}, and a turn closes {}",
+            shared.evictions_pending, limits.closes_per_turn_max
         ));
     }
 
@@ -139,10 +139,10 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
         let Some(conn) = entry.conn.as_ref() else { continue };
         let state = shared.slots.get(slot as u32);
         let bits = state.bits;
-        let known = bits.intersects(Bits::LEAVING) || shared.slots.is_expendable(slot as u32);
+        let known = bits.intersects(Bits::EVICTION_PENDING) || shared.slots.is_expendable(slot as u32);
         if crate::eviction::is_expendable(state) != known {
             let name = world.name(world.conns[conn.id as usize].socket);
-            world.violated(format!("{name} is {}among those that may make room ({bits:?})", if known { "" } else { "not " }));
+            world.violated(format!("{name} is {}among the expendable connections ({bits:?})", if known { "" } else { "not " }));
         }
     }
 }

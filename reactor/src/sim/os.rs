@@ -246,7 +246,7 @@ impl Os for SimOs {
             return Err(e);
         }
         let turn_started = world.kernel.turn_started;
-        let is_crowded = world.kernel.descriptors - world.descriptors_elsewhere > world.limits.connections_at_ease_max();
+        let is_crowded = world.kernel.descriptors - world.descriptors_elsewhere > world.limits.connections_before_eviction_max();
         let socket = world.kernel.socket(stream.id);
         if socket.phase == Phase::Reset {
             return Err(io::Error::from_raw_os_error(libc::ENOTCONN));

@@ -154,7 +154,7 @@ fn config(rng: &mut Rng) -> Config {
     let high = rng.pick(&[256, 700, 2000, 4000]);
     let limits = Limits {
         connections_max: rng.between(1, 10) as u32,
-        newcomers_room: 0,
+        free_slots_min: 0,
         refusals_max: rng.between(0, 3) as u32,
         buffer_memory_bytes_max: (buffer_bytes_max as usize) * rng.between(4, 10) as usize,
         buffer_bytes_min: 4 << 10, // Few buffers fit the memory, so evictions happen early and often.
@@ -188,14 +188,14 @@ fn config(rng: &mut Rng) -> Config {
     };
     let limits = Limits {
         refused_linger_timeout: limits.linger_timeout / 2,
-        newcomers_room: rng.pick(&[0, 0, 1, 2, 5]),
+        free_slots_min: rng.pick(&[0, 0, 1, 2, 5]),
         connects_per_turn_max: limits.accepts_per_turn_max,
         ..limits
     };
     let policy = Policy {
         drain: if rng.one_in(3) { DrainPolicy::UntilWouldBlock } else { DrainPolicy::UntilShortRead },
         at_connections_max: if rng.one_in(2) { AtConnectionsMax::Wait } else { AtConnectionsMax::Refuse },
-        when_nearly_full: if rng.one_in(3) { WhenNearlyFull::Keep } else { WhenNearlyFull::MakeRoom },
+        when_nearly_full: if rng.one_in(3) { WhenNearlyFull::Keep } else { WhenNearlyFull::Evict },
         ..Policy::default()
     };
     Config { limits, policy }

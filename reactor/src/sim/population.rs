@@ -79,7 +79,7 @@ pub(super) fn plan_memory_for_non_readers(rng: &mut Rng, config: &mut Config) {
     limits.buffer_memory_bytes_max = (4 << 10) * rng.between(4, 12) as usize;
     limits.output_high_water_bytes = limits.output_high_water_bytes.min(4000);
     limits.connections_max = 40;
-    limits.newcomers_room = 0;
+    limits.free_slots_min = 0;
     limits.write_stall_timeout = millis(rng, 80, 120);
 }
 
