@@ -19,7 +19,7 @@ use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
-use crate::io::{Drained, drain_read};
+use crate::io::{ReadStop, drain_read};
 use crate::os::{Os, Ready};
 use crate::policy::{ClosePolicy, DrainPolicy, HalfClose, WhenNearlyFull};
 use crate::shared::Shared;
@@ -125,11 +125,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             *progress = true;
             *left_bytes = left_bytes.saturating_sub(u32::try_from(outcome.bytes).unwrap_or(u32::MAX));
             stats.bytes_discarded.add(outcome.bytes as u64);
-            match outcome.drained {
-                Drained::PeerClosed | Drained::Failed(_) => return self.die(reason),
-                Drained::Empty => return state.bits.remove(Bits::READABLE),
+            match outcome.stop {
+                ReadStop::PeerClosed | ReadStop::Failed(_) => return self.die(reason),
+                ReadStop::Empty => return state.bits.remove(Bits::READABLE),
                 _ if *left_bytes == 0 => return self.die(reason),
-                Drained::BudgetSpent | Drained::BufferFull => {}
+                ReadStop::BudgetSpent | ReadStop::BufferFull => {}
             }
         }
     }
@@ -224,15 +224,15 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Handles the end of a read after a failure. No further event will come, so input that has not arrived by now is lost.
     #[cold]
-    pub(crate) fn read_after_failure(&mut self, drained: Drained) {
-        match drained {
-            Drained::PeerClosed if self.slot().bits.intersects(Bits::FIN_BEFORE_FAILURE) => {
+    pub(crate) fn read_after_failure(&mut self, stop: ReadStop) {
+        match stop {
+            ReadStop::PeerClosed if self.slot().bits.intersects(Bits::FIN_BEFORE_FAILURE) => {
                 let bits = &mut self.slot_mut().bits;
                 bits.remove(Bits::READABLE);
                 bits.insert(Bits::INPUT_ENDED);
             }
-            Drained::PeerClosed | Drained::Empty | Drained::Failed(_) => self.input_is_cut_off(),
-            Drained::BudgetSpent | Drained::BufferFull => {}
+            ReadStop::PeerClosed | ReadStop::Empty | ReadStop::Failed(_) => self.input_is_cut_off(),
+            ReadStop::BudgetSpent | ReadStop::BufferFull => {}
         }
     }
 

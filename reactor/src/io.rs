@@ -11,7 +11,7 @@ use crate::policy::{DrainPolicy, RestPolicy};
 /// Why [`drain_read`] stopped. The loop must do something different for each reason, so this is not a `bool`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Drained {
+pub enum ReadStop {
     /// The socket is empty. An event will report new input.
     Empty,
     /// The budget of read calls is spent. No event will come for the rest, so the connection must go on the ready list.
@@ -29,21 +29,21 @@ pub enum Drained {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
     /// Why it stopped.
-    pub drained: Drained,
+    pub stop: ReadStop,
     /// Number of bytes read.
     pub bytes: usize,
     /// Number of calls of `read`.
     pub calls: u32,
 }
 
-/// Reads into `into` until the socket is empty or another reason in [`Drained`] stops it, with at most `reads_max` calls. Does not block on
+/// Reads into `into` until the socket is empty or another reason in [`ReadStop`] stops it, with at most `reads_max` calls. Does not block on
 /// a non-blocking socket.
 ///
 /// `short_read_is_empty`: whether a read that returns less than it could has emptied the socket. True for a stream, unless FIN or urgent
 /// data has been reported: a read stops before either, and no further event may come. Tests: `drain_read_says_truly_why_it_stopped`.
 ///
 /// # Errors
-/// Those of read(2), except `WouldBlock` and `Interrupted`, if no byte was read before. After bytes it returns [`Drained::Failed`].
+/// Those of read(2), except `WouldBlock` and `Interrupted`, if no byte was read before. After bytes it returns [`ReadStop::Failed`].
 #[inline]
 pub fn drain_read(
     socket: &mut impl Read,
@@ -54,33 +54,33 @@ pub fn drain_read(
 ) -> io::Result<ReadOutcome> {
     let mut bytes = 0;
     let mut calls = 0;
-    let drained = loop {
+    let stop = loop {
         if bytes == into.len() {
             // Checked first: a read into an empty slice returns 0, which looks like a FIN.
-            break Drained::BufferFull;
+            break ReadStop::BufferFull;
         }
         if calls == reads_max {
-            break Drained::BudgetSpent;
+            break ReadStop::BudgetSpent;
         }
         calls += 1;
         let asked = into.len() - bytes;
         match socket.read(&mut into[bytes..]) {
-            Ok(0) => break Drained::PeerClosed,
+            Ok(0) => break ReadStop::PeerClosed,
             Ok(n) => {
                 bytes += n;
                 match policy {
-                    DrainPolicy::UntilShortRead if n < asked && short_read_is_empty => break Drained::Empty,
+                    DrainPolicy::UntilShortRead if n < asked && short_read_is_empty => break ReadStop::Empty,
                     DrainPolicy::UntilShortRead | DrainPolicy::UntilWouldBlock => {}
-                    DrainPolicy::OncePerEvent => break Drained::Empty, // MISTAKE(edge-starvation): one read does not empty the socket, and no second event comes for bytes that are already there.
+                    DrainPolicy::OncePerEvent => break ReadStop::Empty, // MISTAKE(edge-starvation): one read does not empty the socket, and no second event comes for bytes that are already there.
                 }
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => break Drained::Empty,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break ReadStop::Empty,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if bytes > 0 => break Drained::Failed(e.kind()),
+            Err(e) if bytes > 0 => break ReadStop::Failed(e.kind()),
             Err(e) => return Err(e),
         }
     };
-    Ok(ReadOutcome { drained, bytes, calls })
+    Ok(ReadOutcome { stop, bytes, calls })
 }
 
 // Writing. The loop tries to write first and waits for an event only after `WouldBlock`: the edge of a socket with a free send buffer was

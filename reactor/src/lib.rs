@@ -68,7 +68,7 @@ pub use errors::{ConfigError, DescriptorsError};
 pub use event_loop::EventLoop;
 pub use handle::Handle;
 pub use handler::{Handler, Origin, Pressure};
-pub use io::{Drained, Flushed, ReadOutcome, WriteOutcome, drain_read, drain_write};
+pub use io::{ReadStop, Flushed, ReadOutcome, WriteOutcome, drain_read, drain_write};
 pub use limits::{Config, Limits};
 pub use mail::{Mailer, Reserved};
 #[cfg(feature = "mistakes")]

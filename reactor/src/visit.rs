@@ -17,7 +17,7 @@ use crate::clock;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::handler::{Handler, Origin, Pressure};
-use crate::io::{Drained, Flushed, InputScratch, drain_read, drain_write};
+use crate::io::{ReadStop, Flushed, InputScratch, drain_read, drain_write};
 use crate::os::Os;
 use crate::output::OutputScratch;
 use crate::policy::{Framing, HalfClose, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
@@ -310,14 +310,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let into = &mut self.scratch.bytes[kept_bytes..end];
         match drain_read(&mut self.entry.stream, into, limits.visit_reads_max, policy.drain, short_read_is_empty) {
             Ok(outcome) => {
-                match outcome.drained {
-                    Drained::Empty => bits.remove(Bits::READABLE),
-                    Drained::BudgetSpent | Drained::BufferFull => stats.budget_exits.add(1),
-                    Drained::PeerClosed => {
+                match outcome.stop {
+                    ReadStop::Empty => bits.remove(Bits::READABLE),
+                    ReadStop::BudgetSpent | ReadStop::BufferFull => stats.budget_exits.add(1),
+                    ReadStop::PeerClosed => {
                         bits.remove(Bits::READABLE);
                         bits.insert(Bits::INPUT_ENDED);
                     }
-                    Drained::Failed(_) => {}
+                    ReadStop::Failed(_) => {}
                 }
                 stats.reads.add(u64::from(outcome.calls));
                 stats.bytes_read.add(outcome.bytes as u64);
@@ -325,10 +325,10 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                     *progress = true;
                     bits.insert(Bits::UNPARSED);
                 }
-                if let Drained::Failed(kind) = outcome.drained {
+                if let ReadStop::Failed(kind) = outcome.stop {
                     self.read_failed(&kind.into());
                 } else if bits.intersects(Bits::FAILED) {
-                    self.read_after_failure(outcome.drained);
+                    self.read_after_failure(outcome.stop);
                 }
                 kept_bytes + outcome.bytes
             }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 
 use proptest::prelude::*;
 use reactor::policy::DrainPolicy;
-use reactor::{Drained, drain_read};
+use reactor::{ReadStop, drain_read};
 
 /// What the socket does at one call.
 #[derive(Clone, Debug)]
@@ -116,22 +116,22 @@ proptest! {
             }
             prop_assert!(into[outcome.bytes..].iter().all(|&byte| byte == 0), "bytes beyond what was counted");
             total += outcome.bytes;
-            match outcome.drained {
-                Drained::BufferFull => prop_assert_eq!(outcome.bytes, buffer_bytes),
-                Drained::BudgetSpent => prop_assert!(outcome.calls == reads_max && outcome.bytes < buffer_bytes),
-                Drained::PeerClosed => {
+            match outcome.stop {
+                ReadStop::BufferFull => prop_assert_eq!(outcome.bytes, buffer_bytes),
+                ReadStop::BudgetSpent => prop_assert!(outcome.calls == reads_max && outcome.bytes < buffer_bytes),
+                ReadStop::PeerClosed => {
                     prop_assert!(matches!(socket.steps.front(), Some(Step::End)));
                     prop_assert!(outcome.bytes < buffer_bytes, "the end was asked for with room to hear an answer");
                     let sent: usize = steps.iter().map(|step| if let Step::Bytes(n) = step { *n } else { 0 }).sum();
                     prop_assert_eq!(total, sent, "the end comes after the last byte");
                     break;
                 }
-                Drained::Failed(kind) => {
+                ReadStop::Failed(kind) => {
                     prop_assert_eq!(kind, ErrorKind::ConnectionReset);
                     prop_assert!(outcome.bytes > 0 && matches!(socket.steps.front(), Some(Step::Reset)));
                     break;
                 }
-                Drained::Empty => {
+                ReadStop::Empty => {
                     // Either the socket said so, or a short read did, where a short read may speak.
                     let used = steps_before.len() - socket.steps.len();
                     let said = used > 0 && matches!(steps_before[used - 1], Step::WouldBlock);
@@ -159,7 +159,7 @@ proptest! {
         let mut socket = Scripted::new(bytes.iter().map(|&n| Step::Bytes(n)).chain([Step::End]));
         let mut into = vec![0; 2000];
         let outcome = drain_read(&mut socket, &mut into, 16, policy, false).unwrap();
-        prop_assert_eq!(outcome.drained, Drained::PeerClosed);
+        prop_assert_eq!(outcome.stop, ReadStop::PeerClosed);
         prop_assert_eq!(outcome.bytes, bytes.iter().sum::<usize>());
     }
 }
@@ -174,7 +174,7 @@ fn a_short_read_saves_a_call_only_where_it_may() {
     ] {
         let mut socket = Scripted::new([Step::Bytes(10)]);
         let outcome = drain_read(&mut socket, &mut [0; 64], 16, policy, short_read_is_empty).unwrap();
-        assert_eq!((outcome.drained, outcome.bytes, outcome.calls), (Drained::Empty, 10, calls));
+        assert_eq!((outcome.stop, outcome.bytes, outcome.calls), (ReadStop::Empty, 10, calls));
     }
 }
 
@@ -182,16 +182,16 @@ fn a_short_read_saves_a_call_only_where_it_may() {
 fn a_read_that_fills_the_buffer_exactly_proves_nothing() {
     let mut socket = Scripted::new([Step::Bytes(64), Step::End]);
     let outcome = drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilShortRead, true).unwrap();
-    assert_eq!((outcome.drained, outcome.bytes), (Drained::BufferFull, 64));
+    assert_eq!((outcome.stop, outcome.bytes), (ReadStop::BufferFull, 64));
     let outcome = drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilShortRead, true).unwrap();
-    assert_eq!((outcome.drained, outcome.bytes), (Drained::PeerClosed, 0));
+    assert_eq!((outcome.stop, outcome.bytes), (ReadStop::PeerClosed, 0));
 }
 
 #[test]
 fn bytes_before_a_failure_are_returned_with_it() {
     let mut socket = Scripted::new([Step::Bytes(10), Step::Reset]);
     let outcome = drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilWouldBlock, false).unwrap();
-    assert_eq!((outcome.drained, outcome.bytes), (Drained::Failed(ErrorKind::ConnectionReset), 10));
+    assert_eq!((outcome.stop, outcome.bytes), (ReadStop::Failed(ErrorKind::ConnectionReset), 10));
     assert!(drain_read(&mut socket, &mut [0; 64], 16, DrainPolicy::UntilWouldBlock, false).is_err());
 }
 
@@ -199,5 +199,5 @@ fn bytes_before_a_failure_are_returned_with_it() {
 fn a_peer_that_interrupts_every_call_spends_the_budget_and_no_more() {
     let mut socket = Scripted::new(std::iter::repeat_n(Step::Interrupted, 100));
     let outcome = drain_read(&mut socket, &mut [0; 64], 7, DrainPolicy::UntilShortRead, true).unwrap();
-    assert_eq!((outcome.drained, outcome.bytes, outcome.calls), (Drained::BudgetSpent, 0, 7));
+    assert_eq!((outcome.stop, outcome.bytes, outcome.calls), (ReadStop::BudgetSpent, 0, 7));
 }

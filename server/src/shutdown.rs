@@ -132,7 +132,7 @@ pub struct Ending {
 
 /// How the loops ended.
 #[derive(Debug)]
-pub struct Drained {
+pub struct ShutdownOutcome {
     /// When the grace time is over: nobody may hold the process up for longer.
     pub grace_ends: Instant,
     /// What went wrong: a loop that failed, or one that did not end in time.
@@ -141,7 +141,7 @@ pub struct Drained {
 
 /// Waits for a signal, or for a loop that ends unasked; then has all loops drain, and waits for them. After a signal it returns within the
 /// delay, the grace and a second.
-pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> Drained {
+pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Monitor, ending: Ending) -> ShutdownOutcome {
     let Ending { policy, delay, grace } = ending;
     let mut running = loops.len();
     let mut complaint = None;
@@ -188,7 +188,7 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
             }
         }
     }
-    Drained { grace_ends, result: complaint.map_or(Ok(()), Err) }
+    ShutdownOutcome { grace_ends, result: complaint.map_or(Ok(()), Err) }
 }
 
 /// What ends the delay early, if anything does: a loop that ends, after which the clients of the others are not served as before. (The

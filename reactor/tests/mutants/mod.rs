@@ -26,8 +26,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "lingering-connection-opened-again",
         file: "close.rs",
-        from: "                Drained::Empty => return state.bits.remove(Bits::READABLE),\n",
-        to: "                Drained::Empty => {\n                    state.bits.remove(Bits::READABLE);\n                    state.phase = Phase::Open;\n                    return;\n                }\n",
+        from: "                ReadStop::Empty => return state.bits.remove(Bits::READABLE),\n",
+        to: "                ReadStop::Empty => {\n                    state.bits.remove(Bits::READABLE);\n                    state.phase = Phase::Open;\n                    return;\n                }\n",
     },
     Mutant {
         slug: "mail-without-a-check-of-the-generation",
@@ -68,8 +68,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "readable-cleared-at-the-end-of-the-budget",
         file: "visit.rs",
-        from: "Drained::BudgetSpent | Drained::BufferFull => stats.budget_exits.add(1),",
-        to: "Drained::BudgetSpent | Drained::BufferFull => bits.remove(Bits::READABLE),",
+        from: "ReadStop::BudgetSpent | ReadStop::BufferFull => stats.budget_exits.add(1),",
+        to: "ReadStop::BudgetSpent | ReadStop::BufferFull => bits.remove(Bits::READABLE),",
     },
     Mutant {
         slug: "writable-kept-after-would-block",
