@@ -240,14 +240,14 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     fn input_is_cut_off(&mut self) {
         let bits = &mut self.slot_mut().bits;
         bits.remove(Bits::READABLE);
-        bits.insert(Bits::INPUT_ENDED.union(Bits::END_TOLD));
+        bits.insert(Bits::INPUT_ENDED.union(Bits::END_DELIVERED));
     }
 
     /// Closes a failed connection when its handler has taken the input that had arrived, or cannot take it.
     #[cold]
     pub(crate) fn settle_failed(&mut self) {
         let Slot { bits, phase, reason, .. } = *self.slot();
-        let delivered = bits.intersects(Bits::END_TOLD) && !bits.intersects(Bits::UNPARSED);
+        let delivered = bits.intersects(Bits::END_DELIVERED) && !bits.intersects(Bits::UNPARSED);
         // The handler waits for output space before it resumes input. A failed socket gets no space.
         let blocked = bits.contains(Bits::PAUSED.union(Bits::WANTS_WRITABLE));
         if delivered || blocked || phase == Phase::Flushing {
@@ -299,7 +299,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // `Context::shutdown_write` the peer's FIN is enough for that. Test: `the_peers_fin_after_ours_is_not_taken_for_a_reset`.
             Some(Ok(None)) | None
                 if ready.intersects(Ready::WRITE_CLOSED)
-                    && self.shared.slots.get(slot).is_held()
+                    && self.shared.slots.get(slot).input_is_held()
                     && !self.shared.slots.get(slot).bits.intersects(Bits::FIN_SENT) =>
             {
                 io::ErrorKind::ConnectionReset.into()

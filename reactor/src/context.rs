@@ -163,7 +163,7 @@ impl Context<'_> {
     #[must_use]
     #[inline]
     pub fn input_is_held(&self) -> bool {
-        self.shared.slots.get(self.token.slot).is_held()
+        self.shared.slots.get(self.token.slot).input_is_held()
     }
 
     /// Closes gracefully after the output was sent: the loop sends FIN, discards input within `linger_timeout` and `linger_bytes_max`, then

@@ -54,7 +54,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if !state.is_open() {
             return; // The visit began with a write of pending output, and it failed.
         }
-        if !state.bits.intersects(Bits::INPUT_ENDED.union(Bits::HELD)) {
+        if !state.bits.intersects(Bits::INPUT_ENDED.union(Bits::INPUT_HELD)) {
             // The deadline stays set while the handler gets input. If the handler moves it later, it has not passed. If the handler sets a
             // time that has passed, `deadline` runs now; else a client that sends without pause would be visited again and again in this
             // turn. Test: `one_look_is_all_that_a_deadline_waits_for`.

@@ -107,13 +107,13 @@ pub(crate) fn can_progress(state: &Slot) -> bool {
     if bits.intersects(Bits::WANTS_WRITABLE) && state.is_writable() {
         return true;
     }
-    if bits.intersects(Bits::HELD) {
+    if bits.intersects(Bits::INPUT_HELD) {
         return false;
     }
     // Input that waits for output space is offered again after `writable`.
     let waits = bits.intersects(Bits::INPUT_BLOCKED);
     let unread = bits.intersects(Bits::READABLE) && !bits.intersects(Bits::INPUT_ENDED) && !waits;
-    let end_untold = bits.intersects(Bits::INPUT_ENDED) && !bits.intersects(Bits::END_TOLD);
+    let end_undelivered = bits.intersects(Bits::INPUT_ENDED) && !bits.intersects(Bits::END_DELIVERED);
     let unparsed = bits.intersects(Bits::UNPARSED) && !waits;
-    unread || unparsed || (end_untold && !bits.intersects(Bits::UNPARSED))
+    unread || unparsed || (end_undelivered && !bits.intersects(Bits::UNPARSED))
 }

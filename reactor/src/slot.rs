@@ -124,8 +124,8 @@ impl Slot {
 
     /// Whether the handler gets no input for now.
     #[inline]
-    pub(crate) fn is_held(&self) -> bool {
-        !self.is_open() || self.bits.intersects(Bits::HELD)
+    pub(crate) fn input_is_held(&self) -> bool {
+        !self.is_open() || self.bits.intersects(Bits::INPUT_HELD)
     }
 
     /// Moves to another phase.
@@ -326,7 +326,7 @@ bitflags! {
         /// `read` returned 0: the peer has sent FIN, and the loop has read the last byte.
         const INPUT_ENDED = 1 << 3;
         /// The handler got `ended` for it, or must not get it.
-        const END_TOLD = 1 << 4;
+        const END_DELIVERED = 1 << 4;
         /// The handler has paused input.
         const PAUSED = 1 << 5;
         /// The handler wants a call of `writable` when there is output space.
@@ -365,7 +365,7 @@ bitflags! {
         const OUTPUT_EVICTED = 1 << 22;
         const EVICTED = Self::INPUT_EVICTED.bits() | Self::OUTPUT_EVICTED.bits();
         /// An open connection whose handler gets no input for now.
-        const HELD = Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
+        const INPUT_HELD = Self::PAUSED.bits() | Self::OUTPUT_FULL.bits();
     }
 }
 

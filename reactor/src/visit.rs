@@ -247,7 +247,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether this visit may read: the socket may have input, the handler wants it, and earlier input holds no whole message.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
-        const ALL: Bits = Bits::READABLE.union(Bits::HELD).union(Bits::INPUT_ENDED).union(Bits::INPUT_BLOCKED).union(Bits::UNPARSED);
+        const ALL: Bits = Bits::READABLE.union(Bits::INPUT_HELD).union(Bits::INPUT_ENDED).union(Bits::INPUT_BLOCKED).union(Bits::UNPARSED);
         let state = self.slot();
         state.bits.only(ALL, Bits::READABLE) && state.is_open()
     }
@@ -255,7 +255,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Whether the partial input may hold whole messages, and the handler wants them.
     #[inline]
     pub(crate) fn may_parse(&self) -> bool {
-        const ALL: Bits = Bits::UNPARSED.union(Bits::HELD).union(Bits::INPUT_BLOCKED);
+        const ALL: Bits = Bits::UNPARSED.union(Bits::INPUT_HELD).union(Bits::INPUT_BLOCKED);
         let state = self.slot();
         state.bits.only(ALL, Bits::UNPARSED) && state.is_open() && self.messages_left > 0
     }
@@ -346,7 +346,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if let Some(conn) = self.entry.conn.as_mut() {
             while taken < filled {
                 let state = self.shared.slots.get_mut(self.token.slot);
-                if !state.bits.only(Bits::UNPARSED.union(Bits::HELD), Bits::UNPARSED) || !state.is_open() {
+                if !state.bits.only(Bits::UNPARSED.union(Bits::INPUT_HELD), Bits::UNPARSED) || !state.is_open() {
                     break;
                 }
                 if self.messages_left == 0 {
@@ -421,8 +421,8 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     #[cold]
     fn input_has_ended(&mut self, rest_bytes: usize) {
         let state = self.slot_mut();
-        if !state.bits.intersects(Bits::END_TOLD.union(Bits::UNPARSED)) && !state.is_held() {
-            state.bits.insert(Bits::END_TOLD);
+        if !state.bits.intersects(Bits::END_DELIVERED.union(Bits::UNPARSED)) && !state.input_is_held() {
+            state.bits.insert(Bits::END_DELIVERED);
             self.call(Callback::Ended, |handler, conn, cx| handler.ended(conn, rest_bytes, cx));
         }
     }
