@@ -20,9 +20,9 @@ use crate::context::LoopContext;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::io::{ReadStop, drain_read};
+use crate::loop_state::LoopState;
 use crate::os::{Os, Ready};
 use crate::policy::{ClosePolicy, DrainPolicy, HalfClose, WhenNearlyFull};
-use crate::shared::Shared;
 use crate::slot::{Bits, Phase, Slot};
 use crate::visit::Visit;
 
@@ -110,7 +110,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Reads and discards input, until the peer's FIN, a limit, or the visit's budget of reads.
     pub(crate) fn discard(&mut self) {
-        let Shared { slots, limits, stats, progress, .. } = &mut *self.shared;
+        let LoopState { slots, limits, stats, progress, .. } = &mut *self.shared;
         let state = slots.get_mut(self.token.slot);
         let Phase::Lingering { left_bytes } = &mut state.phase else { return };
         if !state.bits.intersects(Bits::READABLE) {

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::clock;
+use crate::loop_state::{Connect, LoopState};
 use crate::os::Stream;
 use crate::output::{Output, OutputScratch};
-use crate::shared::{Connect, Shared};
 use crate::slot::{Bits, Slot};
 use crate::token::Token;
 
 /// The loop and one connection, as a callback of that connection sees them.
 #[derive(Debug)]
 pub struct Context<'a> {
-    pub(crate) shared: &'a mut Shared,
+    pub(crate) shared: &'a mut LoopState,
     pub(crate) output: &'a mut OutputScratch,
     /// Where this connection's output must end in the scratch: the high water mark minus the output pending from earlier visits.
     pub(crate) output_end_max: usize,
@@ -29,7 +29,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     #[inline]
     pub(crate) fn new(
-        shared: &'a mut Shared,
+        shared: &'a mut LoopState,
         output: &'a mut OutputScratch,
         output_end_max: usize,
         stream: &'a dyn Stream,
@@ -251,7 +251,7 @@ impl Context<'_> {
 /// The loop, as a callback that belongs to no connection sees it.
 #[derive(Debug)]
 pub struct LoopContext<'a> {
-    pub(crate) shared: &'a mut Shared,
+    pub(crate) shared: &'a mut LoopState,
 }
 
 impl LoopContext<'_> {

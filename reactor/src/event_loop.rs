@@ -32,12 +32,12 @@ use crate::handler::Handler;
 use crate::io::InputScratch;
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
 use crate::listen::{HandOffTarget, Listener};
+use crate::loop_state::LoopState;
 use crate::mail::{Envelope, Mailer};
 use crate::mailbox::{Inbox, Sender, mailbox};
 use crate::os::{Event, Linux, Os, Ready, Wake};
 use crate::output::OutputScratch;
 use crate::ready_list::Queued;
-use crate::shared::Shared;
 use crate::slot::{Bits, Entry, Phase};
 use crate::stats::Stats;
 use crate::token::Token;
@@ -47,7 +47,7 @@ use crate::visit::{Cause, Visit};
 pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) os: O,
     pub(crate) handler: H,
-    pub(crate) shared: Shared,
+    pub(crate) shared: LoopState,
     pub(crate) entries: Slab<Entry<H::Conn, O::Stream>>,
     pub(crate) listeners: Vec<Listener<O::Listener>>,
     /// Index of the listener that accepts first in the next turn.
@@ -118,7 +118,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let (alive, finished) = bounded(0);
         let buffer_bytes = limits.buffer_bytes_max as usize;
         Ok(EventLoop {
-            shared: Shared::new(&config, slots_max, now, stats),
+            shared: LoopState::new(&config, slots_max, now, stats),
             // Address space only: a page becomes resident with its first connection, and the slab does not move when it grows.
             // Test: `four_thousand_idle_connections_allocate_nothing_beyond_the_slots`.
             entries: Slab::with_capacity(slots_max as usize),

@@ -33,13 +33,13 @@ use crate::close_reason::CloseReason;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Pressure};
 use crate::holders::held_of;
+use crate::loop_state::LoopState;
 use crate::os::Os;
 use crate::policy::WhenNearlyFull;
-use crate::shared::Shared;
 use crate::slot::{Bits, Slot};
 use crate::visit::Visit;
 
-impl Shared {
+impl LoopState {
     /// Counts the growth of a slot's lease of `owner` from `capacity_before` bytes, and adds a new lease to the order of eviction.
     pub(crate) fn holds(&mut self, owner: BufferOwner, slot: u32, capacity_before: usize) {
         let Self { slots, holders, now, .. } = self;
@@ -192,7 +192,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Cancels an eviction: the connection has sent something, or is being answered, or has closed.
     #[inline]
     pub(crate) fn cancel_eviction(&mut self) {
-        let Shared { slots, evictions_pending, .. } = &mut *self.shared;
+        let LoopState { slots, evictions_pending, .. } = &mut *self.shared;
         let bits = &mut slots.get_mut(self.token.slot).bits;
         if bits.intersects(Bits::EVICTION_PENDING) {
             bits.remove(Bits::EVICTION_PENDING);
@@ -241,7 +241,7 @@ mod tests {
     const LARGEST: u32 = 64 << 10;
 
     /// A loop's shared part with a pool of 256 KiB, and connections of three groups.
-    fn shared() -> Shared {
+    fn shared() -> LoopState {
         let limits = Limits {
             connections_max: SLOTS,
             free_slots_min: 0,
@@ -252,7 +252,7 @@ mod tests {
         let config = Config { limits, ..Config::default() };
         assert_eq!(config.check(), Ok(()));
         let now = Instant::now();
-        let mut shared = Shared::new(&config, SLOTS, now, Arc::new(Stats::new(now)));
+        let mut shared = LoopState::new(&config, SLOTS, now, Arc::new(Stats::new(now)));
         let mut entries: Slab<Entry<(), ()>> = Slab::new();
         for slot in 0..SLOTS {
             shared.slots.insert(&mut entries, (), Phase::Open);
@@ -261,7 +261,7 @@ mod tests {
         shared
     }
 
-    fn leases(shared: &Shared, owner: BufferOwner) -> Vec<(u32, usize, Instant, u32)> {
+    fn leases(shared: &LoopState, owner: BufferOwner) -> Vec<(u32, usize, Instant, u32)> {
         let lease = |slot| match owner {
             BufferOwner::Input => shared.slots.get(slot).input.as_ref(),
             BufferOwner::Output => shared.slots.get(slot).output.as_ref(),
@@ -359,7 +359,7 @@ mod tests {
             shared.now += Duration::from_millis(1);
             assert!(shared.keep_output(slot, &[0; 60_000]));
         }
-        let first = |shared: &Shared| shared.holders[BufferOwner::Output as usize].first();
+        let first = |shared: &LoopState| shared.holders[BufferOwner::Output as usize].first();
         shared.now += Duration::from_secs(1);
         shared.output_progressed(0, 1);
         assert_eq!(first(&shared), Some(0));

@@ -17,12 +17,12 @@ use crate::clock;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::handler::{Handler, Origin, Pressure};
-use crate::io::{ReadStop, Flushed, InputScratch, drain_read, drain_write};
+use crate::io::{Flushed, InputScratch, ReadStop, drain_read, drain_write};
+use crate::loop_state::LoopState;
 use crate::os::Os;
 use crate::output::OutputScratch;
 use crate::policy::{Framing, HalfClose, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
 use crate::progress::can_progress;
-use crate::shared::Shared;
 use crate::slot::{Bits, Entry, Slot};
 use crate::token::Token;
 
@@ -42,7 +42,7 @@ pub(crate) enum Cause<M> {
 pub(crate) struct Visit<'a, H: Handler, O: Os> {
     pub(crate) os: &'a mut O,
     pub(crate) handler: &'a mut H,
-    pub(crate) shared: &'a mut Shared,
+    pub(crate) shared: &'a mut LoopState,
     pub(crate) scratch: &'a mut InputScratch,
     pub(crate) output: &'a mut OutputScratch,
     pub(crate) entry: &'a mut Entry<H::Conn, O::Stream>,
@@ -69,7 +69,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
     pub(crate) fn new(
         os: &'a mut O,
         handler: &'a mut H,
-        shared: &'a mut Shared,
+        shared: &'a mut LoopState,
         scratch: &'a mut InputScratch,
         output: &'a mut OutputScratch,
         entry: &'a mut Entry<H::Conn, O::Stream>,
@@ -302,7 +302,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     /// Reads into the scratch buffer after its first `kept_bytes`. Returns the number of bytes it then holds.
     #[inline]
     pub(crate) fn read(&mut self, kept_bytes: usize) -> usize {
-        let Shared { slots, buffers, limits, policy, stats, progress, .. } = &mut *self.shared;
+        let LoopState { slots, buffers, limits, policy, stats, progress, .. } = &mut *self.shared;
         let bits = &mut slots.get_mut(self.token.slot).bits;
         let short_read_is_empty = !bits.intersects(Bits::READ_TO_THE_END);
         // Bytes that no message takes need a buffer, so the loop reads less when buffer memory is short.
@@ -599,7 +599,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             return self.die(CloseReason::PeerClosed);
         }
         self.settle_age();
-        let Shared { slots, limits, policy, buffers, .. } = &mut *self.shared;
+        let LoopState { slots, limits, policy, buffers, .. } = &mut *self.shared;
         let state = slots.get_mut(slot);
         state.apply_water_marks(limits, buffers.output_space_bytes());
         let due = state.due();

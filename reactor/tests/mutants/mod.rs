@@ -43,13 +43,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "output-lease-not-returned",
-        file: "shared.rs",
+        file: "loop_state.rs",
         from: "        self.drop_input(slot);\n        self.drop_output(slot);\n",
         to: "        self.drop_input(slot);\n        std::mem::forget(self.slots.get_mut(slot).output.take());\n",
     },
     Mutant {
         slug: "input-lease-not-returned",
-        file: "shared.rs",
+        file: "loop_state.rs",
         from: "        self.drop_input(slot);\n        self.drop_output(slot);\n",
         to: "        std::mem::forget(self.slots.get_mut(slot).input.take());\n        self.drop_output(slot);\n",
     },
@@ -183,7 +183,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "wake-without-the-ready-list",
-        file: "shared.rs",
+        file: "loop_state.rs",
         from: "            self.slots.get_mut(token.slot).bits.insert(Bits::WOKEN);\n            self.queue_new(token.slot);\n",
         to: "            self.slots.get_mut(token.slot).bits.insert(Bits::WOKEN);\n",
     },

@@ -34,7 +34,7 @@ pub struct Connect {
 
 /// The shared part of the loop, see the module.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct LoopState {
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
     /// The time of this turn: the clock, read after poll returned. Callbacks and deadlines use it.
@@ -63,10 +63,10 @@ pub(crate) struct Shared {
     pub(crate) logs: LogLimits,
 }
 
-impl Shared {
-    pub(crate) fn new(config: &Config, slots_max: u32, now: Instant, stats: Arc<Stats>) -> Shared {
+impl LoopState {
+    pub(crate) fn new(config: &Config, slots_max: u32, now: Instant, stats: Arc<Stats>) -> LoopState {
         let limits = config.limits.clone();
-        Shared {
+        LoopState {
             policy: config.policy,
             now,
             clock: now,
