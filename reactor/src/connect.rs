@@ -89,10 +89,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 // The peer may have sent data already, and the event for it may be the one that reported the connection.
                 state.bits.insert(Bits::READABLE);
                 self.visit_because(slot, Cause::Opened(Origin::Connected { tag }));
-                if self.drain.is_some() {
+                if self.shutdown.is_some() {
                     // The shutdown did not notify it, because it was not open then. Test:
-                    // `a_connection_that_opens_while_the_loop_drains_is_told_so`.
-                    self.visit_because(slot, Cause::Pressed(Pressure::Draining));
+                    // `a_connection_that_opens_during_a_shutdown_is_notified`.
+                    self.visit_because(slot, Cause::Pressed(Pressure::ShuttingDown));
                 }
             }
             Err(e) => {

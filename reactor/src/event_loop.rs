@@ -27,7 +27,7 @@ use crate::callback::Callback;
 use crate::clock;
 use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
-use crate::handle::{Drain, Handle, Order, Orders};
+use crate::handle::{Shutdown, Handle, Order, Orders};
 use crate::handler::Handler;
 use crate::io::InputScratch;
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
@@ -53,7 +53,7 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     /// Index of the listener that accepts first in the next turn.
     pub(crate) first_to_accept: usize,
     /// The progress of a graceful shutdown, once it has begun.
-    pub(crate) drain: Option<Drain>,
+    pub(crate) shutdown: Option<Shutdown>,
     /// Loops to which this one hands connections.
     pub(crate) receivers: Vec<HandOffTarget<H::Mail, O::Handover>>,
     /// Number of loops that may still hand connections to this one.
@@ -124,7 +124,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             entries: Slab::with_capacity(slots_max as usize),
             listeners: Vec::new(),
             first_to_accept: 0,
-            drain: None,
+            shutdown: None,
             receivers: Vec::new(),
             givers: 0,
             scratch: InputScratch::new(buffer_bytes),
@@ -153,7 +153,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         Mailer { sender: self.sender.clone() }
     }
 
-    /// A handle that stops or drains this loop and says when it has finished, for any thread.
+    /// A handle that stops this loop or shuts it down gracefully, and says when it has finished, for any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { orders: Arc::clone(&self.orders), wake: Arc::clone(&self.wake), finished: self.finished.clone() }
@@ -183,7 +183,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         &mut self.os
     }
 
-    /// Runs turns until [`Handle::stop`], the end of a drain or [`crate::LoopContext::stop`], and returns the handler. Blocks the thread.
+    /// Runs turns until [`Handle::stop`], the end of a graceful shutdown or [`crate::LoopContext::stop`], and returns the handler. Blocks the thread.
     ///
     /// A panic in the loop itself aborts the process, because a loop that has ended would leave clients in the queue of its listening
     /// socket. Test: `a_loop_that_panics_takes_the_process_along`. A panic in a callback of a connection closes that connection only. Test:
@@ -243,14 +243,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             || !self.shared.closes.is_empty()
             || !self.shared.connects.is_empty()
             || self.mail_waits
-            || self.drain_can_progress()
+            || self.shutdown_can_progress()
             || (0..self.listeners.len()).any(|index| self.may_accept(index));
         if carried {
             return Ok(Some(Duration::ZERO));
         }
         let mut earliest = sooner(self.shared.wheel.next(), self.handler.next_wake());
-        if let Some(drain) = &self.drain {
-            earliest = sooner(earliest, drain.until);
+        if let Some(shutdown) = &self.shutdown {
+            earliest = sooner(earliest, shutdown.until);
         }
         for index in 0..self.listeners.len() {
             earliest = sooner(earliest, self.pause_ends(index));
@@ -587,10 +587,10 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn obey_orders(&mut self) {
         match self.orders.take() {
             Order::None => {}
-            Order::Drain(grace) => self.start_drain(grace),
+            Order::ShutDown(grace) => self.start_shutdown(grace),
             Order::Stop => self.shared.stop = true,
         }
-        self.go_on_draining();
+        self.continue_shutdown();
     }
 
     /// Updates the counters and calls `turn_ended`.

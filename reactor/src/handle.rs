@@ -1,4 +1,4 @@
-//! Orders to a loop from any thread ([`Handle`]): stop, or drain. And the progress of a drain (`Drain`), which `shutdown.rs` runs.
+//! Orders to a loop from any thread ([`Handle`]): stop, or shut down gracefully. And the progress of a graceful shutdown (`Shutdown`), which `shutdown.rs` runs.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::os::Wake;
 
-/// The progress of a drain.
+/// The progress of a graceful shutdown.
 #[derive(Debug)]
-pub(crate) struct Drain {
+pub(crate) struct Shutdown {
     /// The end of the grace. Connections that are open then are closed without further notice. None: no end.
     pub(crate) until: Option<Instant>,
     /// Slots below this were notified.
-    pub(crate) told: u32,
-    /// Number of slots when the drain began. A connection that opens later is notified when it opens and not again, whatever its slot
-    /// (`Bits::DRAIN_NOTIFIED`). Test: `a_connection_in_a_reused_slot_is_notified_of_a_drain_once`.
-    pub(crate) to_tell: u32,
+    pub(crate) notified: u32,
+    /// Number of slots when the shutdown began. A connection that opens later is notified when it opens and not again, whatever its slot
+    /// (`Bits::SHUTDOWN_NOTIFIED`). Test: `a_connection_in_a_reused_slot_is_notified_of_a_shutdown_once`.
+    pub(crate) to_notify: u32,
 }
 
 /// The orders that a loop has not taken yet.
 #[derive(Debug)]
 pub(crate) struct Orders {
     stop: AtomicBool,
-    /// The shortest grace of the drains that were ordered, in nanoseconds, or [`NO_DRAIN`].
+    /// The shortest grace of the shutdowns that were ordered, in nanoseconds, or [`NO_SHUTDOWN`].
     grace_nanos: AtomicU64,
 }
 
-/// No drain was ordered. `Handle::drain` stores less, so the longest grace is 584 years.
-const NO_DRAIN: u64 = u64::MAX;
+/// No shutdown was ordered. `Handle::shut_down` stores less, so the longest grace is 584 years.
+const NO_SHUTDOWN: u64 = u64::MAX;
 
 impl Default for Orders {
     fn default() -> Orders {
-        Orders { stop: AtomicBool::new(false), grace_nanos: AtomicU64::new(NO_DRAIN) }
+        Orders { stop: AtomicBool::new(false), grace_nanos: AtomicU64::new(NO_SHUTDOWN) }
     }
 }
 
@@ -42,7 +42,7 @@ impl Default for Orders {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     None,
-    Drain(Duration),
+    ShutDown(Duration),
     Stop,
 }
 
@@ -53,14 +53,14 @@ impl Orders {
             return Order::Stop;
         }
         // This runs in every turn, so the swap (a write) is made only if there is an order.
-        if self.grace_nanos.load(Ordering::Acquire) == NO_DRAIN {
+        if self.grace_nanos.load(Ordering::Acquire) == NO_SHUTDOWN {
             return Order::None;
         }
-        Order::Drain(Duration::from_nanos(self.grace_nanos.swap(NO_DRAIN, Ordering::AcqRel)))
+        Order::ShutDown(Duration::from_nanos(self.grace_nanos.swap(NO_SHUTDOWN, Ordering::AcqRel)))
     }
 }
 
-/// Stops or drains one loop and says when it has finished, from any thread. Only [`Handle::wait`] blocks.
+/// Stops one loop or shuts it down gracefully, and says when it has finished, from any thread. Only [`Handle::wait`] blocks.
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,7 +81,7 @@ impl Orders {
 /// let thread = std::thread::spawn(move || event_loop.run());
 /// assert!(!handle.wait(Duration::ZERO), "the loop runs");
 ///
-/// handle.drain(Duration::from_secs(5));
+/// handle.shut_down(Duration::from_secs(5));
 /// if !handle.wait(Duration::from_secs(10)) {
 ///     handle.stop();
 /// }
@@ -103,14 +103,14 @@ impl Handle {
         self.wake_loop();
     }
 
-    /// Drains the loop: it accepts the queued clients, stops listening, notifies its connections ([`crate::Pressure::Draining`]), and ends
+    /// Shuts the loop down gracefully: it accepts the queued clients, stops listening, notifies its connections ([`crate::Pressure::ShuttingDown`]), and ends
     /// when the last one has closed or `grace` is over. The grace counts from the turn in which the loop takes the order. Test:
-    /// `a_drain_loses_nobody`.
+    /// `a_graceful_shutdown_loses_no_client`.
     ///
-    /// A second call can bring the end nearer but not delay it: of several drains the one that ends first holds. Test:
-    /// `of_several_drains_the_one_that_ends_first_holds`. A stop ends the loop after its current turn, whatever grace is left.
-    pub fn drain(&self, grace: Duration) {
-        let nanos = u64::try_from(grace.as_nanos()).unwrap_or(NO_DRAIN).min(NO_DRAIN - 1);
+    /// A second call can bring the end nearer but not delay it: of several shutdowns the one that ends first holds. Test:
+    /// `of_several_shutdowns_the_one_that_ends_first_counts`. A stop ends the loop after its current turn, whatever grace is left.
+    pub fn shut_down(&self, grace: Duration) {
+        let nanos = u64::try_from(grace.as_nanos()).unwrap_or(NO_SHUTDOWN).min(NO_SHUTDOWN - 1);
         self.orders.grace_nanos.fetch_min(nanos, Ordering::AcqRel);
         self.wake_loop();
     }

@@ -38,7 +38,7 @@ pub enum Pressure {
     /// The buffer memory is full, and this connection's partial input was evicted (`eviction.rs` says how it is chosen).
     BufferMemory,
     /// Graceful shutdown has begun: finish the requests in progress and close.
-    Draining,
+    ShuttingDown,
 }
 
 /// A protocol on top of the loop.
@@ -91,7 +91,7 @@ pub trait Handler: Sized {
 
     /// The loop needs this connection to close. Write the response that the peer should see, such as a 503. After
     /// [`Pressure::ConnectionsMax`] and [`Pressure::BufferMemory`] the loop closes the connection in any case, and after
-    /// [`Pressure::NearlyFull`] at once. After [`Pressure::Draining`], which comes at most once, the handler chooses when to close.
+    /// [`Pressure::NearlyFull`] at once. After [`Pressure::ShuttingDown`], which comes at most once, the handler chooses when to close.
     fn pressed(&mut self, conn: &mut Self::Conn, pressure: Pressure, cx: &mut Context<'_>) {
         let _ = (conn, pressure);
         cx.close();

@@ -113,18 +113,18 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if !state.is_open() {
             return; // It is closing already. Output after our FIN would be a bug in this crate and end in a reset.
         }
-        if pressure == Pressure::Draining {
-            if state.bits.intersects(Bits::DRAIN_NOTIFIED) {
+        if pressure == Pressure::ShuttingDown {
+            if state.bits.intersects(Bits::SHUTDOWN_NOTIFIED) {
                 return;
             }
-            state.bits.insert(Bits::DRAIN_NOTIFIED);
+            state.bits.insert(Bits::SHUTDOWN_NOTIFIED);
         }
         self.call(Callback::Pressed, |handler, conn, cx| handler.pressed(conn, pressure, cx));
         let reason = match pressure {
             Pressure::ConnectionsMax => CloseReason::Refused,
             Pressure::BufferMemory => CloseReason::InputEvicted,
             Pressure::NearlyFull => CloseReason::Evicted,
-            Pressure::Draining => return,
+            Pressure::ShuttingDown => return,
         };
         let state = self.slot_mut();
         if state.reason == CloseReason::Finished {

@@ -351,8 +351,8 @@ bitflags! {
         const FAILED = 1 << 15;
         /// The peer's FIN came before the failure: a read of 0 bytes is the end of the input and not the reset.
         const FIN_BEFORE_FAILURE = 1 << 16;
-        /// The handler got `pressed` with `Pressure::Draining`.
-        const DRAIN_NOTIFIED = 1 << 17;
+        /// The handler got `pressed` with `Pressure::ShuttingDown`.
+        const SHUTDOWN_NOTIFIED = 1 << 17;
         /// Its pending output does not count for the water marks (`OutputBound::None`).
         const UNBOUNDED = 1 << 18;
         /// The handler wants FIN sent after its output (`Context::shutdown_write`). Removed when it is sent.

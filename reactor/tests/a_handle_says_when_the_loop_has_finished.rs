@@ -45,7 +45,7 @@ fn a_wait_ends_after_the_last_callback_or_after_its_timeout() {
     let mut client = server.connect();
     client.read_exact(&mut [0]).unwrap();
     let handle = server.handle.clone();
-    handle.drain(Duration::MAX);
+    handle.shut_down(Duration::MAX);
     assert!(!handle.wait(Duration::from_millis(5)), "a connection is open, and the grace has no end");
     assert!(!handle.has_finished());
     let waiters: Vec<_> = (0..3)

@@ -54,13 +54,13 @@ fn first(told: &Told) -> reactor::Token {
 }
 
 #[test]
-fn a_panic_when_told_of_the_drain_does_not_keep_the_loop_from_ending() {
+fn a_panic_in_the_notice_of_a_shutdown_does_not_keep_the_loop_from_ending() {
     let (lines, heard) = Lines::new();
     let server = start(Config::default(), lines);
     let mut client = server.connect();
     client.write_all(b"panic pressed\n").unwrap();
     wait_for(&heard, |told| matches!(told, Told::Paused(_)).then_some(()));
-    server.handle.drain(PATIENCE);
+    server.handle.shut_down(PATIENCE);
     let mut all = Vec::new();
     client.read_to_end(&mut all).unwrap();
     assert_eq!(all, b"lost\nsorry\n");

@@ -32,7 +32,7 @@ fn who_was_in_the_queue_is_served_and_who_comes_between_two_loops_waits() {
     let held = listener();
     let first = heir(&held, polite());
     let mut before: Vec<TcpStream> = (0..100).map(|_| connect(first.address)).collect();
-    first.event_loop.handle().drain(PATIENCE);
+    first.event_loop.handle().shut_down(PATIENCE);
     let first = first.run();
     for client in &mut before {
         assert_eq!(read_all(client), b"draining\n", "it was in the queue when the order came");
@@ -79,7 +79,7 @@ fn a_queue_that_never_empties_does_not_keep_it() {
     let held = listener();
     let loop_of_it = heir(&held, Besieged(held.local_addr().unwrap()));
     drop(connect(loop_of_it.address));
-    loop_of_it.event_loop.handle().drain(PATIENCE * 3);
+    loop_of_it.event_loop.handle().shut_down(PATIENCE * 3);
     let running = loop_of_it.run();
     let stats = std::sync::Arc::clone(&running.stats);
     running.ended();
@@ -94,7 +94,7 @@ fn a_queue_of_its_own_is_emptied_whatever_comes() {
     // The contrast: closing resets whoever is in it, so as long as the grace lasts it goes on.
     let loop_of_it = prepare(Config::default(), polite());
     let mut clients: Vec<TcpStream> = (0..200).map(|_| connect(loop_of_it.address)).collect();
-    loop_of_it.event_loop.handle().drain(PATIENCE);
+    loop_of_it.event_loop.handle().shut_down(PATIENCE);
     let running = loop_of_it.run();
     for client in &mut clients {
         assert_eq!(read_all(client), b"draining\n");

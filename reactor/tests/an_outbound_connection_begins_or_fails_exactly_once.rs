@@ -254,12 +254,12 @@ fn an_attempt_under_way_when_the_loop_ends_is_told() {
 }
 
 #[test]
-fn a_connection_that_opens_while_the_loop_drains_is_told_so() {
+fn a_connection_that_opens_during_a_shutdown_is_notified() {
     let (server, address) = plain();
     let (client, _heard) = client(vec![to(address, 1)]);
     let mut event_loop = EventLoop::new(Config::default(), client).unwrap();
     // The order is there before the first turn, in which the attempt begins; it opens in a later one.
-    event_loop.handle().drain(2 * PATIENCE);
+    event_loop.handle().shut_down(2 * PATIENCE);
     let server = std::thread::spawn(move || {
         let (mut stream, _) = server.accept().unwrap();
         patient(&stream);

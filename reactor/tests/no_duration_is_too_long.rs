@@ -108,7 +108,7 @@ proptest! {
                     event_loop.os_mut().accept_errors.push_back(errno);
                     event_loop.os_mut().kernel().peer_connects(index);
                 }
-                6 => graces.iter().for_each(|grace| event_loop.handle().drain(*grace)),
+                6 => graces.iter().for_each(|grace| event_loop.handle().shut_down(*grace)),
                 _ => {}
             }
             event_loop.os_mut().ahead += Duration::from_millis(1);

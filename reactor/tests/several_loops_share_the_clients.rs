@@ -105,17 +105,17 @@ fn the_drain_of_all_loops_loses_no_queued_client_whichever_loop_hears_of_it_firs
         let mut queued: Vec<TcpStream> = (0..50).map(|_| connect(first.address)).collect();
         let first_handle = first.event_loop.handle();
         let first = if the_one_that_accepts_first {
-            first_handle.drain(support::PATIENCE);
+            first_handle.shut_down(support::PATIENCE);
             let first = first.run();
-            second.handle.drain(support::PATIENCE);
+            second.handle.shut_down(support::PATIENCE);
             first
         } else {
             // It has nobody, and must not end: the other one does not know yet, and hands over.
-            second.handle.drain(support::PATIENCE);
+            second.handle.shut_down(support::PATIENCE);
             let first = first.run();
             until("all are accepted", || first.stats.accepts.get() + second.stats.adoptions.get() == 50);
             assert!(second.stats.adoptions.get() > 0, "it is handed its share all the same");
-            first_handle.drain(support::PATIENCE);
+            first_handle.shut_down(support::PATIENCE);
             first
         };
         for client in &mut queued {

@@ -108,12 +108,12 @@ fn after_a_failed_poll_everything_that_was_admitted_gets_its_last_callback() {
 }
 
 #[test]
-fn a_connection_in_a_reused_slot_is_notified_of_a_drain_once() {
+fn a_connection_in_a_reused_slot_is_notified_of_a_shutdown_once() {
     let mut config = Config::default();
     // One slot is notified in a turn.
     config.limits.closes_per_turn_max = 1;
     let (mut event_loop, peers, told) = open(config, 8);
-    event_loop.handle().drain(Duration::from_secs(60));
+    event_loop.handle().shut_down(Duration::from_secs(60));
     event_loop.turn().unwrap();
     event_loop.os_mut().kernel().peer_ends(peers[7]);
     event_loop.turn().unwrap();
@@ -135,7 +135,7 @@ fn a_connection_in_a_reused_slot_is_notified_of_a_drain_once() {
 }
 
 #[test]
-fn of_several_drains_the_one_that_ends_first_holds() {
+fn of_several_shutdowns_the_one_that_ends_first_counts() {
     let seconds = Duration::from_secs;
     // (what was asked for and after how long, when the loop ends)
     for (orders, end) in [
@@ -150,7 +150,7 @@ fn of_several_drains_the_one_that_ends_first_holds() {
         let mut second = 0;
         loop {
             for (_, grace) in orders.iter().filter(|(after, _)| *after == second) {
-                event_loop.handle().drain(seconds(*grace));
+                event_loop.handle().shut_down(seconds(*grace));
             }
             // A timer event, so that no poll waits: time passes by the script alone.
             event_loop.os_mut().events = vec![Scripted::timer_event()];

@@ -55,7 +55,7 @@ impl Handler for Echo {
     fn mail(&mut self, (): &mut (), (): (), _cx: &mut Context<'_>) {}
 
     fn pressed(&mut self, (): &mut (), pressure: Pressure, _cx: &mut Context<'_>) {
-        assert_eq!(pressure, Pressure::Draining, "the connection closes after the client's end");
+        assert_eq!(pressure, Pressure::ShuttingDown, "the connection closes after the client's end");
     }
 }
 
@@ -166,7 +166,7 @@ fn a_drain_serves_the_clients_in_the_queue_of_a_unix_listener() {
     let mut client = path.connect();
     client.write_all(b"last").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    event_loop.handle().drain(PATIENCE);
+    event_loop.handle().shut_down(PATIENCE);
     let mut running = run(event_loop);
     assert_eq!(read_whole(&mut client), "last");
     let thread = running.1.take().unwrap();

@@ -292,7 +292,7 @@ fn serve(address: SocketAddr, chat: Chat) -> std::io::Result<()> {
     let mut event_loop = EventLoop::new(Config::default(), chat)?;
     let handle = event_loop.handle();
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    std::thread::spawn(move || signals.forever().next().map(|_| handle.drain(SHUTDOWN_GRACE)));
+    std::thread::spawn(move || signals.forever().next().map(|_| handle.shut_down(SHUTDOWN_GRACE)));
     let socket = listen(address, ListenOptions::default())?;
     println!("listening {}", socket.local_addr()?);
     event_loop.listen_on(LinuxListener::new(socket)?, ListenerWakes::All)?;

@@ -364,7 +364,7 @@ impl<S: Service> Handler for HttpHandler<S> {
                 self.fail(conn, out_of_memory, cx);
             }
             Pressure::NearlyFull => self.make_room(conn, cx),
-            Pressure::Draining => {
+            Pressure::ShuttingDown => {
                 // Whatever is answered from now on says so.
                 self.draining = true;
                 conn.machine.close_after_response();

@@ -196,18 +196,18 @@ where
     print(&format!("{listening}\n"));
 
     let ending = shutdown::Ending { policy: config.shutdown, delay: config.shutdown_delay, grace: config.shutdown_grace };
-    let drained = shutdown::wait_and_drain(&ended, &handles, &monitor, ending);
+    let outcome = shutdown::wait_and_drain(&ended, &handles, &monitor, ending);
     // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
     let report = pool.shutdown(POOL_GRACE.min(config.shutdown_grace));
     log::info!("ended jobs_dropped={} worker_threads_left={}", report.jobs_dropped, report.threads_left);
     // A client of the admin port whose request is being answered gets its response, if that takes no longer than the grace.
-    let grace_left = || drained.grace_ends.saturating_duration_since(Instant::now());
-    admin.drain(grace_left());
+    let grace_left = || outcome.grace_ends.saturating_duration_since(Instant::now());
+    admin.shut_down(grace_left());
     if !admin.wait(grace_left()) {
         log::debug!("the admin port was not done at the end of the grace");
     }
     drop(log);
-    drained.result.map_err(Failure::runtime)
+    outcome.result.map_err(Failure::runtime)
 }
 
 /// For jobs whose clients have gone already.

@@ -164,7 +164,7 @@ pub fn wait_and_drain(events: &Receiver<Event>, loops: &[Handle], monitor: &Moni
     log::info!("draining loops={running}");
     for handle in loops {
         match policy {
-            ShutdownPolicy::Drain => handle.drain(grace),
+            ShutdownPolicy::Drain => handle.shut_down(grace),
             ShutdownPolicy::StopAtOnce => handle.stop(), // MISTAKE(ungraceful-shutdown): requests under way get no answer, and the kernel resets whoever is in the queue.
         }
     }

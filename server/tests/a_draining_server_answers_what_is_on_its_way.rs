@@ -27,7 +27,7 @@ fn every_response_is_the_last_of_its_connection() {
     streaming.head();
     until("all are there", || server.stats.connections_open.get() == 5 && server.stats.leased_bytes.get() > 0);
 
-    server.handle.drain(support::PATIENCE);
+    server.handle.shut_down(support::PATIENCE);
     until("it no longer listens", || TcpStream::connect(server.address).is_err());
 
     idle.send([get("/"), get("/")].concat());
@@ -59,7 +59,7 @@ fn idle_connections_get_a_little_longer_and_no_more() {
     assert_eq!(idle.response().status, 200);
     let mut silent = server.connect();
     until("both are there", || server.stats.connections_open.get() == 2);
-    server.handle.drain(support::PATIENCE * 10);
+    server.handle.shut_down(support::PATIENCE * 10);
     idle.is_closed();
     silent.is_closed();
 }

@@ -70,7 +70,7 @@ proptest! {
             prop_assert_eq!(client.response().status, 200, "{}", request);
         }
         prop_assert_eq!(server.http.in_flight.get(), 0);
-        server.handle.drain(PATIENCE);
+        server.handle.shut_down(PATIENCE);
         until("new clients are refused", || TcpStream::connect(server.address).is_err());
         // Idle when the shutdown began, and served for as long as `drain_idle` says.
         client.send(get("/"));

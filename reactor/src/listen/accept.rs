@@ -107,7 +107,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// The accept stage of a turn: accepts from the listeners, within the stage's count and time, and closes emptied listeners while
     /// draining.
     pub(crate) fn accept_waiting(&mut self) {
-        if self.drain.is_none() && !self.listeners.iter().any(|listener| listener.ready || listener.pause.is_some()) {
+        if self.shutdown.is_none() && !self.listeners.iter().any(|listener| listener.ready || listener.pause.is_some()) {
             return;
         }
         let mut stage = self.stage(self.shared.limits.accepts_time_max);
@@ -124,7 +124,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.accept_one(index);
                 is_up = self.time_is_up(&mut stage, ACCEPT_COST) || self.accepts_left == 0;
             }
-            if self.drain.is_some() && !self.listeners[index].ready {
+            if self.shutdown.is_some() && !self.listeners[index].ready {
                 // At once: a client that connects between the last accept(2) and the close is reset.
                 self.stop_listening(index);
             }
@@ -249,8 +249,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         self.visit_because(token.slot, Cause::Opened(origin));
         if refuse {
             self.visit_because(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
-        } else if self.drain.is_some() {
-            self.visit_because(token.slot, Cause::Pressed(Pressure::Draining));
+        } else if self.shutdown.is_some() {
+            self.visit_because(token.slot, Cause::Pressed(Pressure::ShuttingDown));
         }
     }
 

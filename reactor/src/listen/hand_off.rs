@@ -38,13 +38,13 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Whether another loop can take a connection.
     pub(crate) fn can_hand_off(&self) -> bool {
-        self.drain.is_none() && self.receivers.iter().any(HandOffTarget::has_capacity)
+        self.shutdown.is_none() && self.receivers.iter().any(HandOffTarget::has_capacity)
     }
 
     /// Admits a new connection here or hands it to another loop. `over`: this loop is at `connections_max`.
     pub(crate) fn place(&mut self, stream: O::Stream, peer: Address, listener: usize, over: bool) {
         let origin = Origin::Accepted { peer, listener };
-        if self.drain.is_some() {
+        if self.shutdown.is_some() {
             // The other loops drain too, or have ended, so this loop serves the client.
             return self.admit(stream, origin, over);
         }

@@ -89,7 +89,7 @@ impl World {
         self.preempt();
         self.kernel.turn_started = self.kernel.now;
         if let Some(grace) = self.here().grace.take() {
-            self.here().drain_until = Some(self.kernel.turn_started + grace);
+            self.here().shutdown_until = Some(self.kernel.turn_started + grace);
         }
         self.note(|line, world| trace_poll(line, world, timeout, start, returned_at, events));
     }

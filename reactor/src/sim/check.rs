@@ -33,7 +33,7 @@ pub(crate) fn after_turn(event_loop: &EventLoop<Service, SimOs>, world: &mut Wor
     super::expendable::check(event_loop, world);
 
     // A loop that has nothing to do waits. (A drain goes through the slots in steps, free ones among them.)
-    let idle = world.turn_log.idle_poll && !world.turn_log.progress && !event_loop.drain_can_progress();
+    let idle = world.turn_log.idle_poll && !world.turn_log.progress && !event_loop.shutdown_can_progress();
     let idle_turns = if idle { world.here().idle_turns + 1 } else { 0 };
     world.here().idle_turns = idle_turns;
     // A turn may be spent on a deadline that has moved later since it was hung up: each connection's once.

@@ -124,7 +124,7 @@ pub(super) fn check(event_loop: &EventLoop<Service, SimOs>, world: &mut World) {
 
     let evictions_pending = std::mem::replace(&mut world.here().expendable.evictions_pending, shared.evictions_pending);
     // (A drain that begins ends the waits of all, behind this stage.)
-    if shared.evictions_pending > evictions_pending && waiting < safe && event_loop.drain.is_none() {
+    if shared.evictions_pending > evictions_pending && waiting < safe && event_loop.shutdown.is_none() {
         world.violated(format!("of the youngest {safe} that wait only {waiting} were left out of an eviction"));
     }
     if shared.evictions_pending > evictions_pending + limits.closes_per_turn_max {

@@ -19,7 +19,7 @@ pub(super) const MILLI: Nanos = 1_000_000;
 /// How the run ends, if not by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Drain(Duration),
+    ShutDown(Duration),
     Stop,
 }
 
@@ -130,7 +130,7 @@ pub(crate) struct Settings {
 fn orders(rng: &mut Rng, loops: usize) -> Vec<(Nanos, Option<usize>, Order)> {
     let order = match rng.below(8) {
         0 => Order::Stop,
-        1..=3 => Order::Drain(Duration::from_millis(rng.between(1, 200))),
+        1..=3 => Order::ShutDown(Duration::from_millis(rng.between(1, 200))),
         _ => return Vec::new(),
     };
     let at = rng.below(60) * MILLI;
@@ -140,7 +140,7 @@ fn orders(rng: &mut Rng, loops: usize) -> Vec<(Nanos, Option<usize>, Order)> {
     // One of them, and the others later or never.
     let mut orders = vec![(at, Some(rng.below(loops as u64) as usize), order)];
     if rng.one_in(2) {
-        orders.push((at + rng.below(60) * MILLI, None, Order::Drain(Duration::from_millis(rng.between(1, 200)))));
+        orders.push((at + rng.below(60) * MILLI, None, Order::ShutDown(Duration::from_millis(rng.between(1, 200)))));
     }
     orders
 }

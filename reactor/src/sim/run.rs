@@ -259,7 +259,7 @@ impl Run {
         check::after_turn(event_loop, world);
         // What the turn did may have left work for the next one, or a time for which no timer is set yet.
         let carries = world.turn_log.progress || !event_loop.shared.ready.is_empty() || event_loop.mail_waits;
-        world.here().is_asleep &= !carries && !event_loop.drain_can_progress();
+        world.here().is_asleep &= !carries && !event_loop.shutdown_can_progress();
         if self.loops.len() > 1 {
             check::hand_off(&self.loops, world);
         }
@@ -306,9 +306,9 @@ impl Run {
             });
             let accepts = to.is_none_or(|to| to == 0) && !world.loops[0].is_ordered;
             match order {
-                Order::Drain(_) if accepts => world.drains_since = world.drains_since.or(Some(world.kernel.now)),
+                Order::ShutDown(_) if accepts => world.drains_since = world.drains_since.or(Some(world.kernel.now)),
                 Order::Stop if accepts => world.is_ending = true,
-                Order::Drain(_) | Order::Stop => {}
+                Order::ShutDown(_) | Order::Stop => {}
             }
             for (of_loop, event_loop) in self.loops.iter().enumerate() {
                 // Each loop gets one order: the second one goes to the others.
@@ -317,9 +317,9 @@ impl Run {
                 world.loops[of_loop].is_ordered = true;
                 let handle = event_loop.handle();
                 match order {
-                    Order::Drain(grace) => {
+                    Order::ShutDown(grace) => {
                         world.loops[of_loop].grace = Some(grace.as_nanos() as Nanos);
-                        handle.drain(grace);
+                        handle.shut_down(grace);
                     }
                     Order::Stop => {
                         world.loops[of_loop].is_stopped = true;
@@ -337,7 +337,7 @@ impl Run {
             let world = &mut *self.world.borrow_mut();
             world.kernel.at = of_loop;
             let notes = world.loops[of_loop];
-            world.is_cut_off = notes.is_stopped || notes.drain_until.is_some_and(|until| until <= world.kernel.turn_started);
+            world.is_cut_off = notes.is_stopped || notes.shutdown_until.is_some_and(|until| until <= world.kernel.turn_started);
             if of_loop == 0 && world.is_cut_off {
                 world.is_ending = true;
             }

@@ -320,11 +320,11 @@ impl Handler for Service {
         let status = match pressure {
             Pressure::ConnectionsMax => Status::Refused,
             Pressure::BufferMemory | Pressure::NearlyFull => Status::Evicted,
-            Pressure::Draining if conn.state != State::Idle || conn.in_request => {
+            Pressure::ShuttingDown if conn.state != State::Idle || conn.in_request => {
                 conn.is_closing = true; // When the answer is written.
                 return;
             }
-            Pressure::Draining => Status::Draining,
+            Pressure::ShuttingDown => Status::Draining,
         };
         self.say_why(conn, cx, status);
         self.close(conn, cx);

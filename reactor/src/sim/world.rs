@@ -104,7 +104,7 @@ pub(crate) struct LoopNotes {
     pub(crate) is_stopped: bool,
     /// The grace it was given, until the turn that learns of it has begun; and when it is over.
     pub(crate) grace: Option<Nanos>,
-    pub(crate) drain_until: Option<Nanos>,
+    pub(crate) shutdown_until: Option<Nanos>,
     /// When the service's `woke` wants to run.
     pub(crate) next_wake: Option<Nanos>,
     pub(crate) published: u32,
@@ -290,7 +290,7 @@ impl World {
         if let Some(at) = notes.next_wake.filter(|at| end > at + slack) {
             self.violated(format!("the loop slept {} past the time of next_wake", Time(end - at)));
         }
-        if let Some(at) = notes.drain_until.filter(|at| end > at + slack) {
+        if let Some(at) = notes.shutdown_until.filter(|at| end > at + slack) {
             self.violated(format!("the loop slept {} past the end of its drain", Time(end - at)));
         }
         if let Some(at) = self

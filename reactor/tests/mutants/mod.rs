@@ -305,8 +305,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "shutdown-cuts-answers-off",
         file: "notify.rs",
-        from: "            Pressure::Draining => return,\n",
-        to: "            Pressure::Draining => CloseReason::Finished,\n",
+        from: "            Pressure::ShuttingDown => return,\n",
+        to: "            Pressure::ShuttingDown => CloseReason::Finished,\n",
     },
     Mutant {
         slug: "shutdown-resets-clients-in-the-queue",
@@ -317,8 +317,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "shutdown-without-an-end",
         file: "event_loop.rs",
-        from: "sooner(earliest, drain.until);",
-        to: "sooner(earliest, drain.until.map(|until| until + std::time::Duration::from_secs(9)));",
+        from: "sooner(earliest, shutdown.until);",
+        to: "sooner(earliest, shutdown.until.map(|until| until + std::time::Duration::from_secs(9)));",
     },
     Mutant {
         slug: "input-goes-on-above-the-low-water",

@@ -17,11 +17,11 @@ fn polite() -> (Lines, std::sync::mpsc::Receiver<Told>) {
 }
 
 #[test]
-fn clients_in_the_backlog_are_accepted_and_told_before_the_listener_closes() {
+fn clients_in_the_backlog_are_accepted_and_notified_before_the_listener_closes() {
     let server = prepare(Config::default(), polite().0);
     let mut queued: Vec<TcpStream> = (0..100).map(|_| connect(server.address)).collect();
     // More than the accept budget of a turn; the loop sees order and backlog at the same time.
-    server.event_loop.handle().drain(PATIENCE);
+    server.event_loop.handle().shut_down(PATIENCE);
     let server = server.run();
     for client in &mut queued {
         assert_eq!(read_all(client), b"draining\n");
@@ -33,14 +33,14 @@ fn clients_in_the_backlog_are_accepted_and_told_before_the_listener_closes() {
 }
 
 #[test]
-fn idle_connections_are_told_and_the_loop_ends_when_the_last_has_gone() {
+fn idle_connections_are_notified_and_the_loop_ends_when_the_last_has_closed() {
     let server = start(Config::default(), polite().0);
     let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
     for client in &mut clients {
         ask(client, "hello");
     }
-    server.handle.drain(PATIENCE);
-    server.handle.drain(PATIENCE); // A second order changes nothing.
+    server.handle.shut_down(PATIENCE);
+    server.handle.shut_down(PATIENCE); // A second order changes nothing.
     for client in &mut clients {
         assert_eq!(read_all(client), b"draining\n");
     }
@@ -59,8 +59,8 @@ fn an_answer_under_way_is_finished_first() {
     let token = wait_for_open(&heard);
     until("the kernel is full", || server.stats.short_writes.get() > 0);
     // This handler closes when it is pressed, so what it had not written yet is its own decision; what it had written must arrive.
-    server.handle.drain(PATIENCE);
-    wait_for(&heard, |told| (told == Told::Pressed(token, Pressure::Draining)).then_some(()));
+    server.handle.shut_down(PATIENCE);
+    wait_for(&heard, |told| (told == Told::Pressed(token, Pressure::ShuttingDown)).then_some(()));
     let all = read_all(&mut reader);
     let kept = all.len() - usize::from(all.ends_with(b"draining\n")) * 9;
     assert_eq!(all[..kept], support::pattern(kept));
@@ -80,7 +80,7 @@ fn the_grace_ends_what_does_not_end_itself() {
     let token = wait_for_open(&heard);
     let grace = Duration::from_millis(50);
     let started = Instant::now();
-    server.handle.drain(grace);
+    server.handle.shut_down(grace);
     server.ended();
     assert!(started.elapsed() >= grace);
     assert_eq!(wait_for_close(&heard, token), CloseReason::LoopEnded);
@@ -97,7 +97,7 @@ fn a_connection_that_lingers_already_hears_no_second_goodbye_and_keeps_its_answe
     until("it lingers", || server.stats.connections_lingering.get() == 1);
     let mut other = server.connect();
     ask(&mut other, "hello");
-    server.handle.drain(PATIENCE);
+    server.handle.shut_down(PATIENCE);
     assert_eq!(read_all(&mut other), b"draining\n"); // Told after the one that lingers: its slot is higher.
     assert_eq!(server.stats.closes(CloseReason::Reset).get(), 0);
     until("both linger", || server.stats.connections_lingering.get() == 2);
