@@ -27,7 +27,7 @@ use crate::callback::Callback;
 use crate::clock;
 use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
-use crate::handle::{Shutdown, Handle, Order, Orders};
+use crate::handle::{Handle, Order, Orders, Shutdown};
 use crate::handler::Handler;
 use crate::io::InputScratch;
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
@@ -114,7 +114,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let stats = Arc::new(Stats::new(now));
         stats.connections_max.set(u64::from(limits.connections_max));
         let (sender, mut inbox) = mailbox(limits.mail_max, Arc::clone(&wake));
-        inbox.set_drain_order(config.policy.drain_order);
+        inbox.set_order(config.policy.mailbox_order);
         let (alive, finished) = bounded(0);
         let buffer_bytes = limits.buffer_bytes_max as usize;
         Ok(EventLoop {
@@ -529,7 +529,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if !self.mail_waits {
             return;
         }
-        self.inbox.start_draining();
+        self.inbox.start_emptying();
         let mut stage = self.stage(self.shared.limits.mail_time_max);
         for _ in 0..self.shared.limits.mail_per_turn_max {
             let cost = match self.held_mail.take().or_else(|| self.inbox.take()) {

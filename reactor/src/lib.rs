@@ -76,7 +76,7 @@ pub use mail::{Mailer, Reserved};
 pub use mistakes::MISTAKES;
 pub use os::{Linux, LinuxListener, ListenerWakes, Os};
 pub use output::{Cursor, Output, OutputBuffer};
-pub use policy::{DrainOrder, Policy};
+pub use policy::{MailboxOrder, Policy};
 pub use slot::state_bytes;
 pub use stats::Stats;
 pub use token::Token;

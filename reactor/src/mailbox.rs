@@ -7,7 +7,7 @@
 //! write to the eventfd for each piece of mail would cost a system call and a turn each.
 //!
 //! *The order.* The loop clears the flag and then empties the channel. In the other order, mail that is sent after the last `try_recv` and
-//! before the clearing finds the flag set, wakes no loop, and stays in the channel while the loop sleeps (`lost-wakeup`, [`DrainOrder`]).
+//! before the clearing finds the flag set, wakes no loop, and stays in the channel while the loop sleeps (`lost-wakeup`, [`MailboxOrder`]).
 //!
 //! This code, with loom's atomics and a model of the channel, is checked under every interleaving (of up to three preemptions):
 //! `RUSTFLAGS="--cfg loom" cargo test -p reactor --release loom`. The models are in `mailbox/loom_tests.rs`. One of them shows that the mistake
@@ -34,7 +34,7 @@ use std::sync::{
 
 use self::channel::TrySendError;
 use crate::os::Wake;
-use crate::policy::DrainOrder;
+use crate::policy::MailboxOrder;
 
 /// A channel into a loop with `capacity` slots for mail, reserved or sent. `wake` ends the loop's poll.
 pub(crate) fn mailbox<T>(capacity: u32, wake: StdArc<dyn Wake>) -> (Sender<T>, Inbox<T>) {
@@ -47,7 +47,7 @@ pub(crate) fn mailbox<T>(capacity: u32, wake: StdArc<dyn Wake>) -> (Sender<T>, I
         wake_failed: AtomicBool::new(false),
         wake,
     });
-    (Sender { shared: shared.clone() }, Inbox { receiver, shared, order: DrainOrder::default(), clear_at_end: false })
+    (Sender { shared: shared.clone() }, Inbox { receiver, shared, order: MailboxOrder::default(), clear_at_end: false })
 }
 
 struct Shared<T> {
@@ -172,7 +172,7 @@ impl<T> Drop for Permit<T> {
 pub(crate) struct Inbox<T> {
     receiver: channel::Receiver<T>,
     shared: Arc<Shared<T>>,
-    order: DrainOrder,
+    order: MailboxOrder,
     clear_at_end: bool,
 }
 
@@ -184,15 +184,15 @@ impl<T> std::fmt::Debug for Inbox<T> {
 
 impl<T> Inbox<T> {
     /// Chooses when the flag is cleared.
-    pub(crate) fn set_drain_order(&mut self, order: DrainOrder) {
+    pub(crate) fn set_order(&mut self, order: MailboxOrder) {
         self.order = order;
     }
 
     /// Begins to empty the channel. To be called before the first [`Inbox::take`] of a turn.
-    pub(crate) fn start_draining(&mut self) {
+    pub(crate) fn start_emptying(&mut self) {
         match self.order {
-            DrainOrder::ClearThenDrain => self.shared.clear(),
-            DrainOrder::DrainThenClear => self.clear_at_end = true, // MISTAKE(lost-wakeup): mail sent between the last `try_recv` and the clearing of the flag wakes no loop.
+            MailboxOrder::ClearThenEmpty => self.shared.clear(),
+            MailboxOrder::EmptyThenClear => self.clear_at_end = true, // MISTAKE(lost-wakeup): mail sent between the last `try_recv` and the clearing of the flag wakes no loop.
         }
     }
 

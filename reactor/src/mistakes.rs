@@ -5,7 +5,7 @@
 
 use crate::limits::Config;
 use crate::policy::{
-    AcceptPressure, ClosePolicy, DrainOrder, DrainPolicy, Framing, ListenerSharing, OutputBound, ReadyRule, RestPolicy, ResumePolicy,
+    AcceptPressure, ClosePolicy, DrainPolicy, Framing, ListenerSharing, MailboxOrder, OutputBound, ReadyRule, RestPolicy, ResumePolicy,
     TokenCheck, VisitPolicy, WritePolicy,
 };
 
@@ -19,7 +19,7 @@ pub const MISTAKES: &[Mistake] = &[
     ("lost-resume", |config| config.policy.resume = ResumePolicy::NextEvent),
     ("hot-loop", |config| config.policy.ready_rule = ReadyRule::HasWork),
     ("stale-completion", |config| config.policy.token_check = TokenCheck::SlotOnly),
-    ("lost-wakeup", |config| config.policy.drain_order = DrainOrder::DrainThenClear),
+    ("lost-wakeup", |config| config.policy.mailbox_order = MailboxOrder::EmptyThenClear),
     ("herd", |config| config.policy.sharing = ListenerSharing::WakeAll),
     ("slow-consumer", |config| config.policy.output = OutputBound::None),
     ("partial-read", |config| config.policy.framing = Framing::ByRead),

@@ -189,12 +189,12 @@ pub enum ListenerSharing {
 
 /// When the loop clears the flag that tells senders that it has been woken already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DrainOrder {
+pub enum MailboxOrder {
     /// Before it reads the channel. Mail that arrives later wakes it again. It costs an occasional needless wake-up.
     #[default]
-    ClearThenDrain,
+    ClearThenEmpty,
     /// After it has found the channel empty. Mail that arrives in between wakes no loop: `lost-wakeup`.
-    DrainThenClear,
+    EmptyThenClear,
 }
 
 /// The policies of one loop. To change some of them, use [`Config::with`](crate::Config::with).
@@ -224,7 +224,7 @@ pub struct Policy {
     /// How the receiver of an event, of mail and of a deadline is identified.
     pub token_check: TokenCheck,
     /// When the mailbox clears its flag.
-    pub drain_order: DrainOrder,
+    pub mailbox_order: MailboxOrder,
     /// How loops share a port. Read by the code that creates the sockets. A single loop does not use it.
     pub sharing: ListenerSharing,
     /// What happens near the connection limit.

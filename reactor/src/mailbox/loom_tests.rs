@@ -59,7 +59,7 @@ fn run_loop(inbox: &mut Inbox<u32>, sleep: &Sleep, wanted: usize, take_max: usiz
             sleep.until_woken();
             mail_waits = true;
         }
-        inbox.start_draining();
+        inbox.start_emptying();
         for _ in 0..take_max {
             match inbox.take() {
                 Some(mail) => taken.push(mail),
@@ -105,10 +105,10 @@ fn loom_no_mail_is_stranded_by_a_budget_either() {
 
 /// The same without blocking, so that what is lost is a failed assertion and not a deadlock (after which loom cannot clean up): the
 /// loop looks twice while they send, and after they have ended for as long as somebody has woken it. Then it would sleep for ever.
-fn two_senders_and_a_loop_that_looks(order: DrainOrder) {
+fn two_senders_and_a_loop_that_looks(order: MailboxOrder) {
     let sleep = Sleep::new();
     let (sender, mut inbox) = mailbox(2, sleep.clone());
-    inbox.set_drain_order(order);
+    inbox.set_order(order);
     let other = sender.clone();
     let one = thread::spawn(move || send_all(&sender, &[10]));
     let two = thread::spawn(move || send_all(&other, &[20]));
@@ -116,7 +116,7 @@ fn two_senders_and_a_loop_that_looks(order: DrainOrder) {
     let mut look = || {
         let woken = sleep.take_wake();
         if woken {
-            inbox.start_draining();
+            inbox.start_emptying();
             taken += std::iter::from_fn(|| inbox.take()).count();
         }
         woken
@@ -131,13 +131,13 @@ fn two_senders_and_a_loop_that_looks(order: DrainOrder) {
 
 #[test]
 fn loom_after_the_last_wake_all_mail_is_taken() {
-    model(|| two_senders_and_a_loop_that_looks(DrainOrder::ClearThenDrain));
+    model(|| two_senders_and_a_loop_that_looks(MailboxOrder::ClearThenEmpty));
 }
 
 #[test]
 #[should_panic(expected = "mail lies in the channel, and nobody wakes the loop")]
 fn loom_finds_the_wakeup_that_draining_before_clearing_loses() {
-    model(|| two_senders_and_a_loop_that_looks(DrainOrder::DrainThenClear));
+    model(|| two_senders_and_a_loop_that_looks(MailboxOrder::EmptyThenClear));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_burst_costs_one_wake_and_the_next_one_another() {
         send(&sender, mail);
     }
     assert_eq!(wakes.calls.load(Ordering::Relaxed), 1);
-    inbox.start_draining();
+    inbox.start_emptying();
     assert_eq!(inbox.take(), Some(0));
     send(&sender, 50);
     send(&sender, 51);
@@ -97,7 +97,7 @@ fn a_waker_that_fails_loses_no_mail_and_is_tried_again() {
     send(&sender, 3);
     send(&sender, 4);
     assert_eq!(wakes.calls.load(Ordering::Relaxed), 3);
-    inbox.start_draining();
+    inbox.start_emptying();
     assert_eq!(std::iter::from_fn(|| inbox.take()).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
@@ -145,7 +145,7 @@ fn a_loop_that_sleeps_whenever_it_may_gets_all_mail_of_all_threads_in_order() {
             let woken = sleep.woken.lock().expect("nobody panics with it");
             *sleep.changed.wait_while(woken, |woken| !*woken).expect("nobody panics with it") = false;
         }
-        inbox.start_draining();
+        inbox.start_emptying();
         mail_waits = true;
         for _ in 0..5 {
             let Some((id, number)) = inbox.take() else {

@@ -105,8 +105,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "rest-of-the-mail-forgotten",
         file: "event_loop.rs",
-        from: "        self.inbox.start_draining();\n",
-        to: "        self.inbox.start_draining();\n        self.mail_waits = false;\n",
+        from: "        self.inbox.start_emptying();\n",
+        to: "        self.inbox.start_emptying();\n        self.mail_waits = false;\n",
     },
     Mutant {
         slug: "half-close-taken-for-departure",
