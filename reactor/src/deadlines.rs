@@ -35,7 +35,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 
     /// Expires deadlines of connections, within the stage's count and time. Test:
-    /// `ten_thousand_deadlines_at_one_instant_run_within_a_budget_and_stall_nobody`.
+    /// `ten_thousand_deadlines_at_one_instant_run_within_a_budget_and_delay_no_other`.
     fn expire_deadlines(&mut self) {
         let mut stage = self.stage(self.shared.limits.deadlines_time_max);
         for _ in 0..self.shared.limits.deadlines_per_turn_max {

@@ -180,7 +180,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if state.bits.intersects(Bits::READABLE.union(Bits::UNPARSED)) && !state.input_is_held() {
             // A budget was spent, and its socket holds more input. It stays, and can be picked again after the handler has reported a new wait.
             // If it were picked again in each turn while it sends, its slot would count as free, and new clients would be neither served nor
-            // rejected (test: `who_sends_without_a_pause_promises_its_place_to_nobody`).
+            // rejected (test: `eviction_counts_no_slot_of_a_client_that_never_pauses_as_free`).
             return state.bits.remove(Bits::EXPENDABLE.union(Bits::RENEWED));
         }
         self.press(Pressure::NearlyFull);

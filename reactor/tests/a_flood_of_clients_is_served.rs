@@ -79,11 +79,11 @@ fn five_thousand_connects_at_once_are_all_served() {
 }
 
 #[test]
-fn thousands_that_leave_at_once_stop_nobody_and_are_closed_a_few_a_turn() {
+fn thousands_of_clients_that_disconnect_at_once_delay_no_other_and_are_closed_a_few_a_turn() {
     if is_server() {
         return serve();
     }
-    let mut server = start_server("thousands_that_leave_at_once_stop_nobody_and_are_closed_a_few_a_turn");
+    let mut server = start_server("thousands_of_clients_that_disconnect_at_once_delay_no_other_and_are_closed_a_few_a_turn");
     let mut witness = connect(server.address);
     ask(&mut witness, "hello");
     let descriptors = asked(&mut server, "descriptors");

@@ -42,13 +42,13 @@ impl Handler for Broken {
 }
 
 #[test]
-fn a_panic_of_the_loop_itself_leaves_no_process_that_listens_and_serves_nobody() {
+fn after_a_panic_of_the_loop_itself_no_process_listens_without_serving() {
     if is_server() {
         let server = prepare(Config::default(), Broken { at: None }).run();
         println!("\nlistening {}", server.address);
         return wait_for_the_end();
     }
-    let server = start_server("a_panic_of_the_loop_itself_leaves_no_process_that_listens_and_serves_nobody");
+    let server = start_server("after_a_panic_of_the_loop_itself_no_process_listens_without_serving");
     drop(TcpStream::connect(server.address).unwrap());
     // Its stdin is open, and its other threads know of nothing: only the panic can have ended it.
     assert_eq!(server.ended_by_itself().signal(), Some(6), "abort(3) ends with SIGABRT");

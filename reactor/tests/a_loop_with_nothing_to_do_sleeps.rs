@@ -103,7 +103,7 @@ fn a_full_house_with_clients_at_the_door_keeps_no_loop_awake() {
 }
 
 #[test]
-fn a_connection_that_holds_room_it_cannot_use_keeps_no_loop_awake() {
+fn a_connection_with_output_space_it_cannot_use_keeps_no_loop_awake() {
     let (lines, heard) = Lines::new();
     let server = start(Config::default(), lines);
     let mut clock = server.connect();

@@ -106,7 +106,7 @@ fn a_client_that_never_reads_is_closed_after_the_write_stall_timeout_and_holds_l
 }
 
 /// What the kernel takes for a client that reads nothing and has room for little.
-fn taken_for_who_never_reads(kernel_unsent_bytes_max: Option<u32>) -> u64 {
+fn taken_for_a_client_that_never_reads(kernel_unsent_bytes_max: Option<u32>) -> u64 {
     let mut config = Config::default();
     config.limits.kernel_unsent_bytes_max = kernel_unsent_bytes_max;
     let server = start(config, Lines::silent());
@@ -125,10 +125,10 @@ fn taken_for_who_never_reads(kernel_unsent_bytes_max: Option<u32>) -> u64 {
 
 #[test]
 fn the_kernel_holds_little_for_a_client_that_never_reads() {
-    let bounded = taken_for_who_never_reads(Config::default().limits.kernel_unsent_bytes_max);
+    let bounded = taken_for_a_client_that_never_reads(Config::default().limits.kernel_unsent_bytes_max);
     // What is unsent may pass the bound by one segment, which is at most 64 KiB; and the client's window takes a little.
     assert!(bounded <= 192 << 10, "{bounded} bytes");
-    let left_to_the_kernel = taken_for_who_never_reads(None);
+    let left_to_the_kernel = taken_for_a_client_that_never_reads(None);
     assert!(left_to_the_kernel >= 2 * bounded, "the bound changes nothing: {left_to_the_kernel} bytes without, {bounded} with it");
 }
 
@@ -154,7 +154,7 @@ fn a_client_that_reads_slowly_but_reads_is_not_closed() {
 }
 
 #[test]
-fn unfinished_requests_beyond_the_memory_cost_the_oldest_and_nobody_else() {
+fn unfinished_requests_beyond_the_memory_evict_only_the_oldest() {
     let (mut lines, heard) = Lines::new();
     lines.goodbye = "too slow\n";
     let mut config = Config::default();

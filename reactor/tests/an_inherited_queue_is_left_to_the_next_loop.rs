@@ -28,7 +28,7 @@ fn polite() -> Lines {
 }
 
 #[test]
-fn who_was_in_the_queue_is_served_and_who_comes_between_two_loops_waits() {
+fn clients_in_the_queue_are_served_and_later_ones_wait_for_the_next_loop() {
     let held = listener();
     let first = heir(&held, polite());
     let mut before: Vec<TcpStream> = (0..100).map(|_| connect(first.address)).collect();

@@ -119,7 +119,7 @@ fn plain() -> (TcpListener, SocketAddr) {
 }
 
 #[test]
-fn success_is_told_once_and_data_flows_both_ways() {
+fn success_is_one_callback_and_data_flows_both_ways() {
     let (server, address) = plain();
     let (client, heard) = client(vec![to(address, 7)]);
     let server = std::thread::spawn(move || {
@@ -138,14 +138,14 @@ fn success_is_told_once_and_data_flows_both_ways() {
 }
 
 #[test]
-fn a_refusal_is_told_once() {
+fn a_refused_connect_is_one_callback() {
     let (client, heard) = client(vec![to(refusing(), 3)]);
     drop(run(client));
     assert_eq!(heard.iter().collect::<Vec<_>>(), [Told::Failed(3, ErrorKind::ConnectionRefused)]);
 }
 
 #[test]
-fn an_attempt_that_cannot_even_begin_is_told_once() {
+fn a_connect_that_cannot_begin_is_one_callback() {
     let mut connect = to("127.0.0.1:9".parse().unwrap(), 4);
     connect.from = Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
     let (client, heard) = client(vec![connect]);
@@ -233,7 +233,7 @@ fn a_hundred_attempts_of_both_kinds_end_once_each() {
 }
 
 #[test]
-fn an_attempt_under_way_when_the_loop_ends_is_told() {
+fn a_connect_in_progress_when_the_loop_ends_gets_its_callback() {
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     full.listen(0).unwrap();

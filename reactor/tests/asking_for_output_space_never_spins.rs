@@ -115,7 +115,7 @@ fn input_that_asks_for_more_output_space_than_there_is_closes_its_connection() {
 }
 
 #[test]
-fn input_that_leaves_its_output_to_room_stays_open() {
+fn input_whose_output_waits_for_space_keeps_the_connection_open() {
     // It takes the message when `writable` has written something: so far it only asks.
     let event_loop = run(Asks::new(Wish::Ask, Wish::WriteAndAsk), false);
     // The peer reads nothing, and that is what closes it.

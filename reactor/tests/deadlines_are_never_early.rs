@@ -98,7 +98,7 @@ fn a_deadline_that_was_cancelled_or_whose_connection_has_gone_never_runs() {
 }
 
 #[test]
-fn ten_thousand_deadlines_at_one_instant_run_within_a_budget_and_stall_nobody() {
+fn ten_thousand_deadlines_at_one_instant_run_within_a_budget_and_delay_no_other() {
     // Through `spread`, which this test also shows to be a tenth at most.
     struct Idle;
     impl Handler for Idle {

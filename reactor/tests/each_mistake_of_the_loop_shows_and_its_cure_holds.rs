@@ -67,7 +67,7 @@ fn burst_before_accept(config: Config) -> (Running<Lines>, TcpStream) {
 }
 
 #[test]
-fn who_sends_a_burst_and_falls_silent_hangs_with_edge_starvation() {
+fn a_client_that_sends_a_burst_and_pauses_hangs_with_edge_starvation() {
     let (server, mut client) = burst_before_accept(config(Some("edge-starvation")));
     let mut first = [0; 100];
     client.read_exact(&mut first).unwrap();
@@ -82,7 +82,7 @@ fn who_sends_a_burst_and_falls_silent_hangs_with_edge_starvation() {
 }
 
 #[test]
-fn who_sends_a_burst_and_falls_silent_is_answered_whole_without() {
+fn a_client_that_sends_a_burst_and_pauses_is_answered_without() {
     let (_server, mut client) = burst_before_accept(config(None));
     client.read_exact(&mut vec![0; 20_000]).unwrap();
 }
@@ -251,7 +251,7 @@ fn an_answer_is_one_write_and_nagle_is_off_without() {
 const MANY_BYTES: usize = 2_000_000;
 
 /// A client with room for little, who is sent much.
-fn has_room_for_little(server: &Running<Lines>) -> TcpStream {
+fn has_a_small_receive_buffer(server: &Running<Lines>) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&server.address.into()).unwrap();
@@ -262,32 +262,32 @@ fn has_room_for_little(server: &Running<Lines>) -> TcpStream {
 }
 
 /// How much is kept for a client that reads nothing, when the loop has nothing left to do.
-fn kept_for_who_does_not_read(mut config: Config) -> u64 {
+fn kept_for_a_client_that_does_not_read(mut config: Config) -> u64 {
     config.limits.write_stall_timeout = PATIENCE;
     let server = prepare(config, Lines::silent()).run();
-    let _never_reads = has_room_for_little(&server);
+    let _never_reads = has_a_small_receive_buffer(&server);
     until("the kernel takes no more", || server.stats.short_writes.get() > 0 && server.stats.leased_bytes.get() > 0);
     two_turns(&mut server.connect());
     server.stats.leased_bytes.get()
 }
 
 #[test]
-fn all_there_is_to_say_is_kept_for_who_does_not_read_with_slow_consumer() {
-    let kept = kept_for_who_does_not_read(config(Some("slow-consumer")));
+fn all_output_is_buffered_for_a_client_that_does_not_read_with_slow_consumer() {
+    let kept = kept_for_a_client_that_does_not_read(config(Some("slow-consumer")));
     assert!(kept > MANY_BYTES as u64 * 3 / 4, "{kept} bytes");
 }
 
 #[test]
-fn no_more_than_the_high_water_is_kept_for_who_does_not_read_without() {
+fn at_most_the_high_water_mark_is_buffered_for_a_client_that_does_not_read_without() {
     let config = config(None);
     let high_water = u64::from(config.limits.output_high_water_bytes);
-    assert!(kept_for_who_does_not_read(config) <= high_water);
+    assert!(kept_for_a_client_that_does_not_read(config) <= high_water);
 }
 
 /// What comes to a client that reads all that comes, until the server closes, since the client has no more to say.
-fn read_by_who_has_room_for_little(config: Config) -> Vec<u8> {
+fn read_by_a_client_with_a_small_receive_buffer(config: Config) -> Vec<u8> {
     let server = prepare(config, Lines::silent()).run();
-    let mut client = has_room_for_little(&server);
+    let mut client = has_a_small_receive_buffer(&server);
     // Answered by the loop when the long answer is written, as far as the loop knows. With the mistake it may be lost like any other part.
     client.write_all(b"the end\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -297,14 +297,14 @@ fn read_by_who_has_room_for_little(config: Config) -> Vec<u8> {
 }
 
 #[test]
-fn an_answer_has_holes_where_the_kernel_had_no_room_with_partial_write() {
-    let read = read_by_who_has_room_for_little(config(Some("partial-write")));
+fn a_response_has_holes_after_short_writes_with_partial_write() {
+    let read = read_by_a_client_with_a_small_receive_buffer(config(Some("partial-write")));
     assert!(read.len() < MANY_BYTES, "{} bytes came", read.len());
 }
 
 #[test]
-fn an_answer_comes_whole_however_little_room_there_is_without() {
-    let read = read_by_who_has_room_for_little(config(None));
+fn a_response_is_whole_after_short_writes_without() {
+    let read = read_by_a_client_with_a_small_receive_buffer(config(None));
     assert!(read == [&support::pattern(MANY_BYTES)[..], b"the end\n"].concat(), "{} bytes came", read.len());
 }
 
@@ -346,11 +346,11 @@ fn at_the_limit(test: &str) -> (Server, TcpStream, Vec<TcpStream>) {
 }
 
 #[test]
-fn who_waits_in_the_queue_hangs_when_descriptors_are_free_again_with_fd_exhaustion() {
+fn clients_in_the_queue_hang_when_descriptors_are_free_again_with_fd_exhaustion() {
     if is_server() {
         return serve(Some("fd-exhaustion"));
     }
-    let test = "who_waits_in_the_queue_hangs_when_descriptors_are_free_again_with_fd_exhaustion";
+    let test = "clients_in_the_queue_hang_when_descriptors_are_free_again_with_fd_exhaustion";
     let (mut server, mut inside, mut waiters) = at_the_limit(test);
     server.say("left?");
     server.hear("left");
@@ -364,11 +364,11 @@ fn who_waits_in_the_queue_hangs_when_descriptors_are_free_again_with_fd_exhausti
 }
 
 #[test]
-fn who_waits_in_the_queue_is_served_or_told_without() {
+fn clients_in_the_queue_are_served_or_get_503_without() {
     if is_server() {
         return serve(None);
     }
-    let (server, inside, mut waiters) = at_the_limit("who_waits_in_the_queue_is_served_or_told_without");
+    let (server, inside, mut waiters) = at_the_limit("clients_in_the_queue_are_served_or_get_503_without");
     for waiter in &mut waiters {
         let mut answer = [0; 6];
         waiter.read_exact(&mut answer).unwrap();

@@ -254,7 +254,7 @@ fn bytes_before_a_reset_stay_readable_and_its_error_comes_once() {
 }
 
 #[test]
-fn freed_room_is_an_edge_only_for_a_write_that_lacked_it() {
+fn freed_send_buffer_is_an_edge_only_after_a_write_that_found_it_full() {
     let seen = play(&[Register, Poll, Write, PeerReads, Poll, Fill, Poll, PeerReads, Poll]);
     assert_eq!(seen[4], Seen::Events(Ready::default()));
     assert_eq!(seen[8], Seen::Events(OUT));

@@ -99,7 +99,7 @@ impl Handler for Roll {
 }
 
 #[test]
-fn a_late_loop_cuts_nobody_off_whose_input_poll_had_no_place_for() {
+fn a_late_loop_closes_no_client_whose_event_did_not_fit_into_the_batch() {
     // Every system call takes 0.1 ms, so the turn that accepts nine takes longer than each may be silent.
     let hostility = Hostility { call_nanos: 100_000, events_max: 2, ..Hostility::default() };
     let mut kernel = Kernel::new(Rng::new(1), hostility, 1 << 16, 1 << 16);

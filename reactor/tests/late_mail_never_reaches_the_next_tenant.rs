@@ -15,7 +15,7 @@ use support::lines::{Lines, Mail, Told, next, wait_for, wait_for_close, wait_for
 use support::{PATIENCE, ask, prepare, start, until};
 
 #[test]
-fn mail_for_a_connection_that_has_gone_is_undelivered_whoever_has_its_slot() {
+fn mail_for_a_closed_connection_is_undelivered_whatever_connection_has_its_slot() {
     let (lines, heard) = Lines::new();
     let server = start(Config::default(), lines);
     let mut former: Option<Token> = None;

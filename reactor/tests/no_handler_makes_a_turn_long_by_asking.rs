@@ -37,7 +37,7 @@ impl Handler for Drips {
 }
 
 #[test]
-fn who_says_one_byte_at_a_time_is_asked_no_more_often_in_a_visit_than_messages_are_handed_out() {
+fn a_handler_that_writes_single_bytes_gets_at_most_as_many_writable_calls_as_messages_in_a_visit() {
     let config = Config::default();
     let visit_messages_max = config.limits.first_visit_messages_max;
     let mut server = prepare(config, Drips { rooms: 0 });

@@ -68,7 +68,7 @@ fn a_connection_that_cannot_be_taken_over_does_not_count_as_load_for_ever() {
 }
 
 #[test]
-fn a_loop_whose_mailbox_has_no_place_for_another_giver_says_so() {
+fn a_loop_whose_mailbox_has_no_permit_for_another_acceptor_returns_an_error() {
     let mut config = Config::default();
     config.limits.mail_max = 2;
     let mut event_loop = EventLoop::new(config, Lines::silent()).unwrap();
@@ -79,7 +79,7 @@ fn a_loop_whose_mailbox_has_no_place_for_another_giver_says_so() {
 }
 
 #[test]
-fn a_loop_that_has_ended_is_handed_nobody() {
+fn a_loop_that_has_ended_is_handed_no_connection() {
     let (second, to_second) = receiving(Config::default());
     let mut first = prepare(Config::default(), Lines::silent());
     first.event_loop.hand_off_to(vec![to_second]);
@@ -145,7 +145,7 @@ fn a_receiver_with_a_smaller_limit_is_not_handed_more_than_it_can_hold() {
 }
 
 #[test]
-fn an_acceptor_that_is_full_still_hands_to_loops_with_room() {
+fn an_acceptor_that_is_full_still_hands_to_loops_with_free_slots() {
     let mut small = Config::default();
     small.limits.connections_max = 4;
     small.policy.at_connections_max = AtConnectionsMax::Wait;
@@ -162,7 +162,7 @@ fn an_acceptor_that_is_full_still_hands_to_loops_with_room() {
 }
 
 #[test]
-fn loops_that_share_one_socket_exclusively_serve_everybody() {
+fn loops_that_share_one_socket_exclusively_serve_all_clients() {
     let socket = listener();
     let servers: Vec<Running<Lines>> =
         (0..3).map(|_| prepare_on(socket.try_clone().unwrap(), ListenerWakes::One, Config::default(), Lines::silent()).run()).collect();
@@ -174,7 +174,7 @@ fn loops_that_share_one_socket_exclusively_serve_everybody() {
 }
 
 #[test]
-fn loops_with_a_socket_each_on_one_port_serve_everybody() {
+fn loops_with_a_socket_each_on_one_port_serve_all_clients() {
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
     let first = listener_with(options);
     let address = first.local_addr().unwrap();
@@ -205,7 +205,7 @@ fn a_loop_that_stops_leaves_the_shared_port_to_the_others() {
 }
 
 #[test]
-fn where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_refused() {
+fn no_client_is_rejected_for_a_loop_with_a_full_mailbox_while_clients_wait_at_the_limit() {
     // The other loop has places and does not run: room for one connection in its mailbox, and for its last word.
     let mut stalled = Config::default();
     stalled.limits.mail_max = 2;

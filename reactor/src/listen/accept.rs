@@ -7,8 +7,8 @@
 //! - descriptors or memory are short: a close, or the end of a pause (`fd-exhaustion`, docs/failures/fd-exhaustion.md);
 //! - the listener has another error: the end of a pause.
 //!
-//! Tests: `clients_that_arrive_together_are_all_accepted_from_one_edge`, `at_the_connection_limit_clients_are_told_or_wait`,
-//! `without_descriptors_clients_are_served_or_told`, `a_listeners_own_error_is_retried_after_a_pause`.
+//! Tests: `clients_that_arrive_together_are_all_accepted_from_one_edge`, `at_the_connection_limit_clients_get_503_or_wait`,
+//! `without_descriptors_clients_are_served_or_get_503`, `a_listeners_own_error_is_retried_after_a_pause`.
 
 use std::io;
 use std::time::Instant;

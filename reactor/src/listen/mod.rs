@@ -80,7 +80,7 @@ impl<M, D> HandOffTarget<M, D> {
     /// Whether the loop can take a connection.
     fn has_capacity(&self) -> bool {
         // Its mailbox must have space too: an accepting loop that is full itself would have to keep a connection that it cannot hand over.
-        // Test: `where_clients_wait_at_the_limit_a_loop_that_takes_no_more_mail_gets_nobody_refused`.
+        // Test: `no_client_is_rejected_for_a_loop_with_a_full_mailbox_while_clients_wait_at_the_limit`.
         !self.gone && self.load() < self.stats.connections_max.get() && self.mailer.has_permit()
     }
 }

@@ -43,7 +43,7 @@ fn fill(mut client: &TcpStream) {
 }
 
 #[test]
-fn a_newcomer_beside_a_flood_is_told_or_served() {
+fn a_new_client_next_to_a_flood_is_served_or_gets_503() {
     let mut config = Config::default();
     config.limits.connections_max = 2;
     config.limits.free_slots_min = 1;

@@ -52,11 +52,11 @@ fn end(mut server: Server) -> (u64, u64) {
 }
 
 #[test]
-fn four_hundred_clients_against_256_descriptors_are_all_served_or_told() {
+fn four_hundred_clients_against_256_descriptors_are_all_served_or_get_503() {
     if is_server() {
         return serve();
     }
-    let server = start_server("four_hundred_clients_against_256_descriptors_are_all_served_or_told");
+    let server = start_server("four_hundred_clients_against_256_descriptors_are_all_served_or_get_503");
     let mut waiting: Vec<TcpStream> = (0..400).map(|_| connect(server.address)).collect();
     for client in &mut waiting {
         // Told and gone already is possible: then this may fail, and the answer is there all the same.

@@ -71,7 +71,7 @@ fn clients_beyond_the_refusals_wait_until_a_refused_one_has_gone() {
 }
 
 #[test]
-fn those_who_wait_are_served_in_turn_as_others_leave() {
+fn waiting_clients_are_served_in_order_as_others_disconnect() {
     let server = start(config(3, 8, AtConnectionsMax::Wait), Lines::silent());
     let clients: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
     for mut client in clients {
@@ -96,7 +96,7 @@ fn a_refused_client_that_stays_is_closed_long_before_one_that_was_served() {
 }
 
 #[test]
-fn who_has_its_answer_lingers_for_less_where_places_are_short() {
+fn a_connection_lingers_for_less_while_slots_are_short() {
     let mut config = config(4, 8, AtConnectionsMax::Refuse);
     config.limits.free_slots_min = 2; // Two are at ease.
     config.limits.linger_timeout = Duration::from_secs(3600);
