@@ -265,7 +265,7 @@ impl Handler for Flood {
 
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         while self.asked < MANY && self.due(self.asked) <= cx.now() {
-            if cx.connect(Connect { to: self.to, from: None, tag: self.asked, timeout: Duration::from_secs(5) }).is_err() {
+            if cx.connect(Connect::new(self.to, self.asked, Duration::from_secs(5))).is_err() {
                 return; // As many wait already: the next turn asks again.
             }
             self.asked += 1;

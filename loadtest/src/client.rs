@@ -152,7 +152,8 @@ impl Client {
             let to_open = if self.at_gate && self.started.is_none() { 0 } else { lane.to_open(self.now) };
             for _ in 0..to_open {
                 let tag = self.next_tag + 1;
-                let connect = Connect { to: self.to, from: lane.class.from, tag, timeout: lane.class.connect_timeout };
+                let mut connect = Connect::new(self.to, tag, lane.class.connect_timeout);
+                connect.from = lane.class.from;
                 if cx.connect(connect).is_err() {
                     break; // As many wait already. The end of one of them comes here again.
                 }

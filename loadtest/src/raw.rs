@@ -7,6 +7,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use reactor::os::bind_source_address;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::response::{Expect, Response, ResponseReader, Step};
@@ -40,7 +41,7 @@ pub fn connect_with_little_room(to: SocketAddr, from: IpAddr, receive_bytes: usi
 }
 
 fn connect_by(socket: Socket, to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
-    socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
+    bind_source_address(&socket, from)?;
     socket.connect_timeout(&SockAddr::from(to), CONNECT_TIMEOUT)?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket.into())

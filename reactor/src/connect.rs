@@ -43,7 +43,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if self.entries.len() >= self.shared.limits.connections_max as usize {
             return Err(io::Error::other(format!("connections_max ({}) is reached", self.shared.limits.connections_max)));
         }
-        let stream = self.os.connect(connect.to, connect.from, self.shared.limits.kernel_unsent_bytes_max)?;
+        let stream = self.os.connect(connect, self.shared.limits.kernel_unsent_bytes_max)?;
         let token = self.shared.slots.insert(&mut self.entries, stream, Phase::Connecting { tag: connect.tag });
         let state = self.shared.slots.get_mut(token.slot);
         state.bits.insert(Bits::OUTBOUND);

@@ -20,7 +20,7 @@ struct Asks {
 }
 
 fn connect(tag: u64) -> Connect {
-    Connect { to: sim_address(), from: None, tag, timeout: Duration::from_secs(1) }
+    Connect::new(sim_address(), tag, Duration::from_secs(1))
 }
 
 impl Asks {

@@ -39,7 +39,7 @@ fn client(connects: Vec<Connect>) -> (Client, Receiver<Told>) {
 }
 
 fn to(address: SocketAddr, tag: u64) -> Connect {
-    Connect { to: address, from: None, tag, timeout: PATIENCE }
+    Connect::new(address, tag, PATIENCE)
 }
 
 impl Handler for Client {
@@ -167,7 +167,7 @@ fn a_peer_that_never_answers_fails_by_the_deadline_and_not_before() {
         assert!(fillers.len() < 100, "a backlog of 0 never fills");
     }
     let timeout = Duration::from_millis(120);
-    let (client, heard) = client(vec![Connect { timeout, ..to(address, 5) }]);
+    let (client, heard) = client(vec![Connect::new(address, 5, timeout)]);
     let started = Instant::now();
     drop(run(client));
     assert!(started.elapsed() >= timeout);
@@ -175,10 +175,66 @@ fn a_peer_that_never_answers_fails_by_the_deadline_and_not_before() {
 }
 
 #[test]
+fn a_peer_sends_no_more_than_the_receive_buffer_that_was_asked_for() {
+    let (server, address) = plain();
+    let mut connect = to(address, 1);
+    connect.receive_buffer_bytes = Some(16 << 10);
+    let event_loop = EventLoop::new(Config::default(), Deaf(Some((Instant::now(), connect)))).unwrap();
+    let handle = event_loop.handle();
+    let thread = std::thread::spawn(move || event_loop.run());
+    let (mut peer, _) = server.accept().unwrap();
+    // The peer's own buffer is bounded too, so that what it gets rid of is in the receive buffer.
+    socket2::SockRef::from(&peer).set_send_buffer_size(16 << 10).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let (mut sent, began) = (0, Instant::now());
+    let mut last_at = began;
+    while last_at.elapsed() < Duration::from_millis(200) {
+        match peer.write(&[0; 4096]) {
+            Ok(n) => (sent, last_at) = (sent + n, Instant::now()),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        assert!(sent < 1 << 20, "the kernel's own choice holds megabytes");
+    }
+    assert!(sent < 200 << 10, "{sent} bytes were sent to a client that does not read");
+    handle.stop();
+    thread.join().unwrap().unwrap();
+}
+
+/// Connects and never reads.
+struct Deaf(Option<(Instant, Connect)>);
+
+impl Handler for Deaf {
+    type Conn = ();
+    type Mail = ();
+
+    fn opened(&mut self, _: Origin, cx: &mut Context<'_>) {
+        cx.pause();
+    }
+
+    fn input(&mut self, (): &mut (), _: &[u8], _: &mut Context<'_>) -> usize {
+        unreachable!("it is paused")
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.0.map(|(at, _)| at)
+    }
+
+    fn woke(&mut self, cx: &mut LoopContext<'_>) {
+        if let Some((_, connect)) = self.0.take() {
+            cx.connect(connect).unwrap();
+        }
+    }
+}
+
+#[test]
 fn the_source_address_is_the_one_that_was_asked_for() {
     let (server, address) = plain();
     let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
-    let (client, _heard) = client(vec![Connect { from: Some(from), ..to(address, 1) }]);
+    let mut connect = to(address, 1);
+    connect.from = Some(from);
+    let (client, _heard) = client(vec![connect]);
     let server = std::thread::spawn(move || server.accept().unwrap().1);
     run(client);
     assert_eq!(server.join().unwrap().ip(), from);

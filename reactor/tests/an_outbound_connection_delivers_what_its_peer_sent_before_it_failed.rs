@@ -129,7 +129,7 @@ struct Running {
 
 fn start(to: SocketAddr, plan: Plan, config: Config) -> Running {
     let (told, heard) = channel();
-    let connect = Connect { to, from: None, tag: 0, timeout: PATIENCE };
+    let connect = Connect::new(to, 0, PATIENCE);
     let event_loop = EventLoop::new(config, Client { connect: Some(connect), started: Instant::now(), plan, told }).unwrap();
     let (mailer, stats, handle) = (event_loop.mailer(), event_loop.stats(), event_loop.handle());
     let thread = std::thread::spawn(move || drop(event_loop.run().unwrap()));

@@ -57,7 +57,7 @@ impl Handler for Watchers {
     }
 
     fn undelivered(&mut self, mail: u8, cx: &mut LoopContext<'_>) {
-        cx.connect(Connect { to: self.announce_to, from: None, tag: u64::from(mail), timeout: PATIENCE }).unwrap();
+        cx.connect(Connect::new(self.announce_to, u64::from(mail), PATIENCE)).unwrap();
     }
 
     fn closed(&mut self, conn: Conn, _reason: CloseReason, cx: &mut LoopContext<'_>) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use reactor::os::{Event, Ready};
 use reactor::sim::{Hostility, Kernel, Rng, SimOs, SimStream, SocketId};
-use reactor::{Linux, LinuxListener, ListenerWakes, Os, Token};
+use reactor::{Connect, Linux, LinuxListener, ListenerWakes, Os, Token};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -337,14 +337,14 @@ fn a_connect_ends_in_the_same_way() {
     let mut real = Linux::new(64).unwrap();
     let mut events = Vec::new();
     let mut sim = SimOs::new(Kernel::new(Rng::new(1), Hostility::default(), 1 << 16, 1 << 16));
-    let mut simulated = sim.connect(free, None, None).unwrap();
+    let mut simulated = sim.connect(&Connect::new(free, 0, Duration::MAX), None).unwrap();
     sim.register(&mut simulated, STREAM).unwrap();
     sim.poll(Some(Duration::ZERO), &mut events).unwrap();
     assert!(events.is_empty() && !sim.is_connected(&mut simulated));
     sim.kernel().peer_resets(simulated.id());
     sim.poll(Some(Duration::ZERO), &mut events).unwrap();
     let refused = bits_of(&events);
-    match real.connect(free, None, None) {
+    match real.connect(&Connect::new(free, 0, Duration::MAX), None) {
         Ok(mut stream) => {
             real.register(&mut stream, STREAM).unwrap();
             real.poll(Some(Duration::from_secs(10)), &mut events).unwrap();
@@ -358,11 +358,11 @@ fn a_connect_ends_in_the_same_way() {
     }
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut stream = real.connect(listener.local_addr().unwrap(), None, None).unwrap();
+    let mut stream = real.connect(&Connect::new(listener.local_addr().unwrap(), 0, Duration::MAX), None).unwrap();
     real.register(&mut stream, STREAM).unwrap();
     real.poll(Some(Duration::from_secs(10)), &mut events).unwrap();
     let by_the_real = bits_of(&events);
-    let mut simulated = sim.connect(free, None, None).unwrap();
+    let mut simulated = sim.connect(&Connect::new(free, 0, Duration::MAX), None).unwrap();
     sim.register(&mut simulated, STREAM).unwrap();
     sim.kernel().peer_accepts(simulated.id());
     sim.poll(Some(Duration::ZERO), &mut events).unwrap();

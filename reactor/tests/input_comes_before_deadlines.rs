@@ -248,7 +248,7 @@ impl Handler for Outcomes {
 fn a_connect_that_succeeds_between_poll_and_the_clock_has_not_timed_out() {
     for succeeds in [true, false] {
         let to = "127.0.0.1:10000".parse().unwrap();
-        let connect = Connect { to, from: None, tag: 0, timeout: Duration::from_secs(1) };
+        let connect = Connect::new(to, 0, Duration::from_secs(1));
         let (mut event_loop, _) = scripted(Config::default(), Outcomes { connect: Some(connect), ..Outcomes::default() });
         while event_loop.os_mut().connecting.is_empty() {
             event_loop.turn().unwrap();

@@ -75,7 +75,7 @@ impl Handler for Everything {
 
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         self.started = None;
-        cx.connect(Connect { to: sim_address(), from: None, tag: 0, timeout: self.connect_timeout }).unwrap();
+        cx.connect(Connect::new(sim_address(), 0, self.connect_timeout)).unwrap();
     }
 }
 

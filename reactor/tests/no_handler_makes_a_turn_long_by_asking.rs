@@ -81,7 +81,7 @@ impl Handler for Crowd {
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
         self.at = None;
         for tag in 0..CONNECTS {
-            cx.connect(Connect { to: self.to, from: None, tag, timeout: Duration::from_secs(20) }).unwrap();
+            cx.connect(Connect::new(self.to, tag, Duration::from_secs(20))).unwrap();
         }
     }
 }

@@ -47,7 +47,7 @@ impl Handler for Stays {
 
     fn input(&mut self, _token: &mut Token, input: &[u8], cx: &mut Context<'_>) -> usize {
         for tag in input {
-            cx.connect(Connect { to: sim_address(), from: None, tag: u64::from(*tag), timeout: Duration::MAX }).unwrap();
+            cx.connect(Connect::new(sim_address(), u64::from(*tag), Duration::MAX)).unwrap();
         }
         input.len()
     }

@@ -2,10 +2,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use loadtest::response::{Expect, ResponseReader, Step};
+use reactor::os::bind_source_address;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 pub(crate) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -39,8 +39,7 @@ impl Client {
     pub(crate) fn connect(to: SocketAddr, source: u8) -> io::Result<Client> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.set_tcp_nodelay(true)?;
-        crate::sys::choose_port_at_connect(socket.as_fd())?;
-        socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0))))?;
+        bind_source_address(&socket, Ipv4Addr::new(127, 0, 0, source).into())?;
         match socket.connect(&SockAddr::from(to)) {
             Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => return Err(e),
             _ => {}

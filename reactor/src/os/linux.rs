@@ -14,6 +14,7 @@ use super::{Event, ListenerWakes, Os, Ready, Stream, Wake, sys};
 use crate::address::Address;
 use crate::listen::socket::ListenSocket;
 use crate::os::descriptors::{TableShare, grow_table};
+use crate::shared::Connect;
 use crate::token::Token;
 
 /// epoll and the sockets of one loop.
@@ -187,17 +188,19 @@ impl Os for Linux {
         }
     }
 
-    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<LinuxStream> {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    fn connect(&mut self, connect: &Connect, unsent_bytes_max: Option<u32>) -> io::Result<LinuxStream> {
+        let socket = Socket::new(Domain::for_address(connect.to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(bytes_max) = unsent_bytes_max {
             socket.set_tcp_notsent_lowat(bytes_max)?;
         }
-        if let Some(from) = from {
-            sys::set_bind_address_no_port(socket.as_fd())?;
-            socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;
+        if let Some(bytes) = connect.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes as usize)?;
         }
-        match socket.connect(&SockAddr::from(to)) {
+        if let Some(from) = connect.from {
+            bind_source_address(&socket, from)?;
+        }
+        match socket.connect(&SockAddr::from(connect.to)) {
             Ok(()) => {}
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(e) => return Err(e),
@@ -241,6 +244,17 @@ impl Os for Linux {
     fn release_spare(&mut self) -> bool {
         self.spare.take().is_some()
     }
+}
+
+/// Binds a TCP socket to a source address and leaves the choice of the port to connect(2) (`IP_BIND_ADDRESS_NO_PORT`, ip(7)), which knows the
+/// destination. bind(2) with port 0 would choose one of about 28,000 ports for all destinations together, and a port whose last connection
+/// went to another server could not be used again at once.
+///
+/// # Errors
+/// setsockopt(2), bind(2): EADDRNOTAVAIL when the address is not one of this machine.
+pub fn bind_source_address(socket: &impl AsFd, from: IpAddr) -> io::Result<()> {
+    sys::set_bind_address_no_port(socket.as_fd())?;
+    SockRef::from(socket).bind(&SockAddr::from(SocketAddr::new(from, 0)))
 }
 
 impl Read for LinuxStream {

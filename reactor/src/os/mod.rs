@@ -8,17 +8,17 @@ pub mod descriptors;
 mod linux;
 pub(crate) mod sys;
 
-pub use linux::{Linux, LinuxListener, LinuxStream};
+pub use linux::{Linux, LinuxListener, LinuxStream, bind_source_address};
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bitflags::bitflags;
 
 use crate::address::Address;
+use crate::shared::Connect;
 use crate::token::Token;
 
 /// The readiness of one source, as the poller reported it. It is not mio's type, because the simulator cannot construct that one.
@@ -156,12 +156,11 @@ pub trait Os {
     /// accept4(2): `WouldBlock` when the queue is empty. `listen/accept.rs` describes the other errors.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, Address)>;
 
-    /// Begins to connect, from the source address `from` if one is given, with the kernel's unsent output bounded as in
-    /// [`Os::bound_unsent`]. Write readiness reports the end of the handshake, and [`Os::take_error`] its result.
+    /// Begins to connect, with the options in `connect`, and with the kernel's unsent output bounded as in [`Os::bound_unsent`]. Write readiness reports the end of the handshake, and [`Os::take_error`] its result.
     ///
     /// # Errors
     /// socket(2), setsockopt(2), bind(2), connect(2); `EINPROGRESS` is success.
-    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<Self::Stream>;
+    fn connect(&mut self, connect: &Connect, unsent_bytes_max: Option<u32>) -> io::Result<Self::Stream>;
 
     /// Returns and clears the error that is pending on a socket (`SO_ERROR`, socket(7)).
     ///

@@ -113,8 +113,7 @@ pub(crate) fn kernel_release() -> io::Result<String> {
     Ok(release.collect())
 }
 
-/// Leaves the choice of the source port to connect(2), which knows the destination (`IP_BIND_ADDRESS_NO_PORT`, ip(7)). bind(2) with port 0 would
-/// choose one of about 28,000 ports for all destinations together.
+/// Leaves the choice of the source port to connect(2) (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
 ///
 /// # Errors
 /// setsockopt(2).

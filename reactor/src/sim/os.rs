@@ -15,6 +15,7 @@ use super::world::{Act, World};
 use crate::address::Address;
 use crate::limits::Limits;
 use crate::os::{Event, ListenerWakes, Os, Stream, Wake};
+use crate::shared::Connect;
 use crate::token::Token;
 
 /// The port of peer 0; the next has the next. So a service knows from the address who is there.
@@ -206,8 +207,8 @@ impl Os for SimOs {
         Ok((SimStream { world: Rc::clone(&self.world), id }, peer.into()))
     }
 
-    /// The upstream with the number of `to`'s port, less `FIRST_PEER_PORT`.
-    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
+    /// The upstream with the number of the port, less `FIRST_PEER_PORT`.
+    fn connect(&mut self, connect: &Connect, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
         let mut world = self.here();
         world.enter();
         if let Some(e) = world.faults.count(Call::Connect) {
@@ -219,7 +220,7 @@ impl Os for SimOs {
         let id = world.kernel.new_socket(Phase::Connecting, unsent_bytes_max.map(|bytes| bytes as usize));
         world.open_descriptor(id);
         world.turn_log.admitted += 1;
-        let upstream = u32::from(to.port().saturating_sub(FIRST_PEER_PORT));
+        let upstream = u32::from(connect.to.port().saturating_sub(FIRST_PEER_PORT));
         let turn_started = world.kernel.turn_started;
         if let Some(up) = world.upstreams.get_mut(upstream as usize) {
             up.socket = Some(id);

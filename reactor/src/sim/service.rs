@@ -389,7 +389,7 @@ impl Handler for Service {
             let timeout = Duration::from_nanos(asked.connect_timeout);
             drop(world);
             let to = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), FIRST_PEER_PORT + upstream as u16);
-            if cx.connect(Connect { to, from: None, tag: u64::from(upstream), timeout }).is_err() {
+            if cx.connect(Connect::new(to, u64::from(upstream), timeout)).is_err() {
                 self.world().violated(format!("the connect to upstream {upstream} was given back"));
             }
         }

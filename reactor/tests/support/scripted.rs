@@ -4,14 +4,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reactor::os::{Event, Wake};
 use reactor::sim::{Hostility, Kernel, Rng, SimListener, SimOs, SimStream, SocketId};
-use reactor::{Address, Config, EventLoop, Handler, ListenerWakes, Os, Token};
+use reactor::{Address, Config, Connect, EventLoop, Handler, ListenerWakes, Os, Token};
 
 /// What happens between the return of poll and the next read of the clock, and for how long the thread does not run.
 pub type Preemption = Box<dyn FnOnce(&mut Kernel) -> Duration>;
@@ -158,8 +158,8 @@ impl Os for Scripted {
         }
     }
 
-    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
-        let stream = self.sim.connect(to, from, unsent_bytes_max)?;
+    fn connect(&mut self, connect: &Connect, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
+        let stream = self.sim.connect(connect, unsent_bytes_max)?;
         self.connecting.push(stream.id());
         Ok(stream)
     }

@@ -5,14 +5,14 @@
 //! input at once and the whole output at once.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use reactor::os::{Event, Wake};
 use reactor::sim::{Hostility, Kernel, Rng, SimListener, SimOs, SimStream, SocketId};
-use reactor::{Config, EventLoop, ListenerWakes, Os, Stats, Token};
+use reactor::{Config, Connect, EventLoop, ListenerWakes, Os, Stats, Token};
 use server::answer::{Answer, Output, Pulled, StreamSource};
 use server::connection::{HttpHandler, HttpSettings};
 use server::dispatch::RequestJob;
@@ -73,8 +73,8 @@ impl Os for Scripted {
         self.os.accept(from)
     }
 
-    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
-        self.os.connect(to, from, unsent_bytes_max)
+    fn connect(&mut self, connect: &Connect, unsent_bytes_max: Option<u32>) -> io::Result<SimStream> {
+        self.os.connect(connect, unsent_bytes_max)
     }
 
     fn bound_unsent(&mut self, listener: &mut SimListener, bytes: u32) -> io::Result<()> {
