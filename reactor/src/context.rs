@@ -41,7 +41,7 @@ impl<'a> Context<'a> {
 
 impl Context<'_> {
     #[inline]
-    fn slot(&mut self) -> &mut Slot {
+    pub(crate) fn slot(&mut self) -> &mut Slot {
         self.shared.slots.get_mut(self.token.slot)
     }
 

@@ -344,13 +344,15 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn messages(&mut self, mut taken: usize, filled: usize) -> usize {
         let output_end_max = self.output_end_max();
         if let Some(conn) = self.entry.conn.as_mut() {
+            // One context for all messages: what it borrows does not change between them.
+            let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
             while taken < filled {
-                let state = self.shared.slots.get_mut(self.token.slot);
+                let state = cx.slot();
                 if !state.bits.only(Bits::UNPARSED.union(Bits::INPUT_HELD), Bits::UNPARSED) || !state.is_open() {
                     break;
                 }
                 if self.messages_left == 0 {
-                    self.shared.stats.budget_exits.add(1);
+                    cx.shared.stats.budget_exits.add(1);
                     return taken;
                 }
                 self.messages_left -= 1;
@@ -358,21 +360,21 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 // request delays output only.
                 let wanted_before = state.bits.intersects(Bits::WANTS_WRITABLE);
                 state.bits.remove(Bits::WANTS_WRITABLE.union(Bits::INPUT_BLOCKED));
-                self.output_before = self.output.len();
-                self.shared.stats.enter(Callback::Input, self.token.slot);
-                let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
+                self.output_before = cx.output.len();
+                cx.shared.stats.enter(Callback::Input, self.token.slot);
                 let input = match &self.scratch.in_hand {
                     None => &self.scratch.bytes[taken..filled],
                     Some(lease) => &lease.filled()[taken..],
                 };
                 let used = self.handler.input(conn, input, &mut cx);
-                self.shared.stats.leave();
+                cx.shared.stats.leave();
                 assert!(used <= filled - taken, "a handler took {used} bytes of {}", filled - taken);
-                taken = match self.shared.policy.framing {
+                taken = match cx.shared.policy.framing {
                     Framing::ByMessage => taken + used,
                     Framing::ByRead => filled, // MISTAKE(partial-read): half a message is forgotten before its other half comes, and so is whatever came behind a whole one.
                 };
-                let state = self.shared.slots.get_mut(self.token.slot);
+                let has_written_nothing = cx.output.len() == 0;
+                let state = cx.slot();
                 let asked_for_space = state.bits.intersects(Bits::WANTS_WRITABLE);
                 if wanted_before {
                     state.bits.insert(Bits::WANTS_WRITABLE);
@@ -384,7 +386,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                             self.die(CloseReason::Reset);
                             return taken;
                         }
-                        if self.writable_was_in_vain && self.output.len() == 0 && state.output.is_none() {
+                        if self.writable_was_in_vain && state.output.is_none() && has_written_nothing {
                             // All the space is free, and nothing will change that. Test: `asking_for_output_space_never_spins`.
                             self.die(CloseReason::OutputSpaceTooSmall);
                             return taken;
