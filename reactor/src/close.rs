@@ -317,6 +317,9 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if self.shared.closes.is_empty() {
             return;
         }
+        if !self.adoptions_waiting.is_empty() {
+            self.mail_waits = true; // The next turn may have a slot for one of them.
+        }
         let mut stage = self.stage(self.shared.limits.closes_time_max);
         for _ in 0..self.shared.limits.closes_per_turn_max {
             let Some(slot) = self.shared.closes.pop_front() else { return };

@@ -14,6 +14,7 @@
 //! Input comes before deadlines, so that a late loop does not time out a client whose bytes have arrived. Test:
 //! `input_comes_before_deadlines`.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +32,7 @@ use crate::handle::{Handle, Order, Orders, Shutdown};
 use crate::handler::Handler;
 use crate::io::InputScratch;
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
-use crate::listen::{HandOffTarget, Listener};
+use crate::listen::{Adoption, HandOffTarget, Listener};
 use crate::loop_state::LoopState;
 use crate::mail::{Envelope, Mailer};
 use crate::mailbox::{Inbox, Sender, mailbox};
@@ -63,10 +64,10 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) events: Vec<Event>,
     pub(crate) sender: Sender<Envelope<H::Mail, O::Handover>>,
     pub(crate) inbox: Inbox<Envelope<H::Mail, O::Handover>>,
-    /// The inbox may hold mail.
+    /// The inbox may hold mail, or a connection that was handed over can be adopted.
     pub(crate) mail_waits: bool,
-    /// A connection that another loop accepted, taken from the inbox when the accept budget was spent. It is first in the next turn.
-    pub(crate) held_mail: Option<Envelope<H::Mail, O::Handover>>,
+    /// Accepted connections that wait for a slot or for the next turn's accepts (`listen/hand_off.rs`).
+    pub(crate) adoptions_waiting: VecDeque<Adoption<O::Handover>>,
     /// Number of connections that this turn may still accept or adopt, or begin while closed ones wait for close(2).
     pub(crate) accepts_left: u32,
     /// Number of connections that the last turn closed.
@@ -133,7 +134,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             sender,
             inbox,
             mail_waits: false,
-            held_mail: None,
+            adoptions_waiting: VecDeque::new(),
             accepts_left: 0,
             closed_last_turn: 0,
             orders: Arc::new(Orders::default()),
@@ -531,26 +532,25 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         self.inbox.start_emptying();
         let mut stage = self.stage(self.shared.limits.mail_time_max);
+        if self.adopt_waiting(&mut stage) {
+            return;
+        }
         for _ in 0..self.shared.limits.mail_per_turn_max {
-            let cost = match self.held_mail.take().or_else(|| self.inbox.take()) {
+            let cost = match self.inbox.take() {
                 Some(Envelope::Mail(to, mail)) => self.deliver(to, mail),
-                Some(socket @ Envelope::Socket { .. }) if self.accepts_left == 0 => {
-                    // Adopting a connection counts as an accept of this turn. Later mail waits behind it and keeps its order.
-                    // Test: `connections_that_another_loop_accepted_count_as_accepts`.
-                    self.held_mail = Some(socket);
-                    return;
-                }
                 Some(Envelope::Socket { descriptor, peer, listener }) => {
-                    self.accepts_left -= 1;
-                    self.adopt(descriptor, peer, listener);
-                    1
+                    self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, is_own: false });
+                    if self.adopt_waiting(&mut stage) {
+                        return;
+                    }
+                    0
                 }
                 Some(Envelope::NoMoreSockets) => {
                     self.givers -= 1;
                     1
                 }
                 None => {
-                    self.mail_waits = false;
+                    self.mail_waits = self.can_adopt();
                     return;
                 }
             };

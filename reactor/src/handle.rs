@@ -134,7 +134,8 @@ impl Handle {
     }
 
     fn wake_loop(&self) {
-        if let Err(e) = self.wake.wake() {
+        // Tried twice, as for mail: nothing else wakes a loop without events for an order.
+        if let Err(e) = self.wake.wake().or_else(|_| self.wake.wake()) {
             log::error!("cannot wake a loop: {e}");
         }
     }

@@ -70,7 +70,9 @@ impl<T> Shared<T> {
         if self.notified.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Err(error) = self.wake.wake() {
+        // Tried twice. The mail may be a connection that another loop handed over, whose client sends nothing before it has an answer: if no
+        // later mail comes, nothing else wakes the loop for it.
+        if let Err(error) = self.wake.wake().or_else(|_| self.wake.wake()) {
             // The mail stays in the channel. The next sender must try again, so the flag may not stay set.
             self.notified.swap(false, Ordering::AcqRel);
             if !self.wake_failed.swap(true, Ordering::Relaxed) {

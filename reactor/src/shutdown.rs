@@ -56,7 +56,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.visit_because(slot, Cause::Pressed(Pressure::ShuttingDown));
         }
         let listening = self.listeners.iter().any(|listener| listener.socket.is_some());
-        if (!listening && self.givers == 0 && self.entries.is_empty() && !self.mail_waits)
+        if (!listening && self.givers == 0 && self.entries.is_empty() && !self.mail_waits && self.adoptions_waiting.is_empty())
             || until.is_some_and(|until| until <= self.shared.now)
         {
             self.shared.stop = true;

@@ -78,6 +78,66 @@ fn a_loop_whose_mailbox_has_no_permit_for_another_acceptor_returns_an_error() {
     assert!(error.to_string().contains("mail_max (2)"), "{error}");
 }
 
+/// A loop with one slot and one for a rejection, to which another loop hands a client in the moment in which its own clients take both.
+/// Returns the loop, its two clients, and the one that was handed over. The accepting loop comes along to stay alive.
+fn handed_to_a_full_loop(policy: AtConnectionsMax) -> (Running<Lines>, [TcpStream; 3], Prepared<Lines>) {
+    let mut config = Config::default();
+    (config.limits.connections_max, config.limits.refusals_max) = (1, 1);
+    config.policy.at_connections_max = policy;
+    let polite = || {
+        let mut lines = Lines::silent();
+        lines.goodbye = "full\n";
+        lines
+    };
+    let mut full = prepare(config.clone(), polite());
+    let mut accepting = prepare(config, polite());
+    accepting.event_loop.hand_off_to(vec![full.event_loop.receiver().unwrap()]);
+    // Each turn has an event, so none of them waits. The first client stays with the loop that accepts, the second is handed over.
+    let first = connect(accepting.address);
+    accepting.event_loop.turn().unwrap();
+    let handed = connect(accepting.address);
+    accepting.event_loop.turn().unwrap();
+    assert_eq!(accepting.event_loop.stats().connections_open.get(), 1);
+    drop(first);
+    // A turn accepts before it takes mail.
+    let own = [connect(full.address), connect(full.address)];
+    full.event_loop.turn().unwrap();
+    assert_eq!(full.event_loop.stats().adoptions.get(), 0, "there is no slot for it");
+    let [served, next] = own;
+    (full.run(), [served, next, handed], accepting)
+}
+
+#[test]
+fn a_client_that_was_handed_to_a_loop_that_filled_up_meanwhile_gets_a_response() {
+    let (full, [mut served, mut rejected, mut handed], _accepting) = handed_to_a_full_loop(AtConnectionsMax::Refuse);
+    ask(&mut served, "hello");
+    assert_eq!(read_all(&mut rejected), b"full\n");
+    drop(rejected);
+    assert_eq!(read_all(&mut handed), b"full\n", "the same as a client beyond the limit");
+    assert_eq!((full.stats.adoptions.get(), full.stats.adoption_failures.get()), (1, 0));
+}
+
+#[test]
+fn a_client_that_was_handed_to_a_full_loop_waits_where_clients_wait_at_the_limit() {
+    let (full, [mut served, mut next, mut handed], _accepting) = handed_to_a_full_loop(AtConnectionsMax::Wait);
+    ask(&mut served, "hello");
+    drop(served);
+    ask(&mut next, "hello");
+    assert_eq!(full.stats.adoptions.get(), 0);
+    drop(next);
+    ask(&mut handed, "hello");
+}
+
+#[test]
+fn a_drain_serves_a_client_that_was_handed_over_and_waits_for_a_slot() {
+    let (full, [served, next, mut handed], accepting) = handed_to_a_full_loop(AtConnectionsMax::Wait);
+    drop(accepting); // It drops its target, so the drain waits for no further connection.
+    drop((served, next));
+    full.handle.drain(support::PATIENCE);
+    assert_eq!(read_all(&mut handed), b"full\n");
+    full.ended();
+}
+
 #[test]
 fn a_loop_that_has_ended_is_handed_no_connection() {
     let (second, to_second) = receiving(Config::default());

@@ -80,14 +80,19 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// loads would be made in the others too.
     #[cold]
     fn has_capacity(&self, listener: &Listener<O::Listener>) -> bool {
+        let slot_is_coming = self.shared.evictions_pending > 0 || !self.shared.closes.is_empty();
+        listener.socket.is_some() && (self.has_slot(slot_is_coming) || self.can_hand_off())
+    }
+
+    /// Whether a slot is free for a new client, be it to reject it. `slot_is_coming`: a slot for serving is about to be free. Then the client
+    /// waits for it; else it would be rejected although it could be served.
+    pub(crate) fn has_slot(&self, slot_is_coming: bool) -> bool {
         let limits = &self.shared.limits;
-        // If a slot is about to be free, the client waits for the next turn; else it would be rejected although it could be served.
-        let slot_is_soon_free = self.shared.evictions_pending > 0 || !self.shared.closes.is_empty();
         let open_max = match self.shared.policy.at_connections_max {
-            AtConnectionsMax::Refuse if !slot_is_soon_free => limits.connections_max + limits.refusals_max,
+            AtConnectionsMax::Refuse if !slot_is_coming => limits.connections_max + limits.refusals_max,
             AtConnectionsMax::Refuse | AtConnectionsMax::Wait => limits.connections_max,
         };
-        listener.socket.is_some() && (self.entries.len() < open_max as usize || self.can_hand_off())
+        self.entries.len() < open_max as usize
     }
 
     /// Number of connections that this turn may accept or adopt. While dead sockets wait for close(2), it is at most the number that the
@@ -228,12 +233,12 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// response, and the connection closes.
     pub(crate) fn admit(&mut self, stream: O::Stream, origin: Origin, refuse: bool) {
         self.shared.progress = true;
-        self.shared.stats.accepts.add(1);
         let limits = &self.shared.limits;
         if self.entries.len() >= (limits.connections_max + limits.refusals_max) as usize {
-            // No slot is free to reject it in: another loop handed over more than this one can hold. Dropping the stream closes it.
-            return self.shared.stats.closes(CloseReason::Refused).add(1);
+            // No slot is free, not even to reject it in. It was accepted for another loop, which cannot have it.
+            return self.wait_for_slot(stream, origin);
         }
+        self.shared.stats.accepts.add(1);
         let token = self.shared.slots.insert(&mut self.entries, stream, Phase::Open);
         if let Origin::Accepted { peer: Address::Unix, .. } = origin {
             // A read stops after bytes that came together with a descriptor (SCM_RIGHTS, unix(7)), and no event reports the bytes behind
@@ -251,21 +256,6 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             self.visit_because(token.slot, Cause::Pressed(Pressure::ConnectionsMax));
         } else if self.shutdown.is_some() {
             self.visit_because(token.slot, Cause::Pressed(Pressure::ShuttingDown));
-        }
-    }
-
-    /// Admits a connection that another loop accepted.
-    pub(crate) fn adopt(&mut self, descriptor: O::Handover, peer: Address, listener: usize) {
-        match self.os.adopt(descriptor) {
-            Ok(stream) => {
-                self.shared.stats.adoptions.add(1);
-                let over = self.entries.len() >= self.shared.limits.connections_max as usize;
-                self.admit(stream, Origin::Accepted { peer, listener }, over);
-            }
-            Err(e) => {
-                self.shared.stats.adoption_failures.add(1);
-                self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}"));
-            }
         }
     }
 

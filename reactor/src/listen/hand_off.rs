@@ -7,9 +7,9 @@
 use std::io;
 
 use crate::address::Address;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, StageTime};
 use crate::handler::{Handler, Origin};
-use crate::listen::HandOffTarget;
+use crate::listen::{Adoption, HandOffTarget};
 use crate::mail::Envelope;
 use crate::os::Os;
 
@@ -34,6 +34,51 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     /// `the_hand_off_goes_to_the_loop_with_the_fewest`.
     pub fn hand_off_to(&mut self, receivers: Vec<HandOffTarget<H::Mail, O::Handover>>) {
         self.receivers = receivers;
+    }
+
+    /// Adopts connections that other loops handed over, while a slot is free and accepts are left in this turn: adopting counts as an accept
+    /// (test: `connections_that_another_loop_accepted_count_as_accepts`). A connection for which this loop has no slot any more waits for one,
+    /// as it would in the kernel's accept queue, and is then served or rejected with a response (test:
+    /// `a_client_that_was_handed_to_a_loop_that_filled_up_meanwhile_gets_a_response`). Returns whether the stage's time is up.
+    pub(crate) fn adopt_waiting(&mut self, stage: &mut StageTime) -> bool {
+        while self.accepts_left > 0 && self.can_adopt() {
+            let Some(adoption) = self.adoptions_waiting.pop_front() else { return false };
+            self.accepts_left -= 1;
+            self.adopt(adoption);
+            if self.time_is_up(stage, 1) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a connection waits to be adopted and a slot is free for it. A close makes one free (`close_dead`).
+    pub(crate) fn can_adopt(&self) -> bool {
+        !self.adoptions_waiting.is_empty() && self.has_slot(!self.shared.closes.is_empty())
+    }
+
+    fn adopt(&mut self, Adoption { descriptor, peer, listener, is_own }: Adoption<O::Handover>) {
+        match self.os.adopt(descriptor) {
+            Ok(stream) => {
+                self.shared.stats.adoptions.add(u64::from(!is_own));
+                let over = self.entries.len() >= self.shared.limits.connections_max as usize;
+                self.admit(stream, Origin::Accepted { peer, listener }, over);
+            }
+            Err(e) => {
+                self.shared.stats.adoption_failures.add(u64::from(!is_own));
+                self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}"));
+            }
+        }
+    }
+
+    /// Keeps a connection that this loop has accepted until a slot is free for it.
+    #[cold]
+    pub(crate) fn wait_for_slot(&mut self, stream: O::Stream, origin: Origin) {
+        let Origin::Accepted { peer, listener } = origin else { unreachable!("an outbound connection begins only with a free slot") };
+        match self.os.release(stream) {
+            Ok(descriptor) => self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, is_own: true }),
+            Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot keep a connection: {e}")),
+        }
     }
 
     /// Whether another loop can take a connection.

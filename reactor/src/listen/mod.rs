@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::address::Address;
 use crate::mail::{Envelope, Mailer};
 use crate::mailbox::Permit;
 use crate::stats::Stats;
@@ -44,6 +45,17 @@ pub(crate) struct Listener<L> {
     pub(crate) inherited: bool,
     /// While the loop drains an inherited listener: the number of connections that it still accepts.
     pub(crate) accepts_left: Option<u32>,
+}
+
+/// An accepted connection that has no slot yet. There are at most as many as other loops have handed over, and each of them stops at
+/// `connections_max` ([`HandOffTarget::load`] counts what is not adopted).
+#[derive(Debug)]
+pub(crate) struct Adoption<D> {
+    pub(crate) descriptor: D,
+    pub(crate) peer: Address,
+    pub(crate) listener: usize,
+    /// This loop has accepted it itself.
+    pub(crate) is_own: bool,
 }
 
 /// Another loop, to which this one hands connections.

@@ -326,7 +326,8 @@ impl World {
             self.kernel.in_transit -= 1;
             self.lost_in_transit(id, faulted);
         } else if let (Some(Who::Peer(peer)), false, false) = (self.owner(id), is_opened, faulted) {
-            self.dropped_at_once(id, peer);
+            // Where every slot is taken, those for refusals too, an accepted client waits for one.
+            self.violated(format!("peer {peer} was accepted and closed, and its service had not heard of it"));
         } else {
             self.turn_log.closes += 1;
         }
@@ -347,20 +348,6 @@ impl World {
             self.peers[peer as usize].excuse.get_or_insert("the loop that it was handed to has ended");
         } else if !faulted {
             self.violated(format!("peer {peer} was handed over, and lost on the way"));
-        }
-    }
-
-    /// A connection was closed before its service had heard of it: it was adopted, and every slot was taken, those for refusals too. That happens
-    /// where the loop has begun outbound connections meanwhile, and where the loop that accepted it has to take it back.
-    fn dropped_at_once(&mut self, id: SocketId, peer: u32) {
-        let at = self.kernel.at;
-        let others = self.kernel.sockets.iter().enumerate().filter(|(other, _)| *other != id as usize);
-        let slots = others.filter(|(_, socket)| socket.open && !socket.in_transit && (socket.of_loop == at || socket.faulted)).count();
-        let is_adopted = self.kernel.socket(id).is_adopted;
-        if is_adopted && slots >= (self.limits.connections_max + self.limits.refusals_max) as usize {
-            self.peers[peer as usize].excuse.get_or_insert("there was no slot for it in any loop");
-        } else {
-            self.violated(format!("peer {peer} was dropped, and {slots} slots were taken"));
         }
     }
 
@@ -386,7 +373,6 @@ impl World {
         }
         self.kernel.in_transit -= 1;
         let at = self.kernel.at;
-        self.kernel.socket(id).is_adopted = true;
         let is_taken_back = self.kernel.socket(id).of_loop == at;
         if !is_taken_back {
             self.turn_log.adopted += 1;

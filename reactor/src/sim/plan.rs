@@ -87,9 +87,6 @@ impl RunPlan {
             // A loop that comes late sees those that read begin to stall with those that do not.
             (settings.slow_one_in, hostility.preempted_one_in) = (0, 0);
         }
-        if loops > 1 {
-            hostility.failing_wake = 0;
-        }
         let descriptors = rng.between(2, 16) as u32;
         RunPlan {
             settings,

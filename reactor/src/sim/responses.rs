@@ -127,7 +127,9 @@ impl World {
         for index in 0..self.peers.len() {
             let peer = &self.peers[index];
             let Some(id) = peer.socket.filter(|_| !peer.is_done && peer.excuse.is_none()) else { continue };
-            let patience = if peer.is_accepted { PATIENCE } else { PATIENCE_IN_QUEUE };
+            // Between two loops it may wait for a slot, as in the queue.
+            let is_admitted = peer.is_accepted && !self.kernel.sockets[id as usize].in_transit;
+            let patience = if is_admitted { PATIENCE } else { PATIENCE_IN_QUEUE };
             if now > peer.progress_at + patience && !peer.is_served() && !self.is_ending && !self.kernel.sockets[id as usize].faulted {
                 self.violated(format!("peer {index} behaves, and has waited {} for anything to happen", Time(now - peer.progress_at)));
             }

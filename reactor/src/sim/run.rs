@@ -16,7 +16,8 @@ use super::plan::{Order, RunPlan};
 use super::rng::Rng;
 use super::service::Service;
 use super::world::{Act, LoopNotes, Time, World};
-use crate::limits::Config;
+use crate::limits::{Config, Limits};
+use crate::policy::{AtConnectionsMax, Policy};
 use crate::{EventLoop, ListenerWakes};
 
 /// A run that takes longer does not end.
@@ -280,8 +281,17 @@ impl Run {
             if !runnable.is_empty() {
                 return Some(world.kernel.rng.pick(&runnable));
             }
-            if world.kernel.in_transit > 0 {
-                let waiting = world.kernel.in_transit;
+            // Where every slot is taken, those for refusals too, a connection waits for one to be free.
+            let slots = |limits: &Limits, policy: Policy| match policy.at_connections_max {
+                AtConnectionsMax::Refuse => limits.connections_max + limits.refusals_max,
+                AtConnectionsMax::Wait => limits.connections_max,
+            };
+            let is_full = |event_loop: &&EventLoop<Service, SimOs>| {
+                event_loop.entries.len() >= slots(&event_loop.shared.limits, event_loop.shared.policy) as usize
+            };
+            let for_slots: usize = self.loops.iter().flatten().filter(is_full).map(|event_loop| event_loop.adoptions_waiting.len()).sum();
+            if world.kernel.in_transit as usize > for_slots {
+                let waiting = world.kernel.in_transit as usize - for_slots;
                 world.violated(format!("all loops sleep, and {waiting} connections that were handed over wait"));
             }
             let goes_on = world.wait(None);

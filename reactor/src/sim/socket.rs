@@ -77,8 +77,6 @@ pub(crate) struct Socket {
     pub(crate) of_loop: usize,
     /// Between two loops: released and not adopted.
     pub(crate) in_transit: bool,
-    /// A loop has adopted it.
-    pub(crate) is_adopted: bool,
     /// A service's `opened` was called for it.
     pub(crate) is_opened: bool,
     /// On epoll's ready list (`rdllist`).
@@ -159,7 +157,6 @@ impl Socket {
             registered: None,
             of_loop: 0,
             in_transit: false,
-            is_adopted: false,
             is_opened: false,
             on_ready_list: false,
             late_edges: 0,

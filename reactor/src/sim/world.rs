@@ -260,7 +260,7 @@ impl World {
                 self.orders_given.push(order);
                 // As Handle::drain and Handle::stop do; the run gives the order itself before the next turn.
                 for epoll in &self.kernel.epolls {
-                    let _ = crate::os::Wake::wake(&*epoll.waker);
+                    let _ = crate::os::Wake::wake(&*epoll.waker).or_else(|_| crate::os::Wake::wake(&*epoll.waker));
                 }
             }
         }
