@@ -10,6 +10,8 @@
 
 use std::time::Instant;
 
+use crate::stall::OutputWindow;
+
 /// Partial input of an ordinary message: a browser's request head. One page. The smallest buffer is smaller: see `Limits::buffer_bytes_min`.
 const SMALL_BYTES: u32 = 4 << 10;
 /// Partial input of a larger message, or the tail of a response.
@@ -60,6 +62,8 @@ pub(crate) struct Held {
     pub(crate) since: Option<Instant>,
     /// Bytes that the peer has taken since then.
     pub(crate) progress_bytes: u32,
+    /// The window over which the peer's rate is measured, for pending output.
+    pub(crate) window: OutputWindow,
     /// The group that the lease counts for.
     pub(crate) group: u32,
     /// The slots before and after in the group's list, plus 1. 0 means none.

@@ -12,7 +12,7 @@ pub enum CloseReason {
     Reset,
     /// The handler aborted it: reset.
     Aborted,
-    /// The pending output made no progress for `write_stall_timeout`: reset.
+    /// The peer acknowledged too little of its output over a window ([`crate::Limits::output_rate_min`]): reset.
     WriteStalled,
     /// The handler took nothing from a full buffer: the message is longer than `buffer_bytes_max`.
     MessageTooLong,
@@ -29,7 +29,8 @@ pub enum CloseReason {
     Panicked,
     /// It was rejected: it was beyond `connections_max`, or the handler called [`Context::refuse`](crate::Context::refuse).
     Refused,
-    /// Few slots were free, and it was evicted because it had waited for its peer for the longest.
+    /// Few slots were free, and it was evicted because it had waited for its peer for the longest, or because its peer had not taken its output
+    /// for the longest. The latter is a reset.
     Evicted,
     /// epoll_ctl(2) failed to register the socket.
     RegisterFailed,

@@ -227,6 +227,20 @@ impl Context<'_> {
         clock::lengthened(after, part)
     }
 
+    /// Sets the least rate, in bytes a second, at which the peer must acknowledge output while some is pending, instead of
+    /// [`crate::Limits::output_rate_min`]. `None`: no limit, so that only eviction closes a connection that does not read. It holds until the next call
+    /// of this method. The window is as long as it takes to bring as many bytes as with the default rate.
+    #[inline]
+    pub fn set_output_rate_min(&mut self, bytes_per_second: Option<u32>) {
+        self.slot().output_rate_min = bytes_per_second.unwrap_or(0);
+    }
+
+    /// Sets [`crate::Limits::output_rate_min`] again.
+    #[inline]
+    pub fn reset_output_rate_min(&mut self) {
+        self.slot().output_rate_min = self.shared.limits.output_rate_min;
+    }
+
     /// Schedules a call of [`crate::Handler::writable`] for another connection, in this turn or a later one. Several calls before that are merged into
     /// one.
     #[inline]

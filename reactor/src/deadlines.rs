@@ -8,7 +8,6 @@
 use std::io;
 
 use crate::callback::Callback;
-use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
 use crate::event_loop::{EventLoop, TRIM_EVERY};
 use crate::handler::Handler;
@@ -55,7 +54,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let now = self.shared.now;
         let state = self.shared.slots.get_mut(slot);
         if state.stall_at.is_some_and(|at| at <= now) {
-            self.stall_expires(slot);
+            self.output_window_ends(slot);
             return true;
         }
         let is_due = state.deadline.is_some_and(|at| at <= now);
@@ -93,23 +92,5 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             Phase::Vacant | Phase::Aborting | Phase::Dead { .. } => {}
         }
         true
-    }
-
-    /// Handles output that has made no progress for `write_stall_timeout`. The socket may have become writable without an event so far, so
-    /// the visit tries one write. Test: `output_that_the_peer_takes_between_poll_and_the_clock_has_not_stalled`.
-    fn stall_expires(&mut self, slot: u32) {
-        let state = self.shared.slots.get_mut(slot);
-        state.stall_at = None;
-        state.bits.insert(Bits::WRITABLE);
-        let due = state.due();
-        self.shared.wheel.set(slot, due, self.shared.now);
-        if let Some(mut visit) = self.visit_to(slot, 0) {
-            // A visit begins with the pending output. A write that the kernel takes sets a new `stall_at`.
-            visit.run(|_| {});
-        }
-        let state = self.shared.slots.get(slot);
-        if state.stall_at.is_none() && state.output.is_some() {
-            self.kill(slot, CloseReason::WriteStalled);
-        }
     }
 }

@@ -19,7 +19,8 @@
 //! attacker's connections have waited for longer than a client that connects now, so new clients are served. Without this, slow clients hold
 //! all slots until their timeouts, and new clients are rejected (`slowloris`).
 //!
-//! A connection whose request is being answered is not evicted. A connection that sends starts a new wait. The youngest few waiting
+//! A connection whose request is being answered is not evicted, unless its peer does not take the response: output that has stalled for
+//! `evictable_stall_min` is evicted before anything else, one connection a turn. A connection that sends starts a new wait. The youngest few waiting
 //! connections are not evicted, because some time passes between a client's connect and its request. A connection that only lingers after its
 //! response gets a shorter linger timeout (`close.rs`).
 //!
@@ -82,9 +83,10 @@ impl LoopState {
         let held = held_of(slots, owner, slot);
         held.progress_bytes = held.progress_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         if held.progress_bytes >= enough_bytes {
-            let number = held.group;
+            let (number, window) = (held.group, held.window);
             let holders = &mut holders[owner as usize];
             holders.unlink(slots, owner, slot);
+            held_of(slots, owner, slot).window = window;
             // Linked to the group that the lease had before, because its bytes are counted there.
             let named = std::mem::replace(&mut slots.get_mut(slot).group, number);
             holders.link(slots, owner, slot, *now);
@@ -121,6 +123,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             WhenNearlyFull::Evict => {}
             WhenNearlyFull::Keep => return,
         }
+        self.evict_stalled_output();
         let limits = &self.shared.limits;
         let expendable_min = limits.expendable_min();
         let mut open_max = limits.connections_before_eviction_max();
@@ -154,6 +157,21 @@ impl Slot {
             BufferOwner::Input => Bits::EVICTED,
             BufferOwner::Output => Bits::OUTPUT_EVICTED,
         })
+    }
+}
+
+impl<H: Handler, O: Os> EventLoop<H, O> {
+    /// While few slots are free, closes the connection whose output has stalled for the longest, if that is `evictable_stall_min` or more. At
+    /// most one a turn, because the search looks at each group. Test: `clients_that_never_read_do_not_keep_new_clients_out`.
+    fn evict_stalled_output(&mut self) {
+        let staying = self.entries.len() - self.shared.closes.len() - self.shared.evictions_pending as usize;
+        if staying <= self.shared.limits.connections_before_eviction_max() as usize {
+            return;
+        }
+        let Some(before) = self.shared.now.checked_sub(self.shared.limits.evictable_stall_min) else { return };
+        if let Some(slot) = self.shared.holders[BufferOwner::Output as usize].oldest_since(before) {
+            self.kill(slot, CloseReason::Evicted);
+        }
     }
 }
 

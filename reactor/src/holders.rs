@@ -48,7 +48,8 @@ impl Holders {
         } else {
             held_of(slots, owner, older - 1).newer = slot + 1;
         }
-        *held_of(slots, owner, slot) = Held { since: Some(now), progress_bytes: 0, group: number, older, newer: 0 };
+        let window = held_of(slots, owner, slot).window;
+        *held_of(slots, owner, slot) = Held { since: Some(now), progress_bytes: 0, window, group: number, older, newer: 0 };
     }
 
     /// Takes a slot off its group's list.
@@ -85,6 +86,12 @@ impl Holders {
     /// The bytes that all groups hold together.
     pub(crate) fn bytes(&self) -> usize {
         self.groups.values().map(|group| group.bytes).sum()
+    }
+
+    /// The slot of the connection that has stalled for longer than all others, if it has since `before`. Looks at each group.
+    pub(crate) fn oldest_since(&self, before: Instant) -> Option<u32> {
+        let oldest = self.groups.values().min_by_key(|group| group.rank.1.0)?;
+        oldest.oldest.checked_sub(1).filter(|_| oldest.rank.1.0 <= before)
     }
 
     /// The slot of the connection that is evicted next.

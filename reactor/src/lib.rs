@@ -55,6 +55,7 @@ mod progress;
 mod ready_list;
 mod shutdown;
 mod slot;
+mod stall;
 mod timers;
 mod visit;
 

@@ -118,9 +118,19 @@ pub struct Limits {
     /// channel is an array. So it should be no more than the jobs that the worker pool can have in progress.
     pub mail_max: u32,
 
-    /// Time without progress after which a connection with pending output is reset. HAProxy's `timeout client` is of this order (30 s). 15 s,
-    /// so that peers that do not read are closed within 20 s, whatever else the loop does.
-    pub write_stall_timeout: Duration,
+    /// Least rate, in bytes a second, at which a peer must acknowledge output while some is pending; 0 is no limit. A connection that acknowledges
+    /// less than half of it over a window is reset (`stall.rs`). A handler can set another rate for a connection
+    /// ([`crate::Context::set_output_rate_min`]). 500, like the least rate that Apache's mod_reqtimeout asks of request bodies.
+    pub output_rate_min: u32,
+    /// The window over which that rate is measured. At least as long as one receive buffer takes at the least rate, because a receiver
+    /// acknowledges in steps of that size: 131,072 bytes, the default of Linux (`tcp_rmem[1]`, tcp(7)), take 262 s at 500 bytes a second. A reader of
+    /// 2,000 bytes a second acknowledged nothing for up to 65 s, and for up to 197 s if it had read fast before and its buffer had grown (measured:
+    /// docs/numbers.md, "Steps of acknowledgement"). 270 s. While memory or slots are short, such a connection is evicted earlier.
+    pub output_rate_window: Duration,
+    /// Time for which output must have stalled before its connection can be evicted for a new client when few slots are free. The stall counts
+    /// from when the peer last took `output_low_water_bytes` in all. 15 s: within the 30 s that HAProxy's documentation recommends for
+    /// `timeout client`, after which it would be closed there in any case.
+    pub evictable_stall_min: Duration,
     /// Time for which a connection's input is still read and discarded after its FIN was sent, so that a reset does not destroy the last
     /// response (RFC 9112 section 9.6; nginx `lingering_timeout` 5 s).
     pub linger_timeout: Duration,
@@ -167,7 +177,9 @@ impl Default for Limits {
             deadlines_per_turn_max: 256,
             closes_per_turn_max: 16,
             mail_max: 4096,
-            write_stall_timeout: Duration::from_secs(15),
+            output_rate_min: 500,
+            output_rate_window: Duration::from_secs(270),
+            evictable_stall_min: Duration::from_secs(15),
             linger_timeout: Duration::from_secs(2),
             refused_linger_timeout: Duration::from_millis(200),
             linger_bytes_max: 16 << 20,

@@ -95,7 +95,7 @@ impl LoopState {
             policy: config.policy,
             now,
             clock: now,
-            slots: Slots::new(slots_max as usize, config.policy.token_check, config.policy.output.first_bits()),
+            slots: Slots::new(slots_max as usize, config.policy.token_check, config.policy.output.first_bits(), limits.output_rate_min),
             ready: ReadyLists::default(),
             buffers: BufferPool::new(limits.buffer_memory_bytes_max, limits.buffer_bytes_min, limits.buffer_bytes_max),
             holders: Default::default(),

@@ -28,7 +28,7 @@ pub(crate) struct Slot {
     pub(crate) phase: Phase,
     /// The handler's deadline, or the loop's own while the connection connects or lingers.
     pub(crate) deadline: Option<Instant>,
-    /// When pending output has stalled for too long. Moves later when the kernel takes a part of it. None if none is pending.
+    /// When the present window of pending output ends (`stall.rs`). None if none is pending.
     pub(crate) stall_at: Option<Instant>,
     /// Partial input: bytes that were read and that no message has taken.
     pub(crate) input: Option<Lease>,
@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     pub(crate) output: Option<Lease>,
     /// The group to which its buffers count from now on (`eviction.rs`). 0: the service named none.
     pub(crate) group: u32,
+    /// Least rate of output in bytes a second (`stall.rs`); 0 is no limit.
+    pub(crate) output_rate_min: u32,
     /// The ready list that it is on.
     pub(crate) queued: Queued,
     /// The reason for the close. `Finished` until there is another one.
@@ -160,7 +162,7 @@ impl Slot {
         }
     }
 
-    /// The earlier of the deadline and the write stall: when the loop must act without an event.
+    /// The earlier of the deadline and the end of the output window: when the loop must act without an event.
     #[inline]
     pub(crate) fn due(&self) -> Option<Instant> {
         match (self.deadline, self.stall_at) {
@@ -179,15 +181,17 @@ pub(crate) struct Slots {
     check: TokenCheck,
     /// The bits that each connection begins with.
     first_bits: Bits,
+    /// The least rate of output of a new connection.
+    output_rate_min: u32,
 }
 
 impl Slots {
     /// Reserves address space for `slots_max` slots, so that the vector does not move when it grows to them. A page becomes resident when
     /// its first slot is used.
-    pub(crate) fn new(slots_max: usize, check: TokenCheck, first_bits: Bits) -> Slots {
+    pub(crate) fn new(slots_max: usize, check: TokenCheck, first_bits: Bits, output_rate_min: u32) -> Slots {
         // Writable until a write fails: the edge of an empty send buffer is consumed by the registration.
         let first_bits = first_bits.union(Bits::WRITABLE);
-        Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check, first_bits }
+        Slots { state: Vec::with_capacity(slots_max), expendable: Ends::default(), check, first_bits, output_rate_min }
     }
 
     /// Puts a socket into a free slot, in its first phase. Returns its token.
@@ -200,6 +204,7 @@ impl Slots {
         debug_assert!(!state.is_queued() && state.input.is_none() && state.output.is_none());
         state.enter(phase);
         state.bits = self.first_bits;
+        state.output_rate_min = self.output_rate_min;
         Token { slot: slot as u32, generation: state.generation }
     }
 
@@ -309,7 +314,7 @@ impl Slots {
 // Readiness is a bit here that stays set until a system call shows that it is false; it is not a message.
 //
 // `READABLE` is set by events, and where input may have arrived without one: after a connect, after a failure, and before a connection is
-// timed out or evicted. It is cleared by the result of a read. `WRITABLE` is set at first, by events, and before a stall times out. It is
+// timed out or evicted. It is cleared by the result of a read. `WRITABLE` is set at first, and by events. It is
 // cleared by the result of a write.
 
 bitflags! {

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use crate::buffers::{BufferOwner, Lease};
 use crate::callback::Callback;
-use crate::clock;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::handler::{Handler, Origin, Pressure};
@@ -487,6 +486,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             Err(_) => return self.die(CloseReason::Reset),
         };
         lease.consume(outcome.bytes);
+        lease.held_mut().window.wrote(outcome.bytes);
         self.wrote(outcome.bytes, outcome.calls, outcome.flushed);
         if outcome.flushed == Flushed::All {
             self.shared.drop_output(slot);
@@ -495,7 +495,6 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             state.bits.remove(Bits::OUTPUT_FULL);
         } else if outcome.bytes > 0 {
             self.shared.output_progressed(slot, outcome.bytes);
-            self.slot_mut().stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
         }
     }
 
@@ -561,10 +560,11 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     #[cold]
     fn keep_unsent(&mut self, sent: usize) {
-        let stall_at = clock::after(self.shared.now, self.shared.limits.write_stall_timeout);
+        let rate_min = self.slot().output_rate_min;
+        let first_look = self.shared.limits.first_look(rate_min, self.shared.now);
         let state = self.slot_mut();
         if state.stall_at.is_none() {
-            state.stall_at = stall_at;
+            state.stall_at = first_look;
         }
         if !self.shared.keep_output(self.token.slot, &self.output.filled()[sent..]) {
             // There is no buffer: reset, because a response that is cut short must not look complete.

@@ -51,7 +51,7 @@ fn a_paused_connection_whose_peer_has_half_closed_keeps_no_loop_awake() {
 fn an_unread_answer_keeps_no_loop_awake() {
     // Without this the stall timeout would close the connection that keeps the loop awake, and the wait below would end for that.
     let mut config = Config::default();
-    config.limits.write_stall_timeout = Duration::MAX;
+    config.limits.output_rate_window = Duration::MAX;
     let server = start(config, Lines::silent());
     let mut clock = server.connect();
     ask(&mut clock, "hello");

@@ -86,10 +86,10 @@ fn a_firehose_reads_no_more_than_its_share_of_a_turn() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_closed_after_the_write_stall_timeout_and_holds_little() {
+fn a_client_that_never_reads_is_closed_after_its_output_window_and_holds_little() {
     let (lines, heard) = Lines::new();
     let mut config = Config::default();
-    config.limits.write_stall_timeout = Duration::from_millis(300);
+    config.limits.output_rate_window = Duration::from_millis(300);
     let high_water = u64::from(config.limits.output_high_water_bytes);
     let server = start(config, lines);
     let mut never_reads = server.connect();
@@ -136,7 +136,7 @@ fn the_kernel_holds_little_for_a_client_that_never_reads() {
 fn a_client_that_reads_slowly_but_reads_is_not_closed() {
     let (lines, heard) = Lines::new();
     let mut config = Config::default();
-    config.limits.write_stall_timeout = Duration::from_millis(500);
+    config.limits.output_rate_window = Duration::from_millis(500);
     let server = start(config, lines);
     let mut client = server.connect();
     client.write_all(b"many 30000000\n").unwrap();

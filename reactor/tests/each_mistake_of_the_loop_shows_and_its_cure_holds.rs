@@ -263,7 +263,7 @@ fn has_a_small_receive_buffer(server: &Running<Lines>) -> TcpStream {
 
 /// How much is kept for a client that reads nothing, when the loop has nothing left to do.
 fn kept_for_a_client_that_does_not_read(mut config: Config) -> u64 {
-    config.limits.write_stall_timeout = PATIENCE;
+    config.limits.output_rate_window = PATIENCE;
     let server = prepare(config, Lines::silent()).run();
     let _never_reads = has_a_small_receive_buffer(&server);
     until("the kernel takes no more", || server.stats.short_writes.get() > 0 && server.stats.leased_bytes.get() > 0);

@@ -270,20 +270,25 @@ fn output_that_the_peer_takes_between_poll_and_the_clock_has_not_stalled() {
     for reads in [true, false] {
         let mut config = Config::default();
         config.limits.kernel_unsent_bytes_max = Some(1024);
+        config.limits.output_rate_window = PREEMPTED;
         let (mut event_loop, index) = scripted(config, Outcomes { output_bytes: 4096, ..Outcomes::default() });
         let peer = event_loop.os_mut().kernel().peer_connects(index).unwrap();
         event_loop.turn().unwrap();
+        // The first look, from which the window counts.
+        event_loop.os_mut().preemption = Some(Box::new(|_| PREEMPTED / 8 + Duration::from_millis(1)));
+        event_loop.turn().unwrap();
+        assert_eq!(event_loop.handler().closed, None);
         event_loop.os_mut().preemption = Some(Box::new(move |kernel| {
             if reads {
                 kernel.peer_reads(peer, usize::MAX, &mut Vec::new());
             }
-            PREEMPTED
+            PREEMPTED + Duration::from_millis(1)
         }));
         event_loop.turn().unwrap();
         assert_eq!(event_loop.handler().closed, if reads { None } else { Some(CloseReason::WriteStalled) });
         if reads {
             // It has not read since then: the next limit counts from there.
-            event_loop.os_mut().preemption = Some(Box::new(|_| PREEMPTED));
+            event_loop.os_mut().preemption = Some(Box::new(|_| PREEMPTED + Duration::from_millis(1)));
             event_loop.turn().unwrap();
             assert_eq!(event_loop.handler().closed, Some(CloseReason::WriteStalled));
         }

@@ -82,7 +82,8 @@ impl Handler for Everything {
 proptest! {
     #[test]
     fn every_limit_of_time_may_be_any_duration(
-        write_stall_timeout in duration(),
+        output_rate_window in duration(),
+        evictable_stall_min in duration(),
         linger_timeout in duration(),
         refused_linger_timeout in duration(),
         accept_pause in duration(),
@@ -92,7 +93,8 @@ proptest! {
     ) {
         let mut config = Config::default();
         let limits = &mut config.limits;
-        (limits.write_stall_timeout, limits.linger_timeout) = (write_stall_timeout, linger_timeout);
+        (limits.output_rate_window, limits.linger_timeout) = (output_rate_window, linger_timeout);
+        limits.evictable_stall_min = evictable_stall_min;
         (limits.refused_linger_timeout, limits.accept_pause) = (refused_linger_timeout, accept_pause);
         limits.kernel_unsent_bytes_max = Some(1024);
         prop_assert_eq!(config.check(), Ok(()));
@@ -135,7 +137,7 @@ proptest! {
 #[test]
 fn a_limit_without_an_end_never_comes() {
     let mut config = Config::default();
-    config.limits.write_stall_timeout = Duration::MAX;
+    config.limits.output_rate_window = Duration::MAX;
     config.limits.linger_timeout = Duration::MAX;
     config.limits.kernel_unsent_bytes_max = Some(1024);
     let handler =

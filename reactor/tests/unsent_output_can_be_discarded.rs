@@ -51,7 +51,7 @@ impl Run {
     fn new() -> Run {
         let mut config = Config::default();
         // The simulated time advances when the loop sleeps: a peer that does not read must not time out.
-        config.limits.write_stall_timeout = Duration::MAX;
+        config.limits.output_rate_window = Duration::MAX;
         let (mut event_loop, index) = scripted(config, Writes::default());
         let peer = event_loop.os_mut().kernel().peer_connects(index).unwrap();
         Run { event_loop, peer }

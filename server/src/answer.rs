@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::{Method, Response, StreamHead};
 
+pub use crate::exchange_limits::AnswerLimits;
 pub use reactor::Output;
 pub use worker_pool::{Checkpoint, Class};
 
@@ -37,7 +38,7 @@ pub use worker_pool::{Checkpoint, Class};
 pub enum Answer {
     /// This response, at once.
     Now(Response),
-    /// This response at that time, or at the request timeout if that is earlier. No thread waits for it.
+    /// This response at that time, or at the exchange's deadline if it has one that is earlier. No thread waits for it.
     At(Instant, Response),
     /// What a worker finds out. A refused job becomes 503 with Retry-After, one that panics 500, and one whose deadline passes 504.
     Job(Work<Answer>),
@@ -50,6 +51,16 @@ pub enum Answer {
         /// Where the bytes come from.
         source: Box<dyn StreamSource>,
     },
+    /// An answer with limits of its own, see [`Answer::with_limits`].
+    Limited(Box<Limited>),
+}
+
+/// An answer with limits of its own.
+pub struct Limited {
+    /// The limits.
+    pub limits: AnswerLimits,
+    /// The answer. If it has limits too, they hold where these set none.
+    pub answer: Answer,
 }
 
 impl From<Response> for Answer {
@@ -68,6 +79,13 @@ impl Answer {
     /// into a job of its own. For a body that need not be held as a whole there is [`Answer::Read`].
     pub fn body(bytes_max: usize, then: impl FnOnce(Vec<u8>) -> Answer + Send + 'static) -> Answer {
         Answer::Read(Box::new(Collected { bytes: Vec::new(), bytes_max, too_long: false, then }))
+    }
+
+    /// The same answer with limits that differ from the server's. An answer that fits the output space at once is finished with the request's
+    /// head, so only one without a body keeps none of them.
+    #[must_use]
+    pub fn with_limits(self, limits: AnswerLimits) -> Answer {
+        Answer::Limited(Box::new(Limited { limits, answer: self }))
     }
 
     /// A response that is made while it is sent. With `length_bytes` if that is known; else it goes in chunks.
@@ -109,11 +127,17 @@ impl<F: FnOnce(Vec<u8>) -> Answer + Send> BodySink for Collected<F> {
     }
 
     fn end(self: Box<Self>) -> Answer {
-        if self.too_long {
-            return Response::text("body too long\n").status(413).into();
-        }
-        (self.then)(self.bytes)
+        if self.too_long { self.too_long() } else { (self.then)(self.bytes) }
     }
+
+    fn bytes_max(&self) -> u64 {
+        self.bytes_max as u64
+    }
+}
+
+/// 413: the body is longer than the service takes.
+pub(crate) fn too_long() -> Response {
+    Response::text("body too long\n").status(413)
 }
 
 /// Takes a request body, piece by piece as it arrives.
@@ -124,6 +148,17 @@ pub trait BodySink: Send {
 
     /// The body is complete, or it was enough, or there was none.
     fn end(self: Box<Self>) -> Answer;
+
+    /// How many bytes of body it takes at most. A body that announces more is not asked for (`100 Continue`) and not given to the sink:
+    /// [`BodySink::too_long`] is the answer. By default there is no limit but `--body-bytes-max`.
+    fn bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// The answer to a body that is longer than [`BodySink::bytes_max`], or than the limits of the answer allow. 413 by default.
+    fn too_long(self: Box<Self>) -> Answer {
+        too_long().into()
+    }
 }
 
 /// Makes the body of a response, piece by piece as it is sent.

@@ -83,7 +83,7 @@ pub struct Args {
     )]
     pub header_timeout: Time,
 
-    /// Bytes of a request body that must come in a second, on average over --body-rate-window. 0B: as slow as the request timeout allows.
+    /// Bytes of a request body that must come in a second, on average over --body-rate-window. 0B: no least rate.
     #[arg(
         long, env = "SERVER_BODY_RATE_MIN", value_name = "SIZE",
         default_value_t = Size(Config::default().http.body_rate_min.bytes_per_second)
@@ -106,21 +106,26 @@ pub struct Args {
     )]
     pub idle_timeout: Time,
 
-    /// From a request's head to the last byte of its response. Absolute.
-    #[arg(
-        long, env = "SERVER_REQUEST_TIMEOUT", value_name = "TIME",
-        default_value_t = Time(Config::default().http.timeouts.request),
-        value_parser = time_above_zero
-    )]
-    pub request_timeout: Time,
+    /// From a request's head to the last byte of its response. Absolute, so it limits the size of uploads and downloads too. Default: none.
+    #[arg(long, env = "SERVER_REQUEST_TIMEOUT", value_name = "TIME", value_parser = time_above_zero)]
+    pub request_timeout: Option<Time>,
 
-    /// A client that takes none of its response for this long is reset.
+    /// Bytes of a response that a client must acknowledge in a second, on average over --response-rate-window; at less than half of it, the
+    /// connection is reset. 0B: no least rate. The default is that of Apache's mod_reqtimeout for request bodies.
     #[arg(
-        long, env = "SERVER_WRITE_STALL_TIMEOUT", value_name = "TIME",
-        default_value_t = Time(Config::default().reactor.limits.write_stall_timeout),
+        long, env = "SERVER_RESPONSE_RATE_MIN", value_name = "SIZE",
+        default_value_t = Size(u64::from(Config::default().reactor.limits.output_rate_min))
+    )]
+    pub response_rate_min: Size,
+
+    /// Over what the rate of a response is measured. At least as long as one receive buffer of the client takes at the least rate, because a
+    /// client acknowledges in steps of that size: 128KiB at 500 bytes a second take 262 s (docs/numbers.md, "Steps of acknowledgement").
+    #[arg(
+        long, env = "SERVER_RESPONSE_RATE_WINDOW", value_name = "TIME",
+        default_value_t = Time(Config::default().reactor.limits.output_rate_window),
         value_parser = time_above_zero
     )]
-    pub write_stall_timeout: Time,
+    pub response_rate_window: Time,
 
     /// How long a client has use for a job's result. A job that cannot make it is refused or dropped.
     #[arg(

@@ -11,7 +11,7 @@ use crate::clock::later;
 /// How fast a body must come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyRateMin {
-    /// Bytes of body in a second, on average over a window. 0: as slow as the request timeout allows. Apache's default is 500.
+    /// Bytes of body in a second, on average over a window. 0: no least rate. Apache's default is 500.
     pub bytes_per_second: u64,
     /// The window. The first one begins with the head, so nobody is judged before it is over. As long as the header timeout: a client
     /// that is fast enough for the one is for the other.
@@ -34,6 +34,7 @@ impl BodyRateMin {
 /// The present window of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
+    min: BodyRateMin,
     ends: Option<Instant>,
     bytes: u64,
     /// We held the client up: this window is not judged.
@@ -52,15 +53,15 @@ pub(crate) enum Judgement {
 }
 
 impl Window {
-    /// The first one; for a body that nobody waits for, one without an end.
-    pub(crate) fn first(min: BodyRateMin, has_body: bool, now: Instant) -> Window {
-        let is_judged = has_body && min.bytes_per_second > 0;
-        Window { ends: is_judged.then(|| later(now, min.window)), bytes: 0, excused: false }
+    /// The first one; without a least rate, or for a body that is not read, one without an end.
+    pub(crate) fn first(min: Option<BodyRateMin>, now: Instant) -> Window {
+        let min = min.unwrap_or(BodyRateMin { bytes_per_second: 0, window: Duration::ZERO });
+        Window { min, ends: (min.bytes_per_second > 0).then(|| later(now, min.window)), bytes: 0, excused: false }
     }
 
-    /// The earlier of its end and `other`.
-    pub(crate) fn end_or(&self, other: Instant) -> Instant {
-        self.ends.map_or(other, |ends| ends.min(other))
+    /// When it ends.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.ends
     }
 
     /// Bytes of the body have come.
@@ -74,15 +75,15 @@ impl Window {
     }
 
     /// Looks at the clock. `is_held`: we still do not take what the client would send.
-    pub(crate) fn judge(&mut self, min: BodyRateMin, is_held: bool, now: Instant) -> Judgement {
+    pub(crate) fn judge(&mut self, is_held: bool, now: Instant) -> Judgement {
         if self.ends.is_none_or(|ends| now < ends) {
             return Judgement::NotYet;
         }
-        if self.bytes < min.bytes_in_window() && !self.excused && !is_held {
+        if self.bytes < self.min.bytes_in_window() && !self.excused && !is_held {
             return Judgement::TooSlow;
         }
         // From now on, and not from when the last one ended: a late loop must not shorten it.
-        *self = Window { ends: Some(later(now, min.window)), bytes: 0, excused: is_held };
+        *self = Window { min: self.min, ends: Some(later(now, self.min.window)), bytes: 0, excused: is_held };
         Judgement::Next
     }
 }
@@ -97,26 +98,26 @@ mod tests {
     fn each_window_is_judged_by_itself_at_its_end() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut window = Window::first(MIN, true, start);
+        let mut window = Window::first(Some(MIN), start);
         window.came(150);
-        assert_eq!(window.judge(MIN, false, at(1)), Judgement::NotYet);
+        assert_eq!(window.judge(false, at(1)), Judgement::NotYet);
         window.came(50);
-        assert_eq!(window.judge(MIN, false, at(2)), Judgement::Next);
-        assert_eq!(window.end_or(at(60)), at(4));
+        assert_eq!(window.judge(false, at(2)), Judgement::Next);
+        assert_eq!(window.ends(), Some(at(4)));
         window.came(199);
-        assert_eq!(window.judge(MIN, false, at(4)), Judgement::TooSlow, "what came before does not count");
+        assert_eq!(window.judge(false, at(4)), Judgement::TooSlow, "what came before does not count");
     }
 
     #[test]
     fn a_window_in_which_we_held_the_client_up_is_not_judged_and_the_one_after_it_is() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut window = Window::first(MIN, true, start);
+        let mut window = Window::first(Some(MIN), start);
         window.excuse();
-        assert_eq!(window.judge(MIN, false, at(2)), Judgement::Next);
-        assert_eq!(window.judge(MIN, true, at(4)), Judgement::Next, "it is held now");
-        assert_eq!(window.judge(MIN, false, at(6)), Judgement::Next, "it was held when the window began");
-        assert_eq!(window.judge(MIN, false, at(8)), Judgement::TooSlow);
+        assert_eq!(window.judge(false, at(2)), Judgement::Next);
+        assert_eq!(window.judge(true, at(4)), Judgement::Next, "it is held now");
+        assert_eq!(window.judge(false, at(6)), Judgement::Next, "it was held when the window began");
+        assert_eq!(window.judge(false, at(8)), Judgement::TooSlow);
     }
 
     #[test]
@@ -124,9 +125,9 @@ mod tests {
         let start = Instant::now();
         let day = start + Duration::from_secs(86_400);
         let off = BodyRateMin { bytes_per_second: 0, ..MIN };
-        for (min, has_body) in [(off, true), (MIN, false)] {
-            let mut window = Window::first(min, has_body, start);
-            assert_eq!((window.judge(min, false, day), window.end_or(day)), (Judgement::NotYet, day));
+        for min in [Some(off), None] {
+            let mut window = Window::first(min, start);
+            assert_eq!((window.judge(false, day), window.ends()), (Judgement::NotYet, None));
         }
     }
 }

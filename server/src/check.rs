@@ -123,7 +123,9 @@ fn each_loop(config: &Config, budget: Option<&Budget>) -> Rows {
             "close(2) costs microseconds; fewer than events, or all wait behind them",
         ),
         ("mailbox", limits.mail_max.to_string(), "one place for each job that can be in flight, and 1024"),
-        ("write stall", time(limits.write_stall_timeout), "a client that takes nothing is reset; --write-stall-timeout"),
+        ("response rate", format!("{}/s", Size(u64::from(limits.output_rate_min))), "reset below half of it; --response-rate-min"),
+        ("response rate window", time(limits.output_rate_window), "one receive buffer at that rate; --response-rate-window"),
+        ("evictable stall", time(limits.evictable_stall_min), "output stalled for so long is evicted for a new client"),
         ("linger", time(limits.linger_timeout), "input discarded after the last response, so that it is not lost"),
         ("linger of the refused", time(limits.refused_linger_timeout), "the same for who was only told that there is no room"),
         ("linger bytes", bytes(limits.linger_bytes_max), "and at most so many"),
@@ -146,8 +148,12 @@ fn http(config: &Config) -> Rows {
         ("body rate", rate, "408 below, in any window in which we took what came; --body-rate-min"),
         ("body rate window", time(config.http.body_rate_min.window), "the first one is a period of grace; --body-rate-window"),
         ("idle timeout", time(timeouts.idle), "between requests; --idle-timeout"),
-        ("request timeout", time(timeouts.request), "head to last byte; absolute; --request-timeout"),
-        ("job deadline", time(config.http.job_deadline), "a result is of no use later; --job-deadline, at most the request timeout"),
+        ("request timeout", timeouts.request.map_or_else(|| "none".to_owned(), time), "head to last byte; absolute; --request-timeout"),
+        (
+            "job deadline",
+            time(config.http.job_deadline),
+            "a result is of no use later; --job-deadline, at most the request timeout if there is one",
+        ),
         ("idle while draining", time(timeouts.drain_idle), "a request may be on the way when SIGTERM comes"),
     ]
 }

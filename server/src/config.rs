@@ -144,7 +144,8 @@ impl Config {
             Some(bytes) => Some(in_range("--send-buffer-max", crate::units::Size(bytes), 4 << 10, 1 << 30)?),
             None => None,
         };
-        limits.write_stall_timeout = args.write_stall_timeout.0;
+        limits.output_rate_min = in_range("--response-rate-min", args.response_rate_min, 0, u32::MAX)?;
+        limits.output_rate_window = args.response_rate_window.0;
         limits.accept_pause = args.accept_pause.0;
 
         let http = &mut config.http;
@@ -155,9 +156,9 @@ impl Config {
         http.connections_per_source_max = args.connections_per_source_max;
         http.body_rate_min = BodyRateMin { bytes_per_second: args.body_rate_min.0, window: args.body_rate_window.0 };
         http.timeouts.idle = args.idle_timeout.0;
-        http.timeouts.request = args.request_timeout.0;
+        http.timeouts.request = args.request_timeout.map(|time| time.0);
         // A result that comes after the request has timed out cannot be sent.
-        http.job_deadline = args.job_deadline.0.min(args.request_timeout.0);
+        http.job_deadline = args.request_timeout.map_or(args.job_deadline.0, |time| args.job_deadline.0.min(time.0));
 
         args.pool.apply(&mut config.pool);
         config.derive();

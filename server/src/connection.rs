@@ -29,20 +29,16 @@ pub struct Timeouts {
     /// Between two requests. nginx `keepalive_timeout` is 75 s, Node's 5 s. Not advertised: a service may (`Keep-Alive: timeout=N`, less than
     /// this; docs/fork.md, step 6), so that clients which obey it close first and no request meets our close (failure mode P6).
     pub idle: Duration,
-    /// From the head to the last byte of the response. Absolute.
-    pub request: Duration,
+    /// From the head to the last byte of the response. Absolute, so it limits the size of a transfer too. `None`, the default: there is none, and
+    /// least rates find the slow clients. A service sets one for an answer with [`crate::answer::AnswerLimits::deadline`].
+    pub request: Option<Duration>,
     /// How long an idle connection is still served after shutdown has begun: its next request may be on the way already.
     pub drain_idle: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts {
-            header: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            request: Duration::from_secs(60),
-            drain_idle: Duration::from_millis(500),
-        }
+        Timeouts { header: Duration::from_secs(10), idle: Duration::from_secs(60), request: None, drain_idle: Duration::from_millis(500) }
     }
 }
 
@@ -226,6 +222,7 @@ impl<S: Service> HttpHandler<S> {
             return self.cut(conn, cx);
         }
         self.count_out(conn);
+        cx.reset_output_rate_min();
         conn.machine.close_after_response();
         let response = response.close();
         let plan = conn.machine.response_plan();

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use reactor::Context;
 use worker_pool::Outcome;
 
-use crate::answer::{Answer, BodySink};
-use crate::body_rate::{Judgement, Window};
-use crate::clock::later;
+use crate::answer::{Answer, AnswerLimits, BodySink, Limited, too_long};
+use crate::body_rate::Judgement;
 use crate::connection::{Conn, HttpHandler};
 use crate::dispatch::{Admitted, Dispatched, JobOutput};
+use crate::exchange_limits::{Times, earlier};
 use crate::http::{BodyKind, CONTINUE, Response};
 use crate::sending::Sending;
 use crate::service::Service;
@@ -22,26 +22,6 @@ use crate::streaming::Streaming;
 pub(crate) struct Exchange {
     pub(crate) times: Times,
     pub(crate) state: State,
-}
-
-/// What holds for an exchange from its first state to its last.
-#[derive(Clone, Copy)]
-pub(crate) struct Times {
-    /// When the head was read.
-    pub(crate) started: Instant,
-    /// When it must be over: absolute, whatever progress it makes.
-    pub(crate) request_by: Instant,
-    /// How fast the request's body comes.
-    pub(crate) body: Window,
-    /// The peer holds the body back until it gets 100 Continue, which is not written yet.
-    pub(crate) continue_due: bool,
-}
-
-impl Times {
-    /// When it is to be looked at again.
-    pub(crate) fn due(&self) -> Instant {
-        self.body.end_or(self.request_by)
-    }
 }
 
 /// What it waits for.
@@ -125,6 +105,18 @@ impl Exchange {
         matches!(self.state, State::Reading(_))
     }
 
+    /// When something is due: what it waits for, the end of the body's window, or its deadline.
+    pub(crate) fn due(&self, is_in_body: bool) -> Option<Instant> {
+        let own = match &self.state {
+            State::Later(at, _) => Some(*at),
+            State::Working(job) => Some(job.deadline),
+            State::Streaming(streaming) => streaming.pull_at(),
+            State::Reading(_) | State::Sending(_) => None,
+        };
+        let window = self.times.body.ends().filter(|_| is_in_body);
+        earlier(earlier(own, window), self.times.deadline)
+    }
+
     /// Nobody waits for it any more.
     pub(crate) fn call_off(&self) {
         match &self.state {
@@ -150,17 +142,26 @@ impl<S: Service> HttpHandler<S> {
 
     fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
         self.count_in(conn);
-        let started = cx.now();
-        let window = Window::first(self.settings.body_rate_min, body != BodyKind::None, started);
-        let mut times = Times { started, request_by: later(started, self.settings.timeouts.request), body: window, continue_due: false };
+        let has_body = body != BodyKind::None;
+        let mut times = Times::new(&self.settings, cx.now(), has_body);
+        let answer = unwrap_limits(answer, &mut times, has_body, cx);
         cx.essential();
-        cx.deadline(Some(times.due()));
         // RFC 9110 section 10.1.1: only a peer that has sent nothing of the body yet waits to be asked for it.
         let waits = nothing_follows && conn.machine.take_continue();
-        let wanted = match &answer {
-            Answer::Read(_) => true,
-            Answer::Stream { source, .. } => source.wants_body(),
-            Answer::Now(_) | Answer::At(..) | Answer::Job(_) => false,
+        let is_too_long = matches!(body, BodyKind::Length(bytes) if bytes > times.body_left_bytes);
+        let (answer, wanted) = match answer {
+            Answer::Read(sink) if is_too_long || matches!(body, BodyKind::Length(bytes) if bytes > sink.bytes_max()) => {
+                (sink.too_long(), false)
+            }
+            Answer::Stream { source, .. } if is_too_long && source.wants_body() => (too_long().into(), false),
+            answer => {
+                let wanted = match &answer {
+                    Answer::Read(_) => true,
+                    Answer::Stream { source, .. } => source.wants_body(),
+                    Answer::Now(_) | Answer::At(..) | Answer::Job(_) | Answer::Limited(_) => false,
+                };
+                (answer, wanted)
+            }
         };
         let answer = match body {
             BodyKind::None => answer,
@@ -168,7 +169,10 @@ impl<S: Service> HttpHandler<S> {
                 times.continue_due = waits;
                 answer
             }
-            BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !waits => Answer::Read(Box::new(Unwanted(Some(answer)))),
+            BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !waits => {
+                times.body_left_bytes = bytes;
+                Answer::Read(Box::new(Unwanted(Some(answer))))
+            }
             BodyKind::Length(_) | BodyKind::Chunked => {
                 conn.machine.give_up_body();
                 answer
@@ -177,41 +181,43 @@ impl<S: Service> HttpHandler<S> {
         self.carry_out(conn, answer, times, cx);
     }
 
-    /// Any answer, of a service, of a job or at the end of a body.
-    fn carry_out(&mut self, conn: &mut Conn, answer: Answer, times: Times, cx: &mut Context<'_>) {
-        let state = match answer {
-            Answer::Now(response) => return self.respond(conn, response, times.started, cx),
-            Answer::At(at, response) => {
-                cx.pause();
-                cx.deadline(Some(at.min(times.request_by)));
-                State::Later(at, response)
-            }
-            // There is none, or it has been read: waiting for it would be waiting for ever.
-            Answer::Read(sink) if !conn.machine.is_in_body() => return self.carry_out(conn, sink.end(), times, cx),
-            Answer::Read(sink) => {
-                // It waits for its peer again, as it did for the head.
-                cx.expendable();
-                State::Reading(sink)
-            }
-            Answer::Job(work) => {
-                cx.pause();
-                conn.job_serial = conn.job_serial.wrapping_add(1);
-                match self.dispatcher.dispatch(work, JobOutput::Answer, cx.token(), conn.job_serial, cx.now()) {
-                    Dispatched::Admitted(job) => {
-                        cx.deadline(Some(job.deadline.min(times.request_by)));
-                        State::Working(job)
-                    }
-                    Dispatched::Ran(JobOutput::Answer(answer)) => return self.carry_out(conn, answer, times, cx),
-                    Dispatched::Ran(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
-                    Dispatched::Refused(retry_after) => {
-                        let response = self.busy(retry_after);
-                        return self.respond(conn, response, times.started, cx);
+    /// Any answer, of a service, of a job or at the end of a body. A loop, since each answer may lead to the next one, as often as a service
+    /// likes. Test: `an_answer_may_lead_to_the_next_one_a_hundred_thousand_times`.
+    fn carry_out(&mut self, conn: &mut Conn, mut answer: Answer, mut times: Times, cx: &mut Context<'_>) {
+        let state = loop {
+            answer = match unwrap_limits(answer, &mut times, conn.machine.is_in_body(), cx) {
+                Answer::Now(response) => return self.respond_within(conn, response, times, cx),
+                Answer::At(at, response) => {
+                    cx.pause();
+                    break State::Later(at, response);
+                }
+                // There is none, or it has been read: waiting for it would be waiting for ever.
+                Answer::Read(sink) if !conn.machine.is_in_body() => sink.end(),
+                Answer::Read(sink) => {
+                    // It waits for its peer again, as it did for the head.
+                    cx.expendable();
+                    break State::Reading(sink);
+                }
+                Answer::Job(work) => {
+                    cx.pause();
+                    conn.job_serial = conn.job_serial.wrapping_add(1);
+                    match self.dispatcher.dispatch(work, JobOutput::Answer, cx.token(), conn.job_serial, cx.now()) {
+                        Dispatched::Admitted(job) => break State::Working(job),
+                        Dispatched::Ran(JobOutput::Answer(answer)) => answer,
+                        Dispatched::Ran(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
+                        Dispatched::Refused(retry_after) => {
+                            let response = self.busy(retry_after);
+                            return self.respond_within(conn, response, times, cx);
+                        }
                     }
                 }
-            }
-            Answer::Stream { head, source } => State::Streaming(Streaming::new(head, source, conn.machine.is_in_body())),
+                Answer::Stream { head, source } => break State::Streaming(Streaming::new(head, source, conn.machine.is_in_body())),
+                Answer::Limited(limited) => limited.answer,
+            };
         };
-        conn.exchange = Some(Box::new(Exchange { times, state }));
+        let exchange = Box::new(Exchange { times, state });
+        cx.deadline(exchange.due(conn.machine.is_in_body()));
+        conn.exchange = Some(exchange);
         self.go_on(conn, cx);
     }
 
@@ -238,11 +244,14 @@ impl<S: Service> HttpHandler<S> {
     pub(crate) fn body(&mut self, conn: &mut Conn, piece: &[u8], last: bool, cx: &mut Context<'_>) -> usize {
         let Some(exchange) = conn.exchange.as_mut() else { unreachable!("a body belongs to an exchange") };
         exchange.times.continue_due = false;
+        if piece.len() as u64 > exchange.times.body_left_bytes {
+            return self.body_too_long(conn, cx);
+        }
         match &mut exchange.state {
             State::Reading(sink) => {
                 let taken = sink.take(piece).min(piece.len());
                 conn.machine.took(taken);
-                exchange.times.body.came(taken);
+                exchange.times.body_came(taken);
                 if taken < piece.len() {
                     conn.machine.give_up_body();
                 }
@@ -254,6 +263,23 @@ impl<S: Service> HttpHandler<S> {
             State::Streaming(_) => self.body_while_streaming(conn, piece, last, cx),
             State::Later(..) | State::Working(_) | State::Sending(_) => unreachable!("the body was read or given up"),
         }
+    }
+
+    /// A body without a length has become longer than the answer's limits allow. Nothing more of it is taken.
+    #[cold]
+    fn body_too_long(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> usize {
+        if conn.exchange.as_ref().is_some_and(|exchange| !exchange.is_reading()) {
+            self.fail(conn, too_long(), cx);
+            return 0;
+        }
+        conn.machine.give_up_body();
+        let Some(exchange) = conn.exchange.take() else { return 0 };
+        cx.essential();
+        let Exchange { times, state } = *exchange;
+        if let State::Reading(sink) = state {
+            self.carry_out(conn, sink.too_long(), times, cx);
+        }
+        0
     }
 
     fn body_ended(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
@@ -276,7 +302,6 @@ impl<S: Service> HttpHandler<S> {
         let response = match outcome {
             Outcome::Done(JobOutput::Answer(answer)) => {
                 conn.exchange = None;
-                cx.deadline(Some(times.request_by));
                 return self.carry_out(conn, answer, times, cx);
             }
             Outcome::Done(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
@@ -286,7 +311,7 @@ impl<S: Service> HttpHandler<S> {
             // Only we cancel, and then nobody is left to answer.
             Outcome::Cancelled => return cx.abort(),
         };
-        self.respond(conn, response, times.started, cx);
+        self.respond_within(conn, response, times, cx);
     }
 
     /// Ends a response that has begun and cannot go on, and the connection with it.
@@ -303,8 +328,9 @@ impl<S: Service> HttpHandler<S> {
             Some(status) => self.stats.responded(status),
             None => self.stats.broken_streams.add(1),
         }
-        if exchange.cut_shows() && cx.now() < exchange.times.request_by {
-            cx.deadline(Some(exchange.times.request_by));
+        cx.reset_output_rate_min();
+        if exchange.cut_shows() && !exchange.times.is_over(cx.now()) {
+            cx.deadline(exchange.times.deadline);
             cx.close();
         } else {
             cx.abort();
@@ -316,9 +342,9 @@ impl<S: Service> HttpHandler<S> {
         let now = cx.now();
         let is_in_body = conn.machine.is_in_body();
         let Some(exchange) = conn.exchange.as_mut() else { return };
-        let Times { started, request_by, .. } = exchange.times;
+        let times = exchange.times;
         if is_in_body {
-            match exchange.times.body.judge(self.settings.body_rate_min, cx.input_is_held(), now) {
+            match exchange.times.body.judge(cx.input_is_held(), now) {
                 Judgement::NotYet => {}
                 Judgement::Next if exchange.is_reading() => cx.expendable(),
                 Judgement::Next => {}
@@ -329,17 +355,17 @@ impl<S: Service> HttpHandler<S> {
             }
         }
         match &exchange.state {
-            State::Later(at, _) if *at <= now => {
+            State::Later(at, _) if *at <= now || times.is_over(now) => {
                 let Some(exchange) = conn.exchange.take() else { return };
                 if let State::Later(_, response) = exchange.state {
-                    self.respond(conn, response, started, cx);
+                    self.respond_within(conn, response, times, cx);
                 }
             }
             // The pool drops it, or the job ends at its next checkpoint; a call that cannot be interrupted (getaddrinfo) goes on, and its
             // result comes too late. The client need not wait for that.
-            State::Working(job) if job.deadline <= now => self.respond(conn, deadline_passed(), started, cx),
-            _ if now < request_by => {
-                cx.deadline(Some(exchange.times.due()));
+            State::Working(job) if job.deadline <= now => self.respond_within(conn, deadline_passed(), times, cx),
+            _ if !times.is_over(now) => {
+                cx.deadline(exchange.due(is_in_body));
                 self.go_on(conn, cx);
             }
             state => {
@@ -352,6 +378,20 @@ impl<S: Service> HttpHandler<S> {
             }
         }
     }
+}
+
+/// Applies the limits around an answer, and returns the answer inside. Where several limits are set, the outermost one holds.
+fn unwrap_limits(mut answer: Answer, times: &mut Times, has_body: bool, cx: &mut Context<'_>) -> Answer {
+    let mut all: Option<AnswerLimits> = None;
+    while let Answer::Limited(limited) = answer {
+        let Limited { limits, answer: inner } = *limited;
+        all = Some(all.map_or(limits, |outer| outer.or(limits)));
+        answer = inner;
+    }
+    if let Some(limits) = all {
+        times.apply(limits, has_body, cx);
+    }
+    answer
 }
 
 fn deadline_passed() -> Response {

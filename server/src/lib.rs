@@ -45,6 +45,7 @@ pub mod guide {}
 mod beneath;
 mod complaint;
 mod exchange;
+mod exchange_limits;
 mod listeners;
 mod sending;
 mod streaming;

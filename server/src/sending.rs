@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use reactor::Context;
 use reactor::histogram::Histogram;
 
-use crate::body_rate::Window;
-use crate::clock::later;
 use crate::connection::{Conn, HttpHandler};
-use crate::exchange::{Exchange, State, Times};
+use crate::exchange::{Exchange, State};
+use crate::exchange_limits::Times;
 use crate::http::Response;
 use crate::service::Service;
 
@@ -77,7 +76,14 @@ impl<S: Service> HttpHandler<S> {
     #[inline]
     pub(crate) fn respond(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
         if !self.respond_at_once(conn, &response, started, cx) {
-            self.respond_in_pieces(conn, response, started, cx);
+            self.respond_in_pieces(conn, response, None, started, cx);
+        }
+    }
+
+    /// Writes a whole response of an exchange with these limits.
+    pub(crate) fn respond_within(&mut self, conn: &mut Conn, response: Response, times: Times, cx: &mut Context<'_>) {
+        if !self.respond_at_once(conn, &response, times.started, cx) {
+            self.respond_in_pieces(conn, response, Some(times), times.started, cx);
         }
     }
 
@@ -100,15 +106,11 @@ impl<S: Service> HttpHandler<S> {
     }
 
     #[cold]
-    fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
+    fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, times: Option<Times>, started: Instant, cx: &mut Context<'_>) {
         self.count_in(conn);
         cx.pause();
-        let request_by =
-            conn.exchange.as_ref().map_or_else(|| later(started, self.settings.timeouts.request), |exchange| exchange.times.request_by);
-        cx.deadline(Some(request_by));
-        // The body was read or given up: nobody judges it any more.
-        let body = Window::first(self.settings.body_rate_min, false, started);
-        let times = Times { started, request_by, body, continue_due: false };
+        let times = times.unwrap_or_else(|| Times::new(&self.settings, started, false));
+        cx.deadline(times.deadline);
         cx.essential();
         let state = State::Sending(Sending { response, head_sent: false, sent_bytes: 0 });
         conn.exchange = Some(Box::new(Exchange { times, state }));
@@ -151,6 +153,7 @@ impl<S: Service> HttpHandler<S> {
         if conn.in_flight {
             self.ended.earlier.push(started);
             conn.exchange = None;
+            cx.reset_output_rate_min();
             self.count_out(conn);
         } else {
             self.ended.at_once += 1;

@@ -28,6 +28,8 @@ pub(crate) struct Streaming {
     job: Option<Admitted>,
     /// What the source wants since its job was given up: looked at instead of the next pull.
     instead: Option<Pulled>,
+    /// The source wants the next pull then.
+    pull_at: Option<Instant>,
     /// The source has said End.
     ended: bool,
     /// The source takes the request's body, and none of it has arrived: nothing is written before.
@@ -50,6 +52,7 @@ impl Streaming {
             brought_sent: 0,
             job: None,
             instead: None,
+            pull_at: None,
             ended: false,
             awaits_body: takes_body,
             written_bytes: 0,
@@ -77,6 +80,10 @@ impl Streaming {
             Some(StreamFraming::None | StreamFraming::Length(_) | StreamFraming::Chunked) => true,
             Some(StreamFraming::UntilClose) | None => false,
         }
+    }
+
+    pub(crate) fn pull_at(&self) -> Option<Instant> {
+        self.pull_at
     }
 
     pub(crate) fn waits_for_job(&self) -> bool {
@@ -120,8 +127,13 @@ impl<S: Service> HttpHandler<S> {
                 cx.want_writable();
             }
             Pumped::At(at) => {
-                let due = conn.exchange.as_ref().map_or(at, |exchange| exchange.times.due());
-                cx.deadline(Some(at.min(due)));
+                let is_in_body = conn.machine.is_in_body();
+                if let Some(exchange) = conn.exchange.as_mut() {
+                    if let State::Streaming(streaming) = &mut exchange.state {
+                        streaming.pull_at = Some(at);
+                    }
+                    cx.deadline(exchange.due(is_in_body));
+                }
                 self.let_body_come(conn, cx);
             }
             Pumped::Broken => self.cut(conn, cx),
@@ -148,6 +160,7 @@ impl<S: Service> HttpHandler<S> {
             // Until then a request that turns out to be malformed can be answered with an error.
             return Pumped::Wait;
         }
+        streaming.pull_at = None;
         if streaming.framing.is_none() {
             if streaming.head.closes() {
                 conn.machine.close_after_response();
@@ -231,7 +244,7 @@ impl<S: Service> HttpHandler<S> {
         let taken = if streaming.ended { piece.len() } else { streaming.source.body(piece, last).min(piece.len()) };
         assert!(taken > 0 || piece.is_empty(), "a source that has room for a body took nothing of it");
         conn.machine.took(taken);
-        exchange.times.body.came(taken);
+        exchange.times.body_came(taken);
         streaming.awaits_body = false;
         self.pump(conn, cx);
         taken

@@ -177,7 +177,7 @@ fn to_a_client_for_whom_the_end_is_the_length_a_broken_stream_ends_with_a_reset(
 #[test]
 fn who_stops_reading_is_reset_and_does_not_take_what_it_has_for_all() {
     let mut setup = Setup::default();
-    setup.reactor.limits.write_stall_timeout = Duration::from_millis(300);
+    setup.reactor.limits.output_rate_window = Duration::from_millis(300);
     let server = Server::start(Serve(|_: &Request<'_>, _| stream(None, &[Give::FromJob(50_000_000), Give::End])), setup);
     let mut client = server.connect();
     client.send("GET / HTTP/1.0\r\n\r\n");

@@ -58,6 +58,8 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
         (&["--when-nearly-full", "panic"], &["--when-nearly-full", "'panic'", "evict, keep"]),
         (&["--body-rate-min", "500"], &["--body-rate-min", "'500'", "unit"]),
         (&["--body-rate-window", "0s"], &["--body-rate-window", "'0s'", "above zero"]),
+        (&["--response-rate-min", "5GiB"], &["--response-rate-min", "5GiB", "0B"]),
+        (&["--response-rate-window", "0s"], &["--response-rate-window", "'0s'", "above zero"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
         (&["stray"], &["stray"]),
     ];
@@ -237,7 +239,8 @@ fn check_prints_every_limit_with_its_reason_and_the_sums() {
         "--header-timeout",
         "--idle-timeout",
         "--request-timeout",
-        "--write-stall-timeout",
+        "--response-rate-min",
+        "--response-rate-window",
         "--send-buffer-max",
         "--job-deadline",
         "--header-bytes-max",

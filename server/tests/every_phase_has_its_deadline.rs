@@ -75,7 +75,7 @@ fn an_idle_connection_is_closed_without_a_word() {
 
 #[test]
 fn a_body_that_dribbles_in_is_408() {
-    let server = server_with(Timeouts { request: SHORT, ..Timeouts::default() });
+    let server = server_with(Timeouts { request: Some(SHORT), ..Timeouts::default() });
     for path in ["/digest?rounds=1", "/"] {
         let mut client = server.connect();
         client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n"));
@@ -86,7 +86,7 @@ fn a_body_that_dribbles_in_is_408() {
 
 #[test]
 fn an_answer_that_takes_too_long_is_503() {
-    let server = server_with(Timeouts { request: SHORT, ..Timeouts::default() });
+    let server = server_with(Timeouts { request: Some(SHORT), ..Timeouts::default() });
     for path in ["/sleep?ms=60000", "/spin?ms=10000"] {
         let mut client = server.connect();
         client.send(get(path));
@@ -100,7 +100,7 @@ fn an_answer_that_takes_too_long_is_503() {
 
 #[test]
 fn a_response_that_takes_too_long_ends_short() {
-    let server = server_with(Timeouts { request: SHORT, ..Timeouts::default() });
+    let server = server_with(Timeouts { request: Some(SHORT), ..Timeouts::default() });
     let mut client = server.connect();
     client.send(get("/bytes?n=1000000000000"));
     client.head();
@@ -160,7 +160,7 @@ fn a_body_that_is_held_up_by_our_own_output_is_not_the_clients_fault() {
 #[test]
 fn a_client_that_takes_nothing_of_its_response_is_closed_and_counted() {
     let mut setup = Setup::default();
-    setup.reactor.limits.write_stall_timeout = SHORT;
+    setup.reactor.limits.output_rate_window = SHORT;
     let server = Server::start(Routes::default(), setup);
     let mut client = server.connect();
     client.send(get("/bytes?n=1000000000000"));

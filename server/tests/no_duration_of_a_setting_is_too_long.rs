@@ -50,7 +50,7 @@ proptest! {
         let timeouts = &mut setup.http.timeouts;
         // The loop lengthens it by a part of its tenth.
         timeouts.header = header.min(Duration::MAX / 128);
-        (timeouts.idle, timeouts.request, timeouts.drain_idle) = (idle, request, drain_idle);
+        (timeouts.idle, timeouts.request, timeouts.drain_idle) = (idle, Some(request), drain_idle);
         setup.http.body_rate_min.window = window;
         setup.http.body_rate_min.bytes_per_second = bytes_per_second;
         setup.http.job_deadline = job_deadline;

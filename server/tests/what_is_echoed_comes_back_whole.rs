@@ -99,7 +99,7 @@ fn a_client_that_writes_all_before_it_reads_gets_all() {
 fn a_client_that_never_reads_is_not_read_from_and_goes_after_the_stall_timeout() {
     let mut setup = Setup::default();
     setup.http.limits.body_bytes_max = 1 << 40;
-    setup.reactor.limits.write_stall_timeout = Duration::from_millis(300);
+    setup.reactor.limits.output_rate_window = Duration::from_millis(300);
     setup.listen = ListenOptions { send_buffer_bytes: Some(64 << 10), ..ListenOptions::default() };
     let server = Server::start(Routes::default(), setup);
     let mut client = server.connect();

@@ -25,7 +25,7 @@ fn sockets_of(address: SocketAddr) -> usize {
 #[test]
 fn who_never_reads_is_reset_and_the_kernel_keeps_nothing_for_it() {
     let mut setup = Setup::default();
-    setup.reactor.limits.write_stall_timeout = Duration::from_millis(300);
+    setup.reactor.limits.output_rate_window = Duration::from_millis(300);
     let high_water = u64::from(setup.reactor.limits.output_high_water_bytes);
     let server = Server::start(Routes::default(), setup);
     let clients: Vec<_> = (0..CLIENTS)

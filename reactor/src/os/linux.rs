@@ -14,7 +14,7 @@ use super::{Event, ListenerWakes, Os, Ready, Stream, Wake, sys};
 use crate::address::Address;
 use crate::listen::socket::ListenSocket;
 use crate::os::descriptors::{TableShare, grow_table};
-use crate::shared::Connect;
+use crate::loop_state::Connect;
 use crate::token::Token;
 
 /// epoll and the sockets of one loop.
@@ -210,6 +210,10 @@ impl Os for Linux {
 
     fn take_error(&mut self, stream: &mut LinuxStream) -> io::Result<Option<io::Error>> {
         stream.0.take_error()
+    }
+
+    fn unacknowledged_bytes(&mut self, stream: &mut LinuxStream) -> io::Result<u64> {
+        sys::unacknowledged_bytes(&stream.0)
     }
 
     fn is_connected(&mut self, stream: &mut LinuxStream) -> bool {

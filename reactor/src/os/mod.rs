@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bitflags::bitflags;
 
 use crate::address::Address;
-use crate::shared::Connect;
+use crate::loop_state::Connect;
 use crate::token::Token;
 
 /// The readiness of one source, as the poller reported it. It is not mio's type, because the simulator cannot construct that one.
@@ -167,6 +167,13 @@ pub trait Os {
     /// # Errors
     /// getsockopt(2).
     fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>>;
+
+    /// The number of bytes written to the socket that the peer has not acknowledged, sent or not (`SIOCOUTQ`, tcp(7); for a Unix socket the kernel counts its memory instead). Called at the end of a window
+    /// of pending output only (`stall.rs`).
+    ///
+    /// # Errors
+    /// ioctl(2).
+    fn unacknowledged_bytes(&mut self, stream: &mut Self::Stream) -> io::Result<u64>;
 
     /// Whether a connecting socket is connected. It is false during the handshake, where an early or spurious event can arrive.
     fn is_connected(&mut self, stream: &mut Self::Stream) -> bool;

@@ -131,3 +131,16 @@ pub(crate) fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()>
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// The bytes written to a TCP socket that its peer has not acknowledged (`SIOCOUTQ`, tcp(7); the number of `TIOCOUTQ`, ioctl_tty(2)).
+///
+/// # Errors
+/// ioctl(2): EINVAL for a listening socket.
+pub(crate) fn unacknowledged_bytes(socket: &impl AsRawFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: ioctl(2) with SIOCOUTQ writes one int to the pointer (tcp(7)). The descriptor is open, because the caller borrows its owner.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } {
+        0 => Ok(u64::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

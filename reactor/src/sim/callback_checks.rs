@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::kernel::Nanos;
+use super::kernel::{Nanos, SocketId};
 use super::service::{Conn, Service, State};
 use super::socket::Phase;
 use super::world::{Conn as Record, Time, Who, World};
@@ -50,20 +50,39 @@ impl World {
             self.peers[peer as usize].excuse.get_or_insert(excuse);
         }
         if reason == CloseReason::WriteStalled {
-            let stall = self.limits.write_stall_timeout.as_nanos() as Nanos;
-            let log = self.kernel.sockets[record.socket as usize].log;
-            // All times of a turn count from its beginning (`Context::now`): callbacks that cost as much as the timeout shorten it.
-            let shortened = self.kernel.turn_started < log.progress_clock + stall;
-            // A write that gets no memory is no stall of the peer's, and looks the same.
-            if let (true, Who::Peer(peer)) = (shortened || log.lacked_memory, who) {
-                self.peers[peer as usize].excuse.get_or_insert("the loop was late");
-            }
-            let progress_at = log.progress_at;
-            if let Some(at) = progress_at.filter(|at| self.kernel.turn_started < at + stall) {
-                let (name, after) = (self.name(record.socket), Time(self.kernel.turn_started - at));
-                self.violated(format!("{name} was closed for a stall {after} after its output made progress"));
-            }
+            self.check_stall(record);
         }
+    }
+
+    /// A connection was closed because its peer did not take its output: a window ago the loop has looked, and since then the peer has taken less
+    /// than half of what the least rate asks for.
+    fn check_stall(&mut self, record: Record) {
+        let window = self.limits.output_rate_window;
+        let log = self.kernel.sockets[record.socket as usize].log;
+        let name = self.name(record.socket);
+        let [Some((began, taken_before)), Some((ended, taken))] = log.looks else {
+            return self.violated(format!("{name} was closed for a stall, and nobody has looked twice what it takes"));
+        };
+        if ended < began + window.as_nanos() as Nanos {
+            self.violated(format!("{name} was closed for a stall {} after a look", Time(ended - began)));
+        }
+        let needed = self.bytes_needed_in_a_window();
+        if taken - taken_before >= needed {
+            self.violated(format!("{name} was closed for a stall, and has taken {} bytes of {needed}", taken - taken_before));
+        }
+    }
+
+    fn bytes_needed_in_a_window(&self) -> u64 {
+        (u64::from(self.limits.output_rate_min) * self.limits.output_rate_window.as_millis() as u64 / 2000).max(1)
+    }
+
+    /// Whether the loop has looked twice, with nothing written in between, and the peer has taken too little of what the kernel holds.
+    pub(super) fn has_stalled(&self, socket: SocketId) -> bool {
+        let socket = &self.kernel.sockets[socket as usize];
+        let (Some(blocked_since), [Some((began, taken_before)), Some((_, taken))]) = (socket.log.blocked_since, socket.log.looks) else {
+            return false;
+        };
+        blocked_since <= began && !socket.unsent.is_empty() && taken - taken_before < self.bytes_needed_in_a_window()
     }
 
     /// Whether the output of an open connection that is not protected is blocked since before `at`. A thread that lost its processor may accept

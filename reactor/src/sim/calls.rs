@@ -249,6 +249,7 @@ impl World {
         match &result {
             Ok(n) => {
                 log.bytes_written += n;
+                log.written_bytes += *n as u64;
                 log.moved = true;
                 (log.progress_at, log.progress_clock) = (Some(turn_started), now);
                 log.blocked_since = (*n < from.len()).then_some(turn_started);

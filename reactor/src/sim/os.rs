@@ -15,7 +15,7 @@ use super::world::{Act, World};
 use crate::address::Address;
 use crate::limits::Limits;
 use crate::os::{Event, ListenerWakes, Os, Stream, Wake};
-use crate::shared::Connect;
+use crate::loop_state::Connect;
 use crate::token::Token;
 
 /// The port of peer 0; the next has the next. So a service knows from the address who is there.
@@ -233,6 +233,16 @@ impl Os for SimOs {
 
     fn take_error(&mut self, stream: &mut SimStream) -> io::Result<Option<io::Error>> {
         Ok(self.here().kernel.socket(stream.id).error.take().map(io::Error::from_raw_os_error))
+    }
+
+    fn unacknowledged_bytes(&mut self, stream: &mut SimStream) -> io::Result<u64> {
+        let mut world = self.here();
+        let turn_started = world.kernel.turn_started;
+        let socket = world.kernel.socket(stream.id);
+        let unsent_bytes = socket.unsent.len() as u64;
+        let taken_bytes = socket.log.written_bytes - unsent_bytes;
+        socket.log.looks = [socket.log.looks[1], Some((turn_started, taken_bytes))];
+        Ok(unsent_bytes)
     }
 
     fn is_connected(&mut self, stream: &mut SimStream) -> bool {

@@ -75,7 +75,7 @@ impl RunPlan {
             Population::Churn => population::churning_peers,
             Population::NonReaders => population::non_readers_and_protected_peers,
         };
-        let peers = plan_peers(rng, &config, listeners, unsent_bytes_max as usize);
+        let peers = plan_peers(rng, &config, listeners);
         let mut upstreams: Vec<_> = (0..rng.pick(&[0, 0, 1, 3])).map(|_| population::upstream(rng)).collect();
         for (index, (_, upstream)) in upstreams.iter_mut().enumerate() {
             upstream.of_loop = index % loops;
@@ -171,7 +171,9 @@ fn config(rng: &mut Rng) -> Config {
         deadlines_per_turn_max: rng.pick(&[1, 2, 256]),
         closes_per_turn_max: rng.pick(&[1, 2, 64]),
         mail_max: rng.pick(&[1, 3, 16]),
-        write_stall_timeout: millis(rng, 40, 120),
+        output_rate_min: 500,
+        output_rate_window: millis(rng, 40, 120),
+        evictable_stall_min: millis(rng, 5, 60),
         linger_timeout: millis(rng, 10, 60),
         refused_linger_timeout: Duration::ZERO,
         linger_bytes_max: rng.pick(&[3000, 1 << 20]),

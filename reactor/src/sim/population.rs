@@ -37,7 +37,7 @@ enum Nature {
     Subscribes,
 }
 
-pub(super) fn peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Vec<(Option<Nanos>, Plan)> {
+pub(super) fn peers(rng: &mut Rng, _config: &Config, listeners: usize) -> Vec<(Option<Nanos>, Plan)> {
     use Nature::*;
     let count = rng.between(2, 9) as u32;
     let together = rng.one_in(2);
@@ -51,7 +51,7 @@ pub(super) fn peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_byt
                 (_, true) => Some(0),
                 _ => Some(rng.below(20 * MILLI)),
             };
-            (connects_at, plan_peer(rng, nature, config, listeners, unsent_bytes_max))
+            (connects_at, plan_peer(rng, nature, listeners))
         })
         .collect();
     // Who follows connects when the one before it is done.
@@ -80,29 +80,24 @@ pub(super) fn plan_memory_for_non_readers(rng: &mut Rng, config: &mut Config) {
     limits.output_high_water_bytes = limits.output_high_water_bytes.min(4000);
     limits.connections_max = 40;
     limits.free_slots_min = 0;
-    limits.write_stall_timeout = millis(rng, 80, 120);
+    limits.output_rate_window = millis(rng, 80, 120);
 }
 
 /// The memory fills with the output of clients that do not read. Clients that come later, and of which no more have partial input than the share of
 /// partial input holds, must not notice: nothing of theirs is evicted.
-pub(super) fn non_readers_and_protected_peers(
-    rng: &mut Rng,
-    config: &Config,
-    listeners: usize,
-    unsent_bytes_max: usize,
-) -> Vec<(Option<Nanos>, Plan)> {
+pub(super) fn non_readers_and_protected_peers(rng: &mut Rng, config: &Config, listeners: usize) -> Vec<(Option<Nanos>, Plan)> {
     let buffers = config.limits.buffer_memory_bytes_max / config.limits.buffer_bytes_max as usize;
     let share_buffers = buffers as u64 / 2 - 1; // As `BufferPool::new` has it.
     let mut peers = Vec::new();
     for _ in 0..buffers as u64 + rng.between(1, 6) {
-        let mut plan = plan_peer(rng, Nature::NeverReads, config, listeners, unsent_bytes_max);
+        let mut plan = plan_peer(rng, Nature::NeverReads, listeners);
         plan.requests = vec![Request { kind: Kind::Stream, len: 20_000 }];
         (plan.gap, plan.urgent_after, plan.end) = (0, None, End::Wait);
         peers.push((Some(rng.below(MILLI)), plan));
     }
     for _ in 0..rng.between(1, share_buffers) {
         let nature = rng.pick(&[Nature::Ordinary, Nature::Dribble]);
-        let mut plan = plan_peer(rng, nature, config, listeners, unsent_bytes_max);
+        let mut plan = plan_peer(rng, nature, listeners);
         plan.requests.truncate(3);
         plan.is_protected = true;
         peers.push((Some(10 * MILLI + rng.below(30 * MILLI)), plan));
@@ -111,14 +106,14 @@ pub(super) fn non_readers_and_protected_peers(
 }
 
 /// Clients that hold one connection each, and open the next one as soon as they have closed it.
-pub(super) fn churning_peers(rng: &mut Rng, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Vec<(Option<Nanos>, Plan)> {
+pub(super) fn churning_peers(rng: &mut Rng, _config: &Config, listeners: usize) -> Vec<(Option<Nanos>, Plan)> {
     let clients = rng.between(2, 10) as u32;
     let each = rng.between(4, 12) as u32;
     let waits = rng.one_in(2);
     let mut peers = Vec::new();
     for client in 0..clients {
         for nth in 0..each {
-            let mut plan = plan_peer(rng, Nature::Ordinary, config, listeners, unsent_bytes_max);
+            let mut plan = plan_peer(rng, Nature::Ordinary, listeners);
             plan.requests.truncate(1);
             (plan.gap, plan.end, plan.urgent_after, plan.is_stubborn) = (0, End::Close, None, false);
             // Before the answer, or about when it comes.
@@ -130,12 +125,11 @@ pub(super) fn churning_peers(rng: &mut Rng, config: &Config, listeners: usize, u
     peers
 }
 
-fn plan_peer(rng: &mut Rng, nature: Nature, config: &Config, listeners: usize, unsent_bytes_max: usize) -> Plan {
+fn plan_peer(rng: &mut Rng, nature: Nature, listeners: usize) -> Plan {
     let bytes = rng.pick(&[50, 500, 100_000]);
-    // An edge comes when a third of the send buffer is free: who reads so slowly that this takes longer than the write stall timeout is
-    // closed by design.
-    let stall = config.limits.write_stall_timeout.as_nanos() as Nanos;
-    let gap_max = (stall / 4 * bytes as Nanos / unsent_bytes_max as Nanos).clamp(1, 3 * MILLI);
+    // Faster than the least rate, which asks for at most 30 bytes in a window (40 to 120 ms). It may take much longer until an edge comes, when a
+    // third of the send buffer is free.
+    let gap_max = 3 * MILLI;
     let reads =
         Reads::Steadily { bytes, gap: if rng.one_in(2) { rng.between(1, 50 * MICRO.min(gap_max)) } else { rng.between(1, gap_max) } };
     let mut plan = Plan {

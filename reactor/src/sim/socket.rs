@@ -118,6 +118,10 @@ pub(crate) struct SocketLog {
     pub(crate) progress_clock: Nanos,
     /// The last write got no memory, though the send buffer had space.
     pub(crate) lacked_memory: bool,
+    /// All that the loop has written.
+    pub(crate) written_bytes: u64,
+    /// The last two times that the loop asked for the unacknowledged bytes: the turn's beginning, and the bytes that the peer had taken.
+    pub(crate) looks: [Option<(Nanos, u64)>; 2],
     /// Since when output waits for the peer.
     pub(crate) blocked_since: Option<Nanos>,
     /// Output that the loop kept after the last turn, and whether that had reached the high water and not fallen to the low one.

@@ -302,7 +302,7 @@ impl World {
         {
             self.violated(format!("the loop slept {} past the timeout of a connect", Time(end - at)));
         }
-        let stall = self.limits.write_stall_timeout.as_nanos() as Nanos;
+        let window = self.limits.output_rate_window.as_nanos() as Nanos;
         let linger = self.limits.linger_timeout.as_nanos() as Nanos;
         for i in 0..self.conns.len() {
             let conn = self.conns[i];
@@ -314,10 +314,16 @@ impl World {
                 Some(at) => Some((at + linger, "end of lingering")),
                 None => {
                     let deadline = conn.deadline.map(|at| (at, "deadline"));
-                    let stalled = log.blocked_since.map(|at| (at + stall, "write stall timeout"));
+                    // Output that is pending is first looked at after an eighth of a window, and then after each window.
+                    let look = |since: Nanos| log.looks[1].map_or(0, |(at, _)| at + window).max(since + window / 8);
+                    let stalled = log.blocked_since.map(|since| (look(since), "end of the output window"));
                     deadline.into_iter().chain(stalled).min()
                 }
             };
+            if self.has_stalled(conn.socket) {
+                let name = self.name(conn.socket);
+                self.violated(format!("the loop sleeps, and {name} has taken too little over a window"));
+            }
             if let Some((at, what)) = due.filter(|(at, _)| end > at + tick + slack) {
                 let name = self.name(conn.socket);
                 self.violated(format!("the loop slept {} past the {what} of {name}", Time(end - at)));

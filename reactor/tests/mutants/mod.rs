@@ -229,7 +229,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "            Phase::Open => {\n",
         to: "            Phase::Open if self.events.len() < self.shared.limits.events_per_poll_max => {\n                self.visit_because(slot, crate::visit::Cause::Deadline);\n            }\n            Phase::Open => {\n",
     },
-    Mutant { slug: "write-stall-without-a-try", file: "deadlines.rs", from: "        state.bits.insert(Bits::WRITABLE);\n", to: "" },
+    Mutant {
+        slug: "stall-judged-by-what-was-written",
+        file: "stall.rs",
+        from: "at_begin.saturating_add(before.written_bytes).saturating_sub(unacknowledged_bytes)",
+        to: "before.written_bytes.min(at_begin.saturating_add(before.written_bytes))",
+    },
+    Mutant {
+        slug: "stall-judged-at-the-first-look",
+        file: "stall.rs",
+        from: "before.unacknowledged_bytes else { return false };",
+        to: "before.unacknowledged_bytes else { return true };",
+    },
+    Mutant {
+        slug: "stall-that-is-never-judged",
+        file: "stall.rs",
+        from: "        if has_stalled {\n",
+        to: "        if has_stalled && slot == u32::MAX {\n",
+    },
     Mutant {
         slug: "connect-times-out-without-a-look",
         file: "deadlines.rs",

@@ -168,6 +168,10 @@ impl Os for Scripted {
         self.sim.take_error(stream)
     }
 
+    fn unacknowledged_bytes(&mut self, stream: &mut SimStream) -> io::Result<u64> {
+        self.sim.unacknowledged_bytes(stream)
+    }
+
     fn is_connected(&mut self, stream: &mut SimStream) -> bool {
         self.sim.is_connected(stream)
     }

@@ -89,6 +89,10 @@ impl Os for Scripted {
         self.os.take_error(stream)
     }
 
+    fn unacknowledged_bytes(&mut self, stream: &mut SimStream) -> io::Result<u64> {
+        self.os.unacknowledged_bytes(stream)
+    }
+
     fn is_connected(&mut self, stream: &mut SimStream) -> bool {
         self.os.is_connected(stream)
     }
@@ -417,11 +421,11 @@ pub(crate) fn any_script(input: &[u8]) {
     let mut config = Config::default();
     let limits = &mut config.limits;
     (limits.connections_max, limits.refusals_max, limits.mail_max, limits.events_per_poll_max) = (2, 1, 4, 4);
-    (limits.write_stall_timeout, limits.linger_timeout) = (HOUR, HOUR / 2);
+    (limits.output_rate_window, limits.linger_timeout) = (HOUR, HOUR / 2);
     let mut http = HttpSettings::default();
     let short = Duration::from_millis(200);
     let timeout = if flag(0) { short } else { HOUR };
-    (http.timeouts.header, http.timeouts.idle, http.timeouts.request) = (timeout, timeout, timeout);
+    (http.timeouts.header, http.timeouts.idle, http.timeouts.request) = (timeout, timeout, Some(timeout));
     if flag(1) {
         http.limits = small_limits();
         (limits.buffer_bytes_max, limits.output_high_water_bytes, limits.output_low_water_bytes) = (4096, 4096, 512);
