@@ -130,9 +130,12 @@ pub struct RunArgs {
     /// A connection not established in this time has failed.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_above_zero, env = "LOADTEST_CONNECT_TIMEOUT")]
     pub connect_timeout: Duration,
-    /// How long to wait for answers after the last request was due; what is missing then is `unfinished`.
+    /// How long to wait for answers after the last request was due: at least --timeout, so that each request ends as an answer or a failure.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration, env = "LOADTEST_DRAIN")]
     pub drain: Duration,
+    /// Length of a pass on one connection after the run, each request as soon as the last one is answered; 0s for none. Not with --closed or -n.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, env = "LOADTEST_ONE_CONNECTION")]
+    pub one_connection: Duration,
     /// The method.
     #[arg(short, long, value_name = "NAME", default_value = "GET", value_parser = method, env = "LOADTEST_METHOD")]
     pub method: String,

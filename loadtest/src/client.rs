@@ -1,7 +1,7 @@
 //! The clients of one generator thread, on the reactor: what happens on their connections becomes facts about requests.
 //!
 //! The loop's [`Handler::next_wake`] drives the schedule, to a fraction of a millisecond; connections only carry what is due. All times
-//! are the loop's own, read once a turn when poll returns: a first byte read is dated exactly, a byte written up to one turn early.
+//! of input are the loop's own, read once a turn when poll returns. The time of a write is read for each request (`truth/stamps.rs`).
 //! Read next: `generator.rs`.
 
 use std::collections::HashMap;
@@ -11,23 +11,25 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use reactor::{CloseReason, Connect, Context, Handler, LoopContext, Origin, Token};
+use reactor::{CloseReason, Context, Handler, LoopContext, Origin, Token};
 use server::clock::later;
 use server::thread::cpu_time;
 
 use crate::errors::{Kind, Phase};
 use crate::histogram::Record;
-use crate::lane::{Exchange, Lane};
+use crate::lane::Lane;
 use crate::plan::Plan;
 use crate::response::{ResponseReader, Step};
 use crate::series::Interval;
 use crate::start::StartGate;
+use crate::truth::stamps::Exchange;
+
+mod supply;
 
 /// How often a thread that is ready looks whether the others are. The start is set a little ahead, so that all of them see it in time.
 const START_POLL: Duration = Duration::from_millis(1);
 /// How often the time series gets a value.
 const INTERVAL: Duration = Duration::from_secs(1);
-
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -46,6 +48,9 @@ pub struct Client {
     pub lanes: Vec<Lane>,
     /// The part of a core that this thread used while the schedule ran; known at the end.
     pub cpu_share: Option<f64>,
+    /// How long the schedule ran after the warm-up; known at the end.
+    pub measured: Duration,
+    warmup: Duration,
     to: std::net::SocketAddr,
     gate: Arc<StartGate>,
     at_gate: bool,
@@ -77,12 +82,14 @@ impl Client {
         Client {
             lanes: lanes.collect(),
             cpu_share: None,
+            measured: Duration::ZERO,
+            warmup: plan.warmup,
             to: plan.to,
             gate,
             at_gate: false,
             started: None,
             length: plan.length(),
-            drain: plan.drain,
+            drain: plan.drain(),
             connecting: HashMap::new(),
             next_tag: 0,
             next_interval: None,
@@ -104,7 +111,11 @@ impl Client {
         for lane in &mut self.lanes {
             lane.end(now);
         }
+        self.now = now;
         self.report_interval();
+        let ran = self.lanes.iter().map(Lane::schedule_ran).max().unwrap_or_default();
+        let elapsed = self.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.measured = ran.min(elapsed).saturating_sub(self.warmup);
         self.intervals = None;
         if let (Some(started), None) = (self.started, self.cpu_share) {
             self.cpu_share = self.cpu_since_start(now.saturating_duration_since(started));
@@ -114,7 +125,7 @@ impl Client {
     /// Adds what this thread recorded to the records of the plan's classes.
     pub fn merge_into(&self, records: &mut [Record]) {
         for lane in &self.lanes {
-            records[lane.index].merge(&lane.record);
+            records[lane.index].merge(&lane.account.record);
         }
     }
 
@@ -138,32 +149,6 @@ impl Client {
         true
     }
 
-    /// Wakes an idle connection for each arrival that waits, and opens connections where there are none.
-    fn supply(&mut self, cx: &mut LoopContext<'_>) {
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            let mut wanted = lane.wanted(self.now);
-            while wanted > 0
-                && let Some(token) = lane.pool.summon()
-            {
-                cx.wake(token);
-                wanted -= 1;
-            }
-            // Before the start each connection is tried once: a server that refuses all must not keep the run from beginning.
-            let to_open = if self.at_gate && self.started.is_none() { 0 } else { lane.to_open(self.now) };
-            for _ in 0..to_open {
-                let tag = self.next_tag + 1;
-                let mut connect = Connect::new(self.to, tag, lane.class.connect_timeout);
-                connect.from = lane.class.from;
-                if cx.connect(connect).is_err() {
-                    break; // As many wait already. The end of one of them comes here again.
-                }
-                self.next_tag = tag;
-                self.connecting.insert(tag, (index, self.now));
-                lane.connecting += 1;
-            }
-        }
-    }
-
     /// Reports the seconds that have passed.
     fn report(&mut self) {
         while let Some(at) = self.next_interval.filter(|at| *at <= self.now) {
@@ -175,7 +160,7 @@ impl Client {
     fn report_interval(&mut self) {
         if let Some(intervals) = &self.intervals {
             for lane in &mut self.lanes {
-                let _ = intervals.send(lane.next_interval()); // The main thread may have given up already.
+                let _ = intervals.send(lane.account.next_interval(self.now)); // The main thread may have given up already.
             }
         }
     }
@@ -198,11 +183,12 @@ impl Client {
     /// The connection is free: the next request, or rest.
     fn next_request(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let lane = &mut self.lanes[conn.lane];
-        match lane.take(self.now) {
+        let now = Instant::now(); // The write is a few instructions away: the loop does it when this callback returns.
+        match lane.take(now) {
             Some(arrival) => {
                 cx.deadline(Some(later(arrival.due, lane.class.timeout)));
-                let exchange = Exchange { arrival, sent: self.now, written_bytes: 0, first_byte: None };
-                lane.sent(&exchange);
+                let exchange = Exchange { arrival, sent: now, written_bytes: 0, first_byte: None };
+                lane.account.sent(&exchange);
                 conn.exchange = Some(exchange);
                 self.write(conn, cx);
             }
@@ -221,7 +207,7 @@ impl Client {
         let written = cx.write(&lane.class.request[exchange.written_bytes..]);
         exchange.written_bytes += written;
         let exchange = *exchange;
-        lane.moved(&exchange, 0, written);
+        lane.account.moved(&exchange, 0, written);
         if exchange.written_bytes < lane.class.request.len() {
             cx.want_writable();
         }
@@ -243,7 +229,7 @@ impl Client {
                 let kind = if kind == Kind::Closed && phase == Phase::Body { Kind::ShortBody } else { kind };
                 lane.failed(&exchange, phase, kind, self.now);
             }
-            None => lane.note(Phase::Idle, kind, self.now),
+            None => lane.account.note(Phase::Idle, kind, self.now),
         }
         self.retire(conn);
     }
@@ -277,11 +263,12 @@ impl Handler for Client {
             }
             return input.len();
         };
-        exchange.first_byte.get_or_insert(self.now);
+        let read_at = exchange.read_at(self.now);
+        exchange.first_byte.get_or_insert(read_at);
         let exchange = *exchange;
         let lane = &mut self.lanes[conn.lane];
         let (taken, step) = conn.reader.read(input, &lane.class.expect);
-        lane.moved(&exchange, taken, 0);
+        lane.account.moved(&exchange, taken, 0);
         match step {
             Step::NeedBytes => return taken,
             Step::Broken(why) => {
@@ -289,7 +276,7 @@ impl Handler for Client {
                 cx.abort();
             }
             Step::Done(response) => {
-                lane.answered(&exchange, &response, self.now);
+                lane.answered(&exchange, &response, read_at);
                 conn.exchange = None;
                 let unfinished_request = exchange.written_bytes < lane.class.request.len();
                 if taken < input.len() {
@@ -312,7 +299,7 @@ impl Handler for Client {
         let lane = &mut self.lanes[conn.lane];
         match (conn.exchange, conn.reader.end(&lane.class.expect)) {
             (Some(exchange), Some(response)) => {
-                lane.answered(&exchange, &response, self.now);
+                lane.answered(&exchange, &response, exchange.read_at(self.now));
                 conn.exchange = None;
                 self.retire(conn);
             }
@@ -351,7 +338,7 @@ impl Handler for Client {
     fn closed(&mut self, mut conn: Conn, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         if reason == CloseReason::LoopEnded {
             if let Some(exchange) = conn.exchange.take() {
-                self.lanes[conn.lane].unfinished(exchange.arrival, Some(exchange.sent), self.now);
+                self.lanes[conn.lane].unfinished(&exchange, self.now);
             }
         } else if conn.exchange.is_some() || (reason == CloseReason::Reset && !conn.closing) {
             self.fail(&mut conn, Kind::of_close(reason));
@@ -381,6 +368,11 @@ impl Handler for Client {
         let boundary = if self.now < over { over } else { later(over, self.drain) };
         let events = self.lanes.iter().filter_map(Lane::next_event);
         events.chain(self.next_interval).chain([boundary]).min()
+    }
+
+    fn turn_ended(&mut self, took: Duration, _ended: Instant) {
+        // Input that came meanwhile is read in the next turn.
+        self.lanes.iter_mut().for_each(|lane| lane.account.read_lag = took);
     }
 
     fn woke(&mut self, cx: &mut LoopContext<'_>) {

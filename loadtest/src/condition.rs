@@ -40,11 +40,22 @@ pub struct Condition {
     right: Right,
 }
 
+/// What can be said of a condition, within the bounds of its figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It holds wherever the figures lie within their bounds.
+    Holds,
+    /// It does not hold wherever they lie.
+    Fails,
+    /// Within the bounds it could be either: the result is not trustworthy.
+    Open,
+}
+
 /// What a condition came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// Whether it holds.
-    pub holds: bool,
+    pub judgement: Judgement,
     /// The figure on the left.
     pub left: Figure,
     /// What it was compared with, the factor included.
@@ -85,10 +96,10 @@ fn is_name(text: &str) -> bool {
 fn value(text: &str) -> Option<Figure> {
     let plain = |text: &str| text.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
     if let Some(percent) = text.strip_suffix('%') {
-        return Some(Figure { value: plain(percent)? / 100.0, unit: Unit::Share });
+        return Some(Figure::exactly(plain(percent)? / 100.0, Unit::Share));
     }
     match plain(text) {
-        Some(value) => Some(Figure { value, unit: Unit::Number }),
+        Some(value) => Some(Figure::number(value)),
         None => Some(Figure::time(duration(text.trim()).ok()?)),
     }
 }
@@ -159,19 +170,31 @@ impl Condition {
         let left = find(&self.left)?;
         let right = match &self.right {
             Right::Value(figure) => *figure,
-            Right::Scaled { factor, name } => {
-                let figure = find(name)?;
-                Figure { value: figure.value * factor, ..figure }
+            Right::Scaled { factor, name } => find(name)?.times(*factor),
+        };
+        Ok(Judged { judgement: self.operator.judge(left, right), left, right })
+    }
+}
+
+impl Operator {
+    fn judge(self, left: Figure, right: Figure) -> Judgement {
+        let judge = |holds: bool, fails: bool| match (holds, fails) {
+            (true, _) => Judgement::Holds,
+            (_, true) => Judgement::Fails,
+            _ => Judgement::Open,
+        };
+        // Nothing is more than never, and nothing can be told from a time without a limit but what is below its lower bound.
+        match self {
+            Operator::Above => judge(left.low > right.high, left.high <= right.low),
+            Operator::AtLeast => judge(left.low >= right.high && right.high.is_finite(), left.high < right.low || right.low.is_infinite()),
+            Operator::Below => judge(left.high < right.low, left.low >= right.high),
+            Operator::AtMost => judge(left.high <= right.low && left.high.is_finite(), left.low > right.high || left.low.is_infinite()),
+            Operator::Equal => {
+                let equal = |a: f64, b: f64| (a - b).abs() < 1e-9;
+                let known = equal(left.low, left.high) && equal(right.low, right.high);
+                judge(known && equal(left.value, right.value), left.high < right.low - 1e-9 || left.low > right.high + 1e-9)
             }
-        };
-        let holds = match self.operator {
-            Operator::Above => left.value > right.value,
-            Operator::AtLeast => left.value >= right.value,
-            Operator::Below => left.value < right.value,
-            Operator::AtMost => left.value <= right.value,
-            Operator::Equal => (left.value - right.value).abs() < 1e-9,
-        };
-        Ok(Judged { holds, left, right })
+        }
     }
 }
 
@@ -183,15 +206,59 @@ mod tests {
 
     fn lookup(name: &str) -> Option<Figure> {
         match name {
-            "broken.response.p99" => Some(Figure { value: 92_000.0, unit: Unit::Time }),
-            "correct.response.p99" => Some(Figure { value: 1_100.0, unit: Unit::Time }),
+            "broken.response.p99" => Some(Figure::exactly(92_000.0, Unit::Time)),
+            "correct.response.p99" => Some(Figure::exactly(1_100.0, Unit::Time)),
             "stuck" => Some(Figure::count(0)),
             _ => None,
         }
     }
 
     fn holds(text: &str) -> bool {
-        text.parse::<Condition>().unwrap().judge(lookup).unwrap().holds
+        text.parse::<Condition>().unwrap().judge(lookup).unwrap().judgement == Judgement::Holds
+    }
+
+    /// `left OPERATOR right`, of a figure from `low` to `high` on the left.
+    fn judged(low: f64, high: f64, rest: &str) -> Judgement {
+        let figure = Figure::exactly(high, Unit::Time).within(low, high);
+        format!("x {rest}").parse::<Condition>().unwrap().judge(|_| Some(figure)).unwrap().judgement
+    }
+
+    #[test]
+    fn a_condition_is_open_only_if_its_figures_could_fall_on_either_side() {
+        use Judgement::{Fails, Holds, Open};
+        const MS: f64 = 1000.0;
+        for (rest, expected) in [
+            (">= 80ms", Holds),
+            (">= 90ms", Holds),
+            (">= 91ms", Open),
+            (">= 95ms", Open),
+            (">= 101ms", Fails),
+            ("> 89ms", Holds),
+            ("> 90ms", Open),
+            ("> 100ms", Fails),
+            ("<= 100ms", Holds),
+            ("<= 99ms", Open),
+            ("<= 89ms", Fails),
+            ("< 100ms", Open),
+            ("< 101ms", Holds),
+            ("< 90ms", Fails),
+            ("== 95ms", Open),
+            ("== 80ms", Fails),
+            ("== 101ms", Fails),
+        ] {
+            assert_eq!(judged(90.0 * MS, 100.0 * MS, rest), expected, "90 to 100 ms {rest}");
+        }
+        assert_eq!(judged(95.0 * MS, 95.0 * MS, "== 95ms"), Holds);
+    }
+
+    #[test]
+    fn a_time_that_never_came_is_long_and_proves_nothing_on_the_other_side() {
+        use Judgement::{Fails, Holds, Open};
+        const NEVER: f64 = f64::INFINITY;
+        assert_eq!((judged(NEVER, NEVER, ">= 5s"), judged(NEVER, NEVER, "<= 5s"), judged(5e6, NEVER, ">= 5s")), (Holds, Fails, Holds));
+        assert_eq!((judged(5e6, NEVER, ">= 6s"), judged(5e6, NEVER, "<= 6s"), judged(5e6, NEVER, "<= 4s")), (Open, Open, Fails));
+        // Both sides never answer: that is no contrast.
+        assert_eq!(judged(NEVER, NEVER, ">= 10 * x"), Fails);
     }
 
     #[test]

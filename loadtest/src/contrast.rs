@@ -2,7 +2,7 @@
 //!
 //! Read next: `contrast_text.rs`, the same for people.
 
-use crate::condition::{Condition, Judged};
+use crate::condition::{Condition, Judged, Judgement};
 use crate::exit;
 use crate::scenario::{Measured, Scenario};
 
@@ -17,34 +17,58 @@ pub struct Contrast {
     pub correct: Measured,
     /// What was expected, and what came of it.
     pub judged: Vec<(Condition, Judged)>,
+    /// What came of the attempts before this one: a sentence each. Only an open result is measured again.
+    pub attempts: Vec<String>,
 }
 
-/// Judges two sides.
+/// Judges two sides, within the bounds of their figures.
+///
+/// A machine that is disturbed can hide a contrast. It does not make one of this size: the sides differ by a factor of three or more, or by
+/// all against none. So a predicate that fails on a disturbed side is open unless it also fails with wider bounds. Test:
+/// `a_disturbed_machine_can_hide_a_contrast_and_not_refute_it`.
 ///
 /// # Errors
 /// A sentence, when a predicate speaks of what was not measured.
 pub fn judge(scenario: &'static Scenario, broken: Measured, correct: Measured, expect: &[Condition]) -> Result<Contrast, String> {
-    let lookup = |name: &str| match name.split_once('.')? {
-        ("broken", name) => broken.figure(name),
-        ("correct", name) => correct.figure(name),
+    let side = |name: &str| match name.split_once('.')? {
+        ("broken", name) => Some((&broken, name.to_owned())),
+        ("correct", name) => Some((&correct, name.to_owned())),
         _ => None,
     };
-    let judged = expect.iter().map(|condition| Ok((condition.clone(), condition.judge(lookup)?)));
-    let judged = judged.collect::<Result<_, String>>()?;
-    Ok(Contrast { scenario, broken, correct, judged })
+    let lookup = |name: &str| side(name).and_then(|(side, name)| side.figure(&name));
+    let widened = |name: &str| {
+        let (side, name) = side(name)?;
+        let figure = side.figure(&name)?;
+        Some(if side.machine.is_disturbed() { figure.disturbed_by(&side.machine) } else { figure })
+    };
+    let judge = |condition: &Condition| {
+        let mut judged = condition.judge(lookup)?;
+        if judged.judgement == Judgement::Fails && condition.judge(widened)?.judgement != Judgement::Fails {
+            judged.judgement = Judgement::Open;
+        }
+        Ok((condition.clone(), judged))
+    };
+    let judged = expect.iter().map(judge).collect::<Result<_, String>>()?;
+    Ok(Contrast { scenario, broken, correct, judged, attempts: Vec::new() })
 }
 
 impl Contrast {
-    /// Whether the sides differ as declared.
+    /// Whether the sides differ as declared, wherever the figures lie within their bounds.
     #[must_use]
     pub fn is_shown(&self) -> bool {
-        self.judged.iter().all(|(_, judged)| judged.holds)
+        self.judged.iter().all(|(_, judged)| judged.judgement == Judgement::Holds)
     }
 
-    /// Whether the generator was fit to judge both sides.
+    /// Whether a predicate fails, wherever the figures lie within their bounds.
     #[must_use]
-    pub fn is_trustworthy(&self) -> bool {
-        self.loads().all(|(_, load)| load.verdict.generator_ok)
+    pub fn is_refuted(&self) -> bool {
+        self.judged.iter().any(|(_, judged)| judged.judgement == Judgement::Fails)
+    }
+
+    /// Whether the figures are not known well enough to say either.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.is_shown() && !self.is_refuted()
     }
 
     /// Whether a side was ended early by Ctrl-C.
@@ -59,15 +83,15 @@ impl Contrast {
         broken.chain(self.correct.loads.iter().map(|load| ("correct", load)))
     }
 
-    /// The exit code: an untrustworthy result proves nothing, whichever way it points.
+    /// The exit code: an open result proves nothing, whichever way it points.
     #[must_use]
     pub fn exit_code(&self, allow_saturated: bool) -> u8 {
         if self.is_interrupted() {
             exit::INTERRUPTED
-        } else if !self.is_trustworthy() && !allow_saturated {
-            exit::NOT_TRUSTWORTHY
-        } else if !self.is_shown() {
+        } else if self.is_refuted() {
             exit::NO_CONTRAST
+        } else if self.is_open() && !allow_saturated {
+            exit::NOT_TRUSTWORTHY
         } else {
             exit::OK
         }
@@ -78,16 +102,16 @@ impl Contrast {
     pub fn state(&self) -> &'static str {
         if self.is_interrupted() {
             "interrupted"
-        } else if !self.is_trustworthy() {
-            "NOT TRUSTWORTHY"
-        } else if self.is_shown() {
-            "shown"
-        } else {
+        } else if self.is_refuted() {
             "NOT SHOWN"
+        } else if self.is_open() {
+            "NOT TRUSTWORTHY"
+        } else {
+            "shown"
         }
     }
 }
 
 #[cfg(test)]
 #[path = "contrast_tests.rs"]
-mod tests;
+pub(crate) mod tests;

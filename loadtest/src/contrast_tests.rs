@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::contrast_text::{expectation_in_words, table_line};
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::report::tests::sample;
 use crate::scenario::{Code, Load, MistakeIn, Row};
-use crate::verdict::Verdict;
+use crate::truth::bounds::Times;
+use crate::truth::verdict::Verdict;
 
 static SCENARIO: Scenario = Scenario {
     slug: "sample",
@@ -39,10 +40,12 @@ static SCENARIO: Scenario = Scenario {
 
 fn measured(p99_us: u64, stuck: u64, generator_ok: bool) -> Measured {
     let (plan, mut outcome) = sample();
-    outcome.records[0].clocks.response.reset();
-    outcome.records[0].clocks.response.record_n(p99_us, 100).unwrap();
+    let clocks = &mut outcome.records[0].clocks;
+    clocks.response = Times::default();
+    clocks.response.known.record_n(p99_us, 1000).unwrap();
+    clocks.response_low = clocks.response.known.clone();
     let verdict = Verdict { generator_ok, ..Verdict::of(&plan, &outcome) };
-    let grown = Figure { value: if stuck > 0 { 397.8 } else { 6.31 }, unit: Unit::Number };
+    let grown = Figure::number(if stuck > 0 { 397.8 } else { 6.31 });
     Measured::from(Load { plan, outcome, verdict })
         .with("stuck", Figure::count(stuck))
         .with("clients", Figure::count(1_200))
@@ -112,11 +115,76 @@ fn sides_that_do_not_differ_are_no_contrast_and_a_bad_generator_proves_nothing()
     assert_eq!((same.is_shown(), same.exit_code(false)), (false, exit::NO_CONTRAST));
     assert!(same.report().contains("expected NO   GET /, p99 latency, with the mistake: 5.0 ms, at least 11 ms (10 × 1.1 ms) needed"));
     assert!(same.line().contains("NOT SHOWN"));
-    let untrusted = contrast(measured(92_000, 3, true), measured(1_100, 0, false));
+    let untrusted = open();
     assert_eq!((untrusted.exit_code(false), untrusted.exit_code(true)), (exit::NOT_TRUSTWORTHY, exit::OK));
+    assert_eq!(untrusted.state(), "NOT TRUSTWORTHY");
+    let late_but_clear = contrast(measured(92_000, 3, false), measured(1_100, 0, false));
+    assert_eq!(late_but_clear.exit_code(false), exit::OK, "a millisecond cannot decide between 92 ms and 11 ms");
     let mut interrupted = contrast(measured(92_000, 3, true), measured(1_100, 0, true));
     interrupted.broken.interrupted = true;
     assert_eq!(interrupted.exit_code(true), exit::INTERRUPTED);
+}
+
+/// A contrast that is shown, one that is not, and one that could be either.
+pub(crate) fn shown() -> Contrast {
+    contrast(measured(92_000, 3, true), measured(1_100, 0, true))
+}
+
+pub(crate) fn not_shown() -> Contrast {
+    contrast(measured(5_000, 3, true), measured(1_100, 0, true))
+}
+
+pub(crate) fn open() -> Contrast {
+    // 12 ms are enough, of which up to 4 ms may be the generator's own delay: 8 ms are not.
+    let mut broken = measured(12_000, 3, true);
+    let clocks = &mut broken.loads[0].outcome.records[0].clocks;
+    clocks.response_low.reset();
+    clocks.response_low.record_n(8_000, 1000).unwrap();
+    contrast(broken, measured(1_000, 0, true)).forgetting(2)
+}
+
+impl Contrast {
+    /// Without the predicate of that number.
+    fn forgetting(mut self, index: usize) -> Contrast {
+        self.judged.remove(index);
+        self
+    }
+}
+
+#[test]
+fn an_open_contrast_says_within_which_bounds_its_figures_are_known() {
+    let text = open().why_open();
+    let first =
+        "GET /, p99 latency, with the mistake: 12 ms, at least 10 ms (10 × 1.0 ms) needed (known: 8.0 ms to 12 ms, against 10 ms); ";
+    assert!(text.starts_with(first) && text.contains("with the mistake: generator OK"), "{text}");
+    let report = Contrast { attempts: vec![text], ..shown() }.report();
+    assert!(report.contains("before   attempt 1 was open: GET /, p99"), "{report}");
+}
+
+#[test]
+fn a_disturbed_machine_can_hide_a_contrast_and_not_refute_it() {
+    let side = |stuck, pause_ms: u64| {
+        let mut side = measured(92_000, stuck, true);
+        side.machine.pauses.record(pause_ms * 1000).unwrap();
+        side
+    };
+    let judged = |stuck, pause_ms| {
+        let expect = ["broken.stuck == 3".parse().unwrap()];
+        judge(&SCENARIO, side(stuck, pause_ms), side(0, 0), &expect).unwrap().state()
+    };
+    assert_eq!((judged(3, 0), judged(2, 0)), ("shown", "NOT SHOWN"));
+    assert_eq!((judged(3, 60), judged(2, 60)), ("shown", "NOT TRUSTWORTHY"), "a client may have been late");
+    assert_eq!((judged(0, 60), judged(1, 60)), ("NOT SHOWN", "NOT SHOWN"), "a mistake without an effect is found all the same");
+}
+
+#[test]
+fn every_side_has_a_verdict_with_and_without_a_load_generator() {
+    let by_hand =
+        || measured(92_000, 3, true).figures.into_iter().fold(Measured::default(), |side, (name, figure)| side.with(&name, figure));
+    let expect = ["broken.stuck == 3".parse().unwrap()];
+    let contrast = judge(&SCENARIO, by_hand(), by_hand(), &expect).unwrap();
+    assert_eq!(contrast.verdicts()[0], "with the mistake: machine quiet (a control thread woke up to 0µs late (p99 0µs))");
+    assert_eq!(contrast.verdicts().len(), 2);
 }
 
 #[test]
@@ -135,6 +203,6 @@ fn a_figure_of_another_class_is_named_by_the_class() {
     let mut record = crate::histogram::Record::default();
     record.totals.ok = 7;
     load.outcome.records.push(record);
-    assert_eq!(side.figure("probe.ok"), Some(Figure::count(7)));
+    assert_eq!(side.figure("probe.ok"), Some(Figure { n: 0, ..Figure::count(7) }));
     assert_eq!(side.figure("probe.p98"), None);
 }

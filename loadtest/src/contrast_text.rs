@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::condition::{Condition, Judged};
+use crate::condition::{Condition, Judged, Judgement};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::scenario::{Measured, MistakeIn, Row, Scenario};
@@ -14,6 +14,9 @@ use crate::units::{number_in_words, time_in_words};
 #[must_use]
 pub fn in_words(figure: Figure) -> String {
     match figure.unit {
+        Unit::Time if figure.value.is_infinite() => "never".to_owned(),
+        _ if figure.value.is_infinite() => "any".to_owned(),
+        Unit::Time if figure.high.is_infinite() => format!("at least {}", time_in_words(figure.value)),
         Unit::Time => time_in_words(figure.value),
         Unit::Share => format!("{} %", number_in_words(figure.value * 100.0)),
         Unit::Number => number_in_words(figure.value),
@@ -48,7 +51,7 @@ fn expectation(scenario: &Scenario, condition: &Condition, judged: &Judged) -> S
     let label = row.map_or(condition.left.as_str(), |row| row.label);
     let unit = row.filter(|row| !row.unit.is_empty()).map_or_else(String::new, |row| format!(" {}", row.unit));
     let arithmetic = condition.right_figure().map_or_else(String::new, |(factor, name)| {
-        let base = in_words(Figure { value: judged.right.value / factor, ..judged.right });
+        let base = in_words(judged.right.times(1.0 / factor));
         let other = labelled(name).1.map_or(name, |other| other.label);
         let same_figure = row.is_some_and(|row| row.label == other);
         match factor {
@@ -82,6 +85,40 @@ impl Contrast {
         table_line(self.scenario.slug, self.state(), &self.headline())
     }
 
+    /// The verdict on each side: that of its load generator if it has one, and what the machine did.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<String> {
+        let sides = [("with the mistake", &self.broken), ("correct", &self.correct)];
+        let of = |(side, measured): (&str, &Measured)| {
+            let state = if measured.machine.is_disturbed() { "busy" } else { "quiet" };
+            let machine = format!("{side}: machine {state} ({})", measured.machine.line());
+            let loads: Vec<_> = measured.loads.iter().map(|load| format!("{side}: {}", load.verdict.line())).collect();
+            if loads.is_empty() { vec![machine] } else { loads }
+        };
+        sides.into_iter().flat_map(of).collect()
+    }
+
+    /// Why the result is open: each predicate that could fall either way, within which bounds, and what the machine did.
+    #[must_use]
+    pub fn why_open(&self) -> String {
+        let open = self.judged.iter().filter(|(_, judged)| judged.judgement == Judgement::Open);
+        let open = open.map(|(condition, judged)| {
+            let bounds = |figure: &Figure| match (figure.low, figure.high) {
+                (low, high) if (low - high).abs() < 1e-9 => in_words(*figure),
+                (low, high) => {
+                    format!("{} to {}", in_words(Figure::exactly(low, figure.unit)), in_words(Figure::exactly(high, figure.unit)))
+                }
+            };
+            format!(
+                "{} (known: {}, against {})",
+                expectation(self.scenario, condition, judged),
+                bounds(&judged.left),
+                bounds(&judged.right)
+            )
+        });
+        open.chain(self.verdicts()).collect::<Vec<_>>().join("; ")
+    }
+
     /// The whole contrast, ending in a newline.
     #[must_use]
     pub fn report(&self) -> String {
@@ -112,7 +149,11 @@ impl Contrast {
         }
         line("", "");
         for (index, (condition, judged)) in self.judged.iter().enumerate() {
-            let state = if judged.holds { "yes" } else { "NO" };
+            let state = match judged.judgement {
+                Judgement::Holds => "yes",
+                Judgement::Fails => "NO",
+                Judgement::Open => "OPEN",
+            };
             line(if index == 0 { "expected" } else { "" }, &format!("{state:<5}{}", expectation(scenario, condition, judged)));
         }
         line("happened", &(scenario.happened)(self));
@@ -121,9 +162,11 @@ impl Contrast {
         }
         line("code", &scenario.code.location(scenario.slug));
         line("page", &scenario.page());
-        for (index, (side, load)) in self.loads().enumerate() {
-            let side = if side == "broken" { "with the mistake" } else { side };
-            line(if index == 0 { "verdict" } else { "" }, &format!("{side}: {}", load.verdict.line()));
+        for (index, attempt) in self.attempts.iter().enumerate() {
+            line(if index == 0 { "before" } else { "" }, &format!("attempt {} was open: {attempt}", index + 1));
+        }
+        for (index, text) in self.verdicts().iter().enumerate() {
+            line(if index == 0 { "verdict" } else { "" }, text);
         }
         if self.is_interrupted() {
             line("", "interrupted: what was measured is partial");

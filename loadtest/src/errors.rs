@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use reactor::CloseReason;
 
+use crate::units::{as_us, microseconds};
+
 /// How far a request had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -146,7 +148,7 @@ pub fn cause(phase: Phase, kind: Kind) -> String {
         (Phase::Connect, _) => "the connection could not be made",
         (Phase::Wait, _) => "no connection was free in time: all of them waited for answers",
         (Phase::Write, Kind::Timeout) => "the server does not read: its receive buffer is full",
-        (Phase::FirstByte, Kind::Timeout) => "the request was sent and no answer came: the server is stalled or overloaded",
+        (Phase::FirstByte, Kind::Timeout) => "no answer came: the server is stalled or overloaded",
         (_, Kind::Timeout) => "the answer began and did not end in time",
         (Phase::FirstByte | Phase::Write, Kind::Errno(libc::ECONNRESET | libc::EPIPE) | Kind::Closed) => {
             "the server closed the connection instead of answering: idle timeout, crash or limit"
@@ -164,6 +166,27 @@ pub fn cause(phase: Phase, kind: Kind) -> String {
     text.to_owned()
 }
 
+/// The part of the time-out for which a request must have been sent, if the server is to be named as the cause of its time-out.
+const OUT_SHARE_MIN: f64 = 0.8;
+
+/// The likely cause of those failures, for requests with that time-out. A time-out names the server only if the requests had been sent long
+/// enough before it. Test: `the_cause_of_a_time_out_depends_on_how_long_the_request_had_been_sent`.
+#[must_use]
+pub fn hint(phase: Phase, kind: Kind, error: &ErrorCount, timeout: Duration) -> String {
+    match (phase, kind, error.out) {
+        (Phase::FirstByte | Phase::Body, Kind::Timeout, Some((short, long))) => {
+            let text = |time: Duration| microseconds(as_us(time));
+            let times = if text(short) == text(long) { text(long) } else { format!("{} to {}", text(short), text(long)) };
+            if short.as_secs_f64() >= timeout.as_secs_f64() * OUT_SHARE_MIN {
+                format!("{}, {times} after it was sent", cause(phase, kind))
+            } else {
+                format!("sent only {times} before the time-out, after a wait for a connection: see the verdict")
+            }
+        }
+        _ => cause(phase, kind),
+    }
+}
+
 /// How often one kind of failure happened in one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorCount {
@@ -171,6 +194,20 @@ pub struct ErrorCount {
     pub count: u64,
     /// When first, since the start of the run.
     pub first_at: Duration,
+    /// The shortest and the longest time for which these requests had been sent when they failed; `None` if none had been.
+    pub out: Option<(Duration, Duration)>,
+}
+
+impl ErrorCount {
+    /// Adds failures of the same phase and kind.
+    pub fn add(&mut self, other: &ErrorCount) {
+        self.count += other.count;
+        self.first_at = self.first_at.min(other.first_at);
+        self.out = match (self.out, other.out) {
+            (Some((low, high)), Some((other_low, other_high))) => Some((low.min(other_low), high.max(other_high))),
+            (mine, theirs) => mine.or(theirs),
+        };
+    }
 }
 
 #[cfg(test)]
@@ -204,5 +241,16 @@ mod tests {
                 assert!(!cause.is_empty() && !cause.contains('\n') && cause.len() < 110, "{phase:?} {kind:?}: {cause}");
             }
         }
+    }
+
+    #[test]
+    fn the_cause_of_a_time_out_depends_on_how_long_the_request_had_been_sent() {
+        let seconds = Duration::from_secs;
+        let hint = |short, long| {
+            let error = ErrorCount { count: 1, first_at: Duration::ZERO, out: Some((seconds(short), seconds(long))) };
+            super::hint(Phase::FirstByte, Kind::Timeout, &error, seconds(5))
+        };
+        assert_eq!(hint(5, 5), "no answer came: the server is stalled or overloaded, 5.00s after it was sent");
+        assert_eq!(hint(1, 5), "sent only 1.00s to 5.00s before the time-out, after a wait for a connection: see the verdict");
     }
 }

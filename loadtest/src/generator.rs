@@ -1,6 +1,6 @@
 //! Runs a plan: a thread and a loop each, one start, one stop, and everything added up at the end.
 //!
-//! Read next: `verdict.rs`.
+//! Read next: `truth/verdict.rs`.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use server::run::LOOP_SLICE;
 use server::thread::ask_for_slices;
 
 use crate::client::Client;
+use crate::figures::{self, Figure};
 use crate::histogram::Record;
 use crate::plan::Plan;
 use crate::series::{Second, Series};
 use crate::start::StartGate;
+use crate::truth::hiccup::{Control, Machine};
 
 /// How often the main thread looks up: for the progress line (4 Hz) and for an interrupt.
 const LOOK_UP: Duration = Duration::from_millis(250);
@@ -30,7 +32,7 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 pub struct Outcome {
     /// When it began.
     pub started: SystemTime,
-    /// How long the measured part of the schedule ran; shorter than planned if it was interrupted.
+    /// How long the measured part of the schedule ran; shorter than planned if it was interrupted, or if a count of requests ended it.
     pub measured: Duration,
     /// Each class of the plan.
     pub records: Vec<Record>,
@@ -38,8 +40,20 @@ pub struct Outcome {
     pub series: Vec<Vec<Second>>,
     /// The part of a core that each generator thread used.
     pub cpu_by_thread: Vec<f64>,
+    /// What the machine did meanwhile.
+    pub machine: Machine,
     /// Whether it was stopped before its time.
     pub interrupted: bool,
+}
+
+impl Outcome {
+    /// The figure of that name of a class, within its bounds: what the machine delayed the generator by may be in every time.
+    #[must_use]
+    pub fn figure(&self, class: usize, name: &str) -> Option<Figure> {
+        let figure = figures::of(self.records.get(class)?, self.measured, name)?;
+        let pause_us = figures::quantile_of(name).map_or(0, |quantile| self.machine.pause_us(quantile));
+        Some(figure.lengthened_by(pause_us))
+    }
 }
 
 /// Who is told how a run goes.
@@ -61,6 +75,7 @@ pub fn run(plan: &Plan, watch: &mut dyn Watch, interrupted: &AtomicBool) -> Resu
     check_descriptors(plan)?;
     let gate = Arc::new(StartGate::new(plan.threads));
     let (intervals_in, intervals) = mpsc::channel();
+    let control = Control::begin(None).map_err(|e| format!("cannot start the control thread: {e}"))?;
     let (started, begun) = (SystemTime::now(), Instant::now());
     let mut threads: Vec<JoinHandle<io::Result<Client>>> = Vec::new();
     let mut handles: Vec<Handle> = Vec::new();
@@ -98,11 +113,12 @@ pub fn run(plan: &Plan, watch: &mut dyn Watch, interrupted: &AtomicBool) -> Resu
     }
 
     let mut records = vec![Record::default(); plan.classes.len()];
-    let mut cpu_by_thread = Vec::new();
+    let (mut cpu_by_thread, mut measured) = (Vec::new(), Duration::ZERO);
     for thread in threads {
         match thread.join() {
             Ok(Ok(client)) => {
                 cpu_by_thread.push(client.cpu_share.unwrap_or(0.0));
+                measured = measured.max(client.measured);
                 client.merge_into(&mut records);
             }
             Ok(Err(e)) => trouble = Some(format!("a generator loop failed: {e}")),
@@ -112,9 +128,7 @@ pub fn run(plan: &Plan, watch: &mut dyn Watch, interrupted: &AtomicBool) -> Resu
     if let Some(trouble) = trouble {
         return Err(trouble);
     }
-    let ran = gate.open_at().map_or(Duration::ZERO, |at| at.elapsed());
-    let measured = if stopping { ran.saturating_sub(plan.warmup).min(plan.duration) } else { plan.duration };
-    Ok(Outcome { started, measured, records, series: series.seconds, cpu_by_thread, interrupted: stopping })
+    Ok(Outcome { started, measured, records, series: series.finish(), cpu_by_thread, machine: control.end(), interrupted: stopping })
 }
 
 /// A thread named for `ps -T`, with its loop running.

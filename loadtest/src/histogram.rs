@@ -1,8 +1,8 @@
 //! Three clocks for every request, and what is counted beside them.
 //!
-//! *Response* runs from the moment a request was due, *service* from its first byte written, *send delay* from due until the generator
-//! handled the arrival: its own lateness. Response minus service is what a load generator hides that measures from sending.
-//! One [`Record`] for each class and thread, merged at the end. Read next: `verdict.rs`.
+//! *Response* runs from the moment a request was due, *service* from its first byte written, *send delay* from due until the request was
+//! written (or found no idle connection): the generator's own delay. Response minus service is what a load generator hides that measures
+//! from sending. One [`Record`] for each class and thread, merged at the end. Read next: `truth/bounds.rs`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +10,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::errors::{ErrorCount, Kind, Phase};
+use crate::truth::bounds::Times;
+use crate::truth::limits::NotSent;
+use crate::truth::silence::{Quiet, intersect};
 use crate::units::as_us;
 
 /// The longest time kept apart, in microseconds; longer ones count as this. Two minutes: as long as the kernel tries to connect.
@@ -27,17 +30,21 @@ pub fn histogram() -> Histogram<u64> {
 /// The clocks of one class of requests.
 #[derive(Clone, Debug)]
 pub struct Clocks {
-    /// Due to last byte read. Timed out and unfinished requests are in it at the time that had passed: they took at least that long.
-    pub response: Histogram<u64>,
-    /// The same for good answers alone: a fast refusal must not make a server look quick.
-    pub response_ok: Histogram<u64>,
-    /// First byte written to last byte read. Requests that were given up are in it likewise, once they were sent.
+    /// Due to last byte read, of every scheduled request: those that failed rank as never, those that were given up at the time that had
+    /// passed.
+    pub response: Times,
+    /// The same of good answers, less the delays that are the generator's own: a lower bound of each.
+    pub response_low: Histogram<u64>,
+    /// Due to failure, of the requests that failed.
+    pub failed: Histogram<u64>,
+    /// First byte written to last byte read, of complete answers. Requests that were given up after they were sent are in it at the time
+    /// that had passed.
     pub service: Histogram<u64>,
     /// First byte written to first byte read.
     pub first_byte: Histogram<u64>,
-    /// Handled to first byte written: no connection was free, which is the server's doing.
+    /// Handled to first byte written, of requests that found no idle connection; zero for the others.
     pub wait: Histogram<u64>,
-    /// Due to handled: the generator's own lateness.
+    /// Due to first byte written, of requests that found an idle connection; due to handled for the others. The generator's own delay.
     pub send_delay: Histogram<u64>,
     /// connect(2) to established.
     pub connect: Histogram<u64>,
@@ -46,8 +53,9 @@ pub struct Clocks {
 impl Default for Clocks {
     fn default() -> Clocks {
         Clocks {
-            response: histogram(),
-            response_ok: histogram(),
+            response: Times::default(),
+            response_low: histogram(),
+            failed: histogram(),
             service: histogram(),
             first_byte: histogram(),
             wait: histogram(),
@@ -58,12 +66,13 @@ impl Default for Clocks {
 }
 
 impl Clocks {
-    /// Each clock with its name in JSON, in the order of the report.
+    /// Each clock that is a plain histogram, with its name in JSON, in the order of the report. `response` is not one.
     #[must_use]
-    pub fn by_name(&self) -> [(&'static str, &Histogram<u64>); 7] {
+    pub fn by_name(&self) -> [(&'static str, &Histogram<u64>); 8] {
         [
-            ("response", &self.response),
-            ("response_ok", &self.response_ok),
+            ("response_ok", &self.response.known),
+            ("at_least", &self.response.at_least),
+            ("failed", &self.failed),
             ("service", &self.service),
             ("first_byte", &self.first_byte),
             ("wait", &self.wait),
@@ -73,10 +82,11 @@ impl Clocks {
     }
 
     fn add(&mut self, other: &Clocks) {
-        let Clocks { response, response_ok, service, first_byte, wait, send_delay, connect } = self;
+        let Clocks { response, response_low, failed, service, first_byte, wait, send_delay, connect } = self;
+        response.add(&other.response);
         for (mine, theirs) in [
-            (response, &other.response),
-            (response_ok, &other.response_ok),
+            (response_low, &other.response_low),
+            (failed, &other.failed),
             (service, &other.service),
             (first_byte, &other.first_byte),
             (wait, &other.wait),
@@ -96,7 +106,7 @@ pub fn record(histogram: &mut Histogram<u64>, duration: Duration) {
 
 /// Counts of one class of requests in the measured time.
 ///
-/// `scheduled = ok + errors + unfinished`; `timeouts` are among the errors.
+/// `scheduled = ok + errors + unfinished + not_sent`; `timeouts` are among the errors. Test: `every_scheduled_request_ends_exactly_once`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Arrivals that were due.
@@ -111,8 +121,20 @@ pub struct Totals {
     pub errors: u64,
     /// Of these, those that took longer than the time-out.
     pub timeouts: u64,
+    /// Of these, those for which the generator's own delay was a tenth of their time or more.
+    pub late_timeouts: u64,
     /// Requests without an answer when the run ended.
     pub unfinished: u64,
+    /// Requests that the generator's own limits kept from being sent in time.
+    pub not_sent: NotSent,
+    /// Requests that were due while `--max-connections` were open and busy.
+    pub found_full: u64,
+    /// Requests that ended within the measured time, whenever they were due, good or bad: the throughput.
+    pub ended_in_time: u64,
+    /// Of these, the good ones.
+    pub ok_in_time: u64,
+    /// Connections opened after the start, because a request was due and none was idle.
+    pub opened_later: u64,
     /// Arrivals left out because no connection was free: a closed loop's omission, not part of `scheduled`.
     pub skipped: u64,
     /// Bytes read.
@@ -129,7 +151,8 @@ impl Totals {
     }
 
     fn add(&mut self, other: &Totals) {
-        let Totals { scheduled, handled, sent, ok, errors, timeouts, unfinished, skipped, bytes_in, bytes_out } = self;
+        let Totals { scheduled, handled, sent, ok, errors, timeouts, unfinished, not_sent, .. } = self;
+        not_sent.add(&other.not_sent);
         for (mine, theirs) in [
             (scheduled, other.scheduled),
             (handled, other.handled),
@@ -138,9 +161,14 @@ impl Totals {
             (errors, other.errors),
             (timeouts, other.timeouts),
             (unfinished, other.unfinished),
-            (skipped, other.skipped),
-            (bytes_in, other.bytes_in),
-            (bytes_out, other.bytes_out),
+            (&mut self.late_timeouts, other.late_timeouts),
+            (&mut self.found_full, other.found_full),
+            (&mut self.ended_in_time, other.ended_in_time),
+            (&mut self.ok_in_time, other.ok_in_time),
+            (&mut self.opened_later, other.opened_later),
+            (&mut self.skipped, other.skipped),
+            (&mut self.bytes_in, other.bytes_in),
+            (&mut self.bytes_out, other.bytes_out),
         ] {
             *mine += theirs;
         }
@@ -158,6 +186,8 @@ pub struct Record {
     pub errors: BTreeMap<(Phase, Kind), ErrorCount>,
     /// Complete answers by status.
     pub status: BTreeMap<u16, u64>,
+    /// The times in which no answer came on any thread; `None` before a thread was added.
+    pub quiet: Option<Vec<Quiet>>,
 }
 
 impl Record {
@@ -166,18 +196,21 @@ impl Record {
         self.clocks.add(&other.clocks);
         self.totals.add(&other.totals);
         for (key, theirs) in &other.errors {
-            let mine = self.errors.entry(*key).or_insert(ErrorCount { count: 0, first_at: theirs.first_at });
-            mine.count += theirs.count;
-            mine.first_at = mine.first_at.min(theirs.first_at);
+            self.errors.entry(*key).or_insert(ErrorCount { count: 0, ..*theirs }).add(theirs);
         }
+        self.quiet = match (self.quiet.take(), &other.quiet) {
+            (Some(mine), Some(theirs)) => Some(intersect(&mine, theirs)),
+            (mine, theirs) => mine.or_else(|| theirs.clone()),
+        };
         for (status, count) in &other.status {
             *self.status.entry(*status).or_default() += count;
         }
     }
 
-    /// Enters a failure in the table; the request's own counts are the caller's.
-    pub fn note(&mut self, phase: Phase, kind: Kind, at: Duration) {
-        self.errors.entry((phase, kind)).or_insert(ErrorCount { count: 0, first_at: at }).count += 1;
+    /// Enters a failure in the table; the request's own counts are the caller's. `out`: how long the request had been sent.
+    pub fn note(&mut self, phase: Phase, kind: Kind, at: Duration, out: Option<Duration>) {
+        let new = ErrorCount { count: 1, first_at: at, out: out.map(|out| (out, out)) };
+        self.errors.entry((phase, kind)).or_insert(ErrorCount { count: 0, ..new }).add(&new);
     }
 }
 
@@ -197,16 +230,19 @@ mod tests {
     #[test]
     fn merged_threads_are_the_sum_of_their_records() {
         let mut a = Record::default();
-        record(&mut a.clocks.response, Duration::from_millis(1));
+        a.clocks.response.answered(Duration::from_millis(1));
         a.totals.ok = 1;
         a.status.insert(200, 1);
         let mut b = a.clone();
-        a.note(Phase::Body, Kind::Timeout, Duration::from_secs(3));
-        b.note(Phase::Body, Kind::Timeout, Duration::from_secs(2));
-        b.note(Phase::Connect, Kind::Timeout, Duration::from_secs(1));
+        a.note(Phase::Body, Kind::Timeout, Duration::from_secs(3), Some(Duration::from_secs(5)));
+        b.note(Phase::Body, Kind::Timeout, Duration::from_secs(2), Some(Duration::from_secs(4)));
+        b.note(Phase::Connect, Kind::Timeout, Duration::from_secs(1), None);
         a.merge(&b);
         assert_eq!((a.clocks.response.len(), a.totals.ok, a.status[&200]), (2, 2, 2));
-        assert_eq!(a.errors[&(Phase::Body, Kind::Timeout)], ErrorCount { count: 2, first_at: Duration::from_secs(2) });
+        assert_eq!(
+            a.errors[&(Phase::Body, Kind::Timeout)],
+            ErrorCount { count: 2, first_at: Duration::from_secs(2), out: Some((Duration::from_secs(4), Duration::from_secs(5))) }
+        );
         assert_eq!(a.errors[&(Phase::Connect, Kind::Timeout)].count, 1);
     }
 

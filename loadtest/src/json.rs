@@ -3,18 +3,23 @@
 //!
 //! The fields are part of the interface: they may be added to, and change only with the schema's number. Read next: `scenario.rs`.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::condition::{Condition, Judged};
+use crate::condition::{Condition, Judged, Judgement};
 use crate::generator::Outcome;
 use crate::histogram::{Clocks, Record};
 use crate::host;
+use crate::measure::one_connection::OneConnection;
 use crate::plan::{Class, Plan};
 use crate::schedule::{Arrivals, WhenBusy};
+use crate::truth::bounds::Times;
+use crate::truth::limits::Limit;
+use crate::truth::verdict::Verdict;
 use crate::units::as_us;
-use crate::verdict::Verdict;
 
 /// What a document is made of.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +36,8 @@ pub struct Document<'a> {
     pub verdict: &'a Verdict,
     /// The thresholds and what became of them.
     pub thresholds: &'a [(Condition, Judged)],
+    /// What a pass on one connection found, if there was one.
+    pub one_connection: Option<OneConnection>,
     /// Which scenario and side this is, if it is one.
     pub scenario: Option<&'a Value>,
 }
@@ -38,7 +45,7 @@ pub struct Document<'a> {
 /// The document of a run.
 #[must_use]
 pub fn document(document: &Document<'_>) -> Value {
-    let Document { command, target, plan, outcome, verdict, thresholds, scenario } = document;
+    let Document { command, target, plan, outcome, verdict, thresholds, one_connection, scenario } = document;
     let first = &outcome.records[0];
     let classes: Map<String, Value> = plan
         .classes
@@ -48,7 +55,7 @@ pub fn document(document: &Document<'_>) -> Value {
         .collect();
     let thresholds: Vec<_> = thresholds
         .iter()
-        .map(|(condition, judged)| json!({"expr": condition.to_string(), "value": judged.left.value, "ok": !judged.holds}))
+        .map(|(condition, judged)| json!({"expr": condition.to_string(), "value": judged.left.value, "ok": judged.judgement == Judgement::Fails, "open": judged.judgement == Judgement::Open}))
         .collect();
     json!({
         "schema": "loadtest/1",
@@ -69,8 +76,9 @@ pub fn document(document: &Document<'_>) -> Value {
         "totals": totals(first, outcome),
         "latency": latency(&first.clocks),
         "classes": classes,
-        "errors": errors(first),
+        "errors": errors(first, plan.classes[0].timeout),
         "status": status(first),
+        "one_connection": one_connection.map(|one| json!({"service_p50_us": one.p50_us, "answers": one.answers})),
         "series": outcome.series.first(),
         "thresholds": thresholds,
         "verdict": {
@@ -78,6 +86,7 @@ pub fn document(document: &Document<'_>) -> Value {
             "reasons": verdict.reasons,
             "cpu_by_thread": verdict.cpu_by_thread,
             "handled_share": verdict.handled_share,
+            "machine": verdict.machine,
         },
         "scenario": scenario,
     })
@@ -121,7 +130,7 @@ fn class_value(class: &Class, record: &Record, outcome: &Outcome) -> Value {
         },
         "totals": totals(record, outcome),
         "latency": latency(&record.clocks),
-        "errors": errors(record),
+        "errors": errors(record, class.timeout),
         "status": status(record),
     })
 }
@@ -130,6 +139,7 @@ fn totals(record: &Record, outcome: &Outcome) -> Value {
     let totals = &record.totals;
     let elapsed_seconds = outcome.measured.as_secs_f64();
     let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
+    let not_sent: Map<_, _> = Limit::ALL.map(|limit| (limit.name().to_owned(), json!(totals.not_sent.of(limit)))).into_iter().collect();
     json!({
         "scheduled": totals.scheduled,
         "handled": totals.handled,
@@ -139,20 +149,45 @@ fn totals(record: &Record, outcome: &Outcome) -> Value {
         "errors": totals.errors,
         "timeouts": totals.timeouts,
         "unfinished": totals.unfinished,
+        "not_sent": totals.not_sent.total(),
+        "not_sent_by_limit": not_sent,
+        "ended_in_time": totals.ended_in_time,
+        "ok_in_time": totals.ok_in_time,
+        "opened_later": totals.opened_later,
         "skipped": totals.skipped,
         "bytes_in": totals.bytes_in,
         "bytes_out": totals.bytes_out,
         "elapsed_s": elapsed_seconds,
         "rate_offered": per_second(totals.scheduled),
-        "rate_completed": per_second(totals.completed()),
+        "rate_completed": per_second(totals.ended_in_time),
     })
 }
 
 fn latency(clocks: &Clocks) -> Value {
     let mut value = Map::new();
     value.insert("unit".to_owned(), json!("us"));
+    value.insert("response".to_owned(), response(&clocks.response));
     value.extend(clocks.by_name().map(|(name, histogram)| (name.to_owned(), clock(histogram))));
     Value::Object(value)
+}
+
+/// The response times of all requests. A quantile in the region of requests that were given up is a lower bound, one in the region of failures
+/// is null. The histograms are those of `response_ok` and `at_least`, the number of failures is `never`.
+fn response(times: &Times) -> Value {
+    let at = |quantile| times.quantile(quantile);
+    json!({
+        "count": times.len(),
+        "known": times.known.len(),
+        "at_least": times.at_least.len(),
+        "never": times.never,
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p95": at(0.95),
+        "p99": at(0.99),
+        "p999": at(0.999),
+        "p9999": at(0.9999),
+        "max": times.max(),
+    })
 }
 
 fn clock(histogram: &Histogram<u64>) -> Value {
@@ -181,7 +216,7 @@ fn hdr_v2(histogram: &Histogram<u64>) -> Option<String> {
     Some(base64(&bytes))
 }
 
-fn errors(record: &Record) -> Vec<Value> {
+fn errors(record: &Record, timeout: Duration) -> Vec<Value> {
     let value = |((phase, kind), error): (&(crate::errors::Phase, crate::errors::Kind), &crate::errors::ErrorCount)| {
         json!({
             "phase": phase.label(),
@@ -189,7 +224,8 @@ fn errors(record: &Record) -> Vec<Value> {
             "errno": kind.errno(),
             "count": error.count,
             "first_at_s": error.first_at.as_secs_f64(),
-            "cause": crate::errors::cause(*phase, *kind),
+            "sent_for_us": error.out.map(|(short, long)| [as_us(short), as_us(long)]),
+            "cause": crate::errors::hint(*phase, *kind, error, timeout),
         })
     };
     record.errors.iter().map(value).collect()
@@ -233,7 +269,7 @@ mod tests {
         let (plan, outcome) = crate::report::tests::sample();
         let verdict = Verdict::of(&plan, &outcome);
         let condition: Condition = "p99>250ms".parse().unwrap();
-        let judged = condition.judge(|name| crate::figures::of(&outcome.records[0], outcome.measured, name)).unwrap();
+        let judged = condition.judge(|name| outcome.figure(0, name)).unwrap();
         let command = ["loadtest".to_owned(), "run".to_owned()];
         document(&Document {
             command: &command,
@@ -242,6 +278,7 @@ mod tests {
             outcome: &outcome,
             verdict: &verdict,
             thresholds: &[(condition, judged)],
+            one_connection: None,
             scenario: None,
         })
     }
@@ -258,22 +295,28 @@ mod tests {
         assert_eq!(
             keys(&document),
             sorted(
-                "schema tool command started host config interrupted totals latency classes errors status series thresholds verdict scenario"
+                "schema tool command started host config interrupted totals latency classes errors status one_connection series thresholds \
+                 verdict scenario"
             )
         );
         assert_eq!(document["schema"], "loadtest/1");
-        assert_eq!(keys(&document["latency"]), sorted("unit response response_ok service first_byte wait connect send_delay"));
-        assert_eq!(keys(&document["latency"]["response"]), sorted("count min mean stdev p50 p90 p95 p99 p999 p9999 p99999 max hdr_v2"));
+        assert_eq!(
+            keys(&document["latency"]),
+            sorted("unit response response_ok at_least failed service first_byte wait connect send_delay")
+        );
+        assert_eq!(keys(&document["latency"]["response"]), sorted("count known at_least never p50 p90 p95 p99 p999 p9999 max"));
+        assert_eq!(keys(&document["latency"]["service"]), sorted("count min mean stdev p50 p90 p95 p99 p999 p9999 p99999 max hdr_v2"));
         assert_eq!(
             keys(&document["totals"]),
             sorted(
-                "scheduled handled sent completed ok errors timeouts unfinished skipped bytes_in bytes_out elapsed_s rate_offered rate_completed"
+                "scheduled handled sent completed ok errors timeouts unfinished not_sent not_sent_by_limit ended_in_time ok_in_time opened_later \
+                 skipped bytes_in bytes_out elapsed_s rate_offered rate_completed"
             )
         );
         assert_eq!(document["totals"]["scheduled"], 30_000);
         assert_eq!(document["status"], json!({"200": 29_981, "503": 1}));
         assert_eq!(document["errors"][0]["errno"], libc::ECONNRESET);
-        assert_eq!(document["thresholds"], json!([{"expr": "p99>250ms", "value": 212_095.0, "ok": true}]));
+        assert_eq!(document["thresholds"], json!([{"expr": "p99>250ms", "value": 212_095.0, "ok": true, "open": false}]));
         assert_eq!(document["verdict"]["generator_ok"], true);
         assert_eq!(document["classes"]["normal"]["config"]["request"], "GET / HTTP/1.1");
     }
@@ -281,10 +324,10 @@ mod tests {
     #[test]
     fn the_histogram_in_it_reads_back_whole() {
         let (_, outcome) = crate::report::tests::sample();
-        let response = &outcome.records[0].clocks.response;
+        let response = &outcome.records[0].clocks.response.known;
         let mut bytes = Vec::new();
         V2Serializer::new().serialize(response, &mut bytes).unwrap();
-        assert_eq!(sample()["latency"]["response"]["hdr_v2"], base64(&bytes));
+        assert_eq!(sample()["latency"]["response_ok"]["hdr_v2"], base64(&bytes));
         let back: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
         assert_eq!(&back, response);
     }

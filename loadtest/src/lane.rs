@@ -2,7 +2,7 @@
 //!
 //! No socket and no clock in here: the client (`client.rs`) says what happened and when. The rule of the open loop is
 //! [`Lane::handle_due`]: an arrival is handled when it is due, whether or not a connection is free, and keeps the time it was due.
-//! The queue of waiting arrivals is bounded by rate × timeout: who waits longer than the timeout has failed.
+//! The queue of waiting arrivals is bounded by rate × timeout: a request that can no longer be answered in time is taken off it.
 //! Read next: `client.rs`.
 
 use std::collections::VecDeque;
@@ -11,53 +11,17 @@ use std::time::{Duration, Instant};
 use server::clock::later;
 
 use crate::errors::{Kind, Phase};
-use crate::histogram::{Record, record};
+use crate::histogram::record;
+use crate::measure::account::{Account, End};
 use crate::plan::{Class, Plan};
 use crate::pool::Pool;
 use crate::response::Response;
-use crate::schedule::{Arrivals, Due};
-use crate::series::Interval;
+use crate::schedule::{Arrivals, Due, Schedule};
+use crate::truth::limits::{Expected, Limit};
+use crate::truth::stamps::{Arrival, Exchange};
 
-/// Lateness at the very end of a schedule that is still on time: a timer is never exact.
-const END_GRACE: Duration = Duration::from_millis(1);
-
-/// A request that is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// When it should have left.
-    pub due: Instant,
-    /// When the generator saw that it was due.
-    pub handled: Instant,
-    /// False during the warm-up.
-    pub measured: bool,
-}
-
-/// A request on a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Exchange {
-    /// The arrival it came from.
-    pub arrival: Arrival,
-    /// When its first byte was written.
-    pub sent: Instant,
-    /// How many bytes of it have been written.
-    pub written_bytes: usize,
-    /// When the first byte of the answer was read.
-    pub first_byte: Option<Instant>,
-}
-
-impl Exchange {
-    /// How far it has come, for a request of so many bytes.
-    #[must_use]
-    pub fn phase(&self, request_bytes: usize, head_read: bool) -> Phase {
-        if head_read {
-            Phase::Body
-        } else if self.written_bytes < request_bytes {
-            Phase::Write
-        } else {
-            Phase::FirstByte
-        }
-    }
-}
+/// After a connect(2) that failed for want of a descriptor or a port, no other one is tried for this long: it would fail as well.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// One class on one thread.
 #[derive(Debug)]
@@ -74,17 +38,21 @@ pub struct Lane {
     pub connections: usize,
     /// This thread's part of `connections_max`.
     pub connections_max: usize,
-    /// Everything known so far.
-    pub record: Record,
+    /// What became of each request.
+    pub account: Account,
     due: Due,
     next_due: Option<Duration>,
+    last_due: Duration,
     waiting: VecDeque<Arrival>,
-    in_flight: u64,
     started: Option<Instant>,
     warmup: Duration,
     /// Arrivals made when a connection was free ([`Arrivals::WhenFree`] only).
     made: u64,
-    interval: Interval,
+    expected: Expected,
+    /// The limit that the last failed connect(2) named, if none has succeeded since.
+    connect_limit: Option<Limit>,
+    /// Until when no other one is tried.
+    connect_after: Option<Instant>,
 }
 
 impl Lane {
@@ -102,15 +70,17 @@ impl Lane {
             connecting: 0,
             connections: part(class.connections),
             connections_max: part(class.connections_max),
-            record: Record::default(),
+            account: Account::new(index, plan.warmup, class.schedule.length),
             due,
             next_due,
+            last_due: Duration::ZERO,
             waiting: VecDeque::new(),
-            in_flight: 0,
             started: None,
             warmup: plan.warmup,
             made: 0,
-            interval: Interval::new(index, 0),
+            expected: Expected::default(),
+            connect_limit: None,
+            connect_after: None,
             class,
         }
     }
@@ -118,6 +88,7 @@ impl Lane {
     /// The schedule begins.
     pub fn start(&mut self, at: Instant) {
         self.started = Some(at);
+        self.account.start(at);
     }
 
     /// Handles every arrival that is due: none is skipped for being late, and none is delayed by an answer that has not come.
@@ -125,33 +96,37 @@ impl Lane {
         let Some(started) = self.started else { return };
         while let Some(due) = self.next_due.filter(|due| later(started, *due) <= now) {
             self.next_due = self.due.next();
-            let arrival = Arrival { due: later(started, due), handled: now, measured: due >= self.warmup };
-            let busy = self.pool.idle() + self.pool.summoned() <= self.waiting.len();
-            if busy && !self.class.schedule.when_busy.keeps() {
-                self.record.totals.skipped += u64::from(arrival.measured);
+            self.last_due = due;
+            self.account.ends_after = self.schedule_ran();
+            let found_idle = self.pool.idle() + self.pool.summoned() > self.waiting.len();
+            let measured = due >= self.warmup;
+            if !found_idle && !self.class.schedule.when_busy.keeps() {
+                self.account.record.totals.skipped += u64::from(measured);
                 continue;
             }
-            self.schedule(arrival);
+            let arrival = self.account.scheduled(later(started, due), due, now, found_idle);
+            self.account.record.totals.found_full += u64::from(measured && !found_idle && self.is_full());
             self.waiting.push_back(arrival);
         }
     }
 
-    fn schedule(&mut self, arrival: Arrival) {
-        let delay = arrival.handled.saturating_duration_since(arrival.due);
-        self.interval.scheduled += 1;
-        record(&mut self.interval.send_delay, delay);
-        if arrival.measured {
-            self.record.totals.scheduled += 1;
-            record(&mut self.record.clocks.send_delay, delay);
-            let end = self.started.map(|at| later(later(at, self.class.schedule.length), END_GRACE));
-            self.record.totals.handled += u64::from(end.is_some_and(|end| arrival.handled <= end));
-        }
+    /// Whether all connections that there may be are open.
+    fn is_full(&self) -> bool {
+        self.pool.open() >= self.connections_max
     }
 
-    /// The arrival that a free connection has to send now.
+    /// The arrival that a free connection has to send now. Those that can no longer be answered in time are taken off the queue.
     pub fn take(&mut self, now: Instant) -> Option<Arrival> {
-        let arrival = self.waiting.pop_front().or_else(|| self.make_when_free(now))?;
-        self.in_flight += 1;
+        while let Some(arrival) = self.waiting.pop_front() {
+            let left = later(arrival.due, self.class.timeout).saturating_duration_since(now);
+            if self.expected.fits(left, self.class.timeout) {
+                self.account.in_flight += 1;
+                return Some(arrival);
+            }
+            self.gave_up(arrival, now);
+        }
+        let arrival = self.make_when_free(now)?;
+        self.account.in_flight += 1;
         Some(arrival)
     }
 
@@ -162,9 +137,7 @@ impl Lane {
             return None;
         }
         self.made += 1;
-        let arrival = Arrival { due: now, handled: now, measured: since_start >= self.warmup };
-        self.schedule(arrival);
-        Some(arrival)
+        Some(self.account.scheduled(now, since_start, now, true))
     }
 
     fn makes_when_free(&self) -> bool {
@@ -184,6 +157,9 @@ impl Lane {
     /// How many connections to open now: before the start all that were asked for, later one for each arrival that has none.
     #[must_use]
     pub fn to_open(&self, now: Instant) -> usize {
+        if self.connect_after.is_some_and(|at| now < at) {
+            return 0;
+        }
         let wanted =
             if self.started.is_none() { self.connections } else { self.pool.open() + self.wanted(now).saturating_sub(self.pool.idle()) };
         wanted.min(self.connections_max).saturating_sub(self.pool.open() + self.connecting)
@@ -191,18 +167,32 @@ impl Lane {
 
     /// Gives up on arrivals that found no connection within the timeout.
     pub fn expire_waiting(&mut self, now: Instant) {
+        self.connect_after = self.connect_after.filter(|at| now < *at);
         while let Some(arrival) = self.waiting.front().copied().filter(|arrival| later(arrival.due, self.class.timeout) <= now) {
             self.waiting.pop_front();
-            self.count_failure(arrival, None, Phase::Wait, Kind::Timeout, now);
+            self.gave_up(arrival, now);
         }
     }
 
-    /// When [`Lane::handle_due`] or [`Lane::expire_waiting`] has something to do next.
+    /// An arrival cannot be answered in time any more. If the connections that it waited for do not come, that is the server's doing; if
+    /// they are open and busy, if the system refuses another one, or if the generator itself was late, it is the generator's.
+    fn gave_up(&mut self, arrival: Arrival, now: Instant) {
+        let own_delay = arrival.handled.saturating_duration_since(arrival.due);
+        let end = match self.connect_limit {
+            _ if own_delay > now.saturating_duration_since(arrival.handled) => End::NotSent(Limit::Cpu),
+            Some(limit) if !self.is_full() => End::NotSent(limit),
+            _ if self.connecting > self.pool.open() => End::Failed(Phase::Connect, Kind::Timeout),
+            _ => End::NotSent(Limit::Connections),
+        };
+        self.account.end_of(&arrival, None, end, now);
+    }
+
+    /// When [`Lane::handle_due`], [`Lane::expire_waiting`] or [`Lane::to_open`] has something to do next.
     #[must_use]
     pub fn next_event(&self) -> Option<Instant> {
         let due = self.started.and_then(|at| self.next_due.map(|due| later(at, due)));
         let expiry = self.waiting.front().map(|arrival| later(arrival.due, self.class.timeout));
-        due.into_iter().chain(expiry).min()
+        due.into_iter().chain(expiry).chain(self.connect_after).min()
     }
 
     /// Whether every arrival was handled and every request has ended.
@@ -210,123 +200,79 @@ impl Lane {
     pub fn is_settled(&self, now: Instant) -> bool {
         let over = self.started.is_some_and(|at| now >= later(at, self.class.schedule.length));
         let none_left = self.next_due.is_none() && (!self.makes_when_free() || over);
-        none_left && self.waiting.is_empty() && self.in_flight == 0
+        none_left && self.waiting.is_empty() && self.account.in_flight == 0
     }
 
-    /// A connection is established.
+    /// How long the schedule runs from its start: as planned, or less if a count of requests ends it. A closed loop that counts requests
+    /// runs until the last one has ended.
+    #[must_use]
+    pub fn schedule_ran(&self) -> Duration {
+        let Schedule { length, rate, arrivals, count_max, .. } = self.class.schedule;
+        let ran = match (arrivals, count_max, self.started, self.account.last_end) {
+            (Arrivals::WhenFree, Some(_), Some(started), Some(end)) if !self.makes_when_free() => end.saturating_duration_since(started),
+            (Arrivals::WhenFree, ..) | (_, None, ..) => length,
+            // N requests at a rate take N times the gap, the one after the last of them included.
+            _ if self.next_due.is_none() => self.last_due.saturating_add(Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default()),
+            _ => length,
+        };
+        ran.min(length)
+    }
+
+    /// A connection is established, this long after connect(2).
     pub fn connected(&mut self, took: Duration) {
-        record(&mut self.record.clocks.connect, took);
+        record(&mut self.account.record.clocks.connect, took);
+        self.account.record.totals.opened_later += u64::from(self.started.is_some());
+        self.connect_limit = None;
     }
 
-    /// A connection could not be made. Someone who waits for one has failed with it.
+    /// A connection could not be made. If the server or the network refused it, a request that waits for one has failed with it. If the
+    /// generator's own limits did, the request goes on waiting for another one.
     pub fn connect_failed(&mut self, kind: Kind, now: Instant) {
+        let own = match kind {
+            Kind::NoSlot => Some(Limit::Connections),
+            kind => kind.errno().and_then(Limit::of_errno),
+        };
+        if let Some(limit) = own {
+            self.connect_limit = Some(limit);
+            self.connect_after = Some(later(now, CONNECT_PAUSE));
+            return self.account.note(Phase::Connect, kind, now);
+        }
         match self.waiting.pop_front() {
-            Some(arrival) => self.count_failure(arrival, None, Phase::Connect, kind, now),
-            None => self.note(Phase::Connect, kind, now),
-        }
-    }
-
-    /// A failure that hit no request.
-    pub fn note(&mut self, phase: Phase, kind: Kind, now: Instant) {
-        let at = self.started.map_or(Duration::ZERO, |started| now.saturating_duration_since(started));
-        self.record.note(phase, kind, at);
-    }
-
-    /// First byte of a request written.
-    pub fn sent(&mut self, exchange: &Exchange) {
-        if exchange.arrival.measured {
-            self.record.totals.sent += 1;
-            record(&mut self.record.clocks.wait, exchange.sent.saturating_duration_since(exchange.arrival.handled));
-        }
-    }
-
-    /// Bytes moved for a request.
-    pub fn moved(&mut self, exchange: &Exchange, in_bytes: usize, out_bytes: usize) {
-        if exchange.arrival.measured {
-            self.record.totals.bytes_in += in_bytes as u64;
-            self.record.totals.bytes_out += out_bytes as u64;
+            Some(arrival) => self.account.end_of(&arrival, None, End::Failed(Phase::Connect, kind), now),
+            None => self.account.note(Phase::Connect, kind, now),
         }
     }
 
     /// A complete answer.
     pub fn answered(&mut self, exchange: &Exchange, response: &Response, now: Instant) {
-        if exchange.arrival.measured {
-            *self.record.status.entry(response.status).or_default() += 1;
-            if let Some(first_byte) = exchange.first_byte {
-                record(&mut self.record.clocks.first_byte, first_byte.saturating_duration_since(exchange.sent));
-            }
-        }
-        self.in_flight -= 1;
-        if response.status >= 400 {
-            self.count_failure(exchange.arrival, Some(exchange.sent), Phase::Body, Kind::Status(response.status), now);
+        self.account.answer(exchange, response);
+        let end = if response.status >= 400 {
+            End::Failed(Phase::Body, Kind::Status(response.status))
         } else if !response.body_as_expected {
-            self.count_failure(exchange.arrival, Some(exchange.sent), Phase::Body, Kind::WrongBody, now);
+            End::Failed(Phase::Body, Kind::WrongBody)
         } else {
-            self.interval.completed += 1;
-            self.clock(exchange.arrival, Some(exchange.sent), now);
-            if exchange.arrival.measured {
-                self.record.totals.ok += 1;
-                record(&mut self.record.clocks.response_ok, now.saturating_duration_since(exchange.arrival.due));
-            }
-        }
+            self.expected.answered(now.saturating_duration_since(exchange.sent));
+            End::Good
+        };
+        self.account.end_of(&exchange.arrival, Some(exchange.sent), end, now);
     }
 
     /// A request on a connection has failed.
     pub fn failed(&mut self, exchange: &Exchange, phase: Phase, kind: Kind, now: Instant) {
-        self.in_flight -= 1;
-        self.count_failure(exchange.arrival, Some(exchange.sent), phase, kind, now);
+        self.account.end_of(&exchange.arrival, Some(exchange.sent), End::Failed(phase, kind), now);
     }
 
-    fn count_failure(&mut self, arrival: Arrival, sent: Option<Instant>, phase: Phase, kind: Kind, now: Instant) {
-        self.interval.completed += 1;
-        self.interval.errors += 1;
-        // An answer, even a bad one, took its time; a timeout took at least so long. A broken connection says nothing about time.
-        if matches!(kind, Kind::Timeout | Kind::Status(_) | Kind::WrongBody) {
-            self.clock(arrival, sent, now);
-        }
-        if arrival.measured {
-            self.record.totals.errors += 1;
-            self.record.totals.timeouts += u64::from(kind == Kind::Timeout);
-            self.note(phase, kind, now);
-        }
+    /// A request on a connection has no answer when the run ends.
+    pub fn unfinished(&mut self, exchange: &Exchange, now: Instant) {
+        self.account.end_of(&exchange.arrival, Some(exchange.sent), End::Unfinished, now);
     }
 
-    /// A request that has no answer when the run ends: it took at least this long.
-    pub fn unfinished(&mut self, arrival: Arrival, sent: Option<Instant>, now: Instant) {
-        if sent.is_some() {
-            self.in_flight -= 1;
-        }
-        if arrival.measured {
-            self.record.totals.unfinished += 1;
-        }
-        self.clock(arrival, sent, now);
-    }
-
-    /// The run ends: who still waits is unfinished.
+    /// The run ends: a request that still waits is unfinished.
     pub fn end(&mut self, now: Instant) {
         while let Some(arrival) = self.waiting.pop_front() {
-            self.unfinished(arrival, None, now);
+            self.account.end_of(&arrival, None, End::Unfinished, now);
         }
-    }
-
-    fn clock(&mut self, arrival: Arrival, sent: Option<Instant>, now: Instant) {
-        // Saturating: a timer that fires early must not give a latency of 584,000 years.
-        let response = now.saturating_duration_since(arrival.due);
-        record(&mut self.interval.response, response);
-        if arrival.measured {
-            record(&mut self.record.clocks.response, response);
-            if let Some(sent) = sent {
-                record(&mut self.record.clocks.service, now.saturating_duration_since(sent));
-            }
-        }
-    }
-
-    /// The second that has passed, to be reported; the next one begins.
-    pub fn next_interval(&mut self) -> Interval {
-        let (class, second) = (self.interval.class, self.interval.second);
-        let mut passed = std::mem::replace(&mut self.interval, Interval::new(class, second + 1));
-        passed.in_flight = self.in_flight + self.waiting.len() as u64;
-        passed
+        self.account.end(now);
     }
 }
 

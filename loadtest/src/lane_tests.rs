@@ -1,7 +1,9 @@
 //! The open loop by an injected clock: nothing is skipped, nothing is forgotten, and every time counts from due.
 
 use super::*;
+use crate::histogram::Record;
 use crate::schedule::{Schedule, WhenBusy};
+use crate::truth::bounds::Times;
 use proptest::prelude::*;
 use reactor::Token;
 
@@ -34,10 +36,14 @@ fn started(plan: &Plan, start: Instant) -> Lane {
     lane
 }
 
+/// What a connection does: one that is idle, if there is one, becomes busy.
 fn send(lane: &mut Lane, now: Instant) -> Option<Exchange> {
     let arrival = lane.take(now)?;
+    if let Some(token) = lane.pool.summon() {
+        lane.pool.answered(token);
+    }
     let exchange = Exchange { arrival, sent: now, written_bytes: 1, first_byte: None };
-    lane.sent(&exchange);
+    lane.account.sent(&exchange);
     Some(exchange)
 }
 
@@ -58,9 +64,9 @@ fn a_stall_delays_answers_and_not_arrivals_and_every_wait_is_counted_from_due() 
         lane.answered(&exchange, &OK, now);
         answered += 1;
     }
-    assert_eq!((answered, lane.record.totals.scheduled, lane.record.totals.ok), (101, 101, 101));
-    let clocks = &lane.record.clocks;
-    assert!((49_000..52_000).contains(&clocks.response.value_at_quantile(0.5)), "half of them waited half of the stall");
+    assert_eq!((answered, lane.account.record.totals.scheduled, lane.account.record.totals.ok), (101, 101, 101));
+    let clocks = &lane.account.record.clocks;
+    assert!((49_000..52_000).contains(&clocks.response.known.value_at_quantile(0.5)), "half of them waited half of the stall");
     assert_eq!(clocks.service.value_at_quantile(0.99), 0, "measured from sending, the stall is one sample of 101");
     assert_eq!(clocks.send_delay.max(), 0, "the generator was never late");
     assert!(clocks.wait.max() >= 99_000, "the wait for a connection is the server's doing");
@@ -71,15 +77,13 @@ fn a_closed_loop_does_not_see_the_same_stall() {
     let start = Instant::now();
     let mut lane = started(&plan(1000.0, 1, WhenBusy::Skip), start);
     lane.handle_due(start);
-    let token = lane.pool.summon().unwrap();
-    lane.pool.answered(token);
     let stalled = send(&mut lane, start).unwrap();
     for ms in 1..=100 {
         lane.handle_due(start + ms * MS);
     }
     lane.answered(&stalled, &OK, start + 100 * MS);
-    lane.pool.rest(token);
-    assert_eq!((lane.record.totals.scheduled, lane.record.totals.skipped), (1, 100));
+    lane.pool.rest(Token::from_bits(0));
+    assert_eq!((lane.account.record.totals.scheduled, lane.account.record.totals.skipped), (1, 100));
     assert_eq!(send(&mut lane, start + 100 * MS).map(|exchange| exchange.arrival.due), None);
 }
 
@@ -88,11 +92,12 @@ fn a_late_generator_blames_itself() {
     let start = Instant::now();
     let mut lane = started(&plan(1000.0, 10, WhenBusy::Queue), start);
     lane.handle_due(start + 50 * MS);
-    assert_eq!(lane.record.totals.scheduled, 51);
-    assert!((49_900..=50_100).contains(&lane.record.clocks.send_delay.max()));
+    assert_eq!(lane.account.record.totals.scheduled, 51);
+    while send(&mut lane, start + 50 * MS).is_some() {}
+    assert!((49_900..=50_100).contains(&lane.account.record.clocks.send_delay.max()));
     lane.handle_due(start + 2000 * MS);
-    assert_eq!(lane.record.totals.scheduled, 1000, "none is skipped");
-    assert_eq!(lane.record.totals.handled, 51, "but these were not handled in the time of the schedule");
+    assert_eq!(lane.account.record.totals.scheduled, 1000, "none is skipped");
+    assert_eq!(lane.account.record.totals.handled, 51, "but these were not handled in the time of the schedule");
 }
 
 #[test]
@@ -106,24 +111,27 @@ fn a_timeout_and_an_unfinished_request_are_in_the_histogram_at_what_they_took_at
     lane.failed(&first, Phase::FirstByte, Kind::Timeout, start + 300 * MS);
     assert_eq!(lane.next_event(), Some(start + 300 * MS), "the fourth is due before the third, that waits, is given up");
     lane.expire_waiting(start + 499 * MS);
-    assert_eq!(lane.record.totals.timeouts, 1);
+    assert_eq!(lane.account.record.totals.timeouts, 1);
     lane.expire_waiting(start + 500 * MS);
-    assert_eq!(lane.record.totals.timeouts, 2, "who waits for a connection times out too");
+    assert_eq!(lane.account.record.totals.timeouts, 1);
+    assert_eq!(lane.account.record.totals.not_sent.of(Limit::Connections), 1, "both connections were busy");
     lane.handle_due(start + 500 * MS);
     lane.end(start + 500 * MS);
-    lane.unfinished(second.arrival, Some(second.sent), start + 500 * MS);
-    let totals = lane.record.totals;
-    assert_eq!((totals.scheduled, totals.ok, totals.errors, totals.unfinished), (6, 0, 2, 4));
-    assert_eq!(lane.record.clocks.response.len(), 6, "nobody is left out");
-    assert_eq!(lane.record.clocks.response_ok.len(), 0);
-    assert!(
-        lane.record.errors.contains_key(&(Phase::Wait, Kind::Timeout))
-            && lane.record.errors.contains_key(&(Phase::FirstByte, Kind::Timeout))
+    lane.unfinished(&second, start + 500 * MS);
+    let totals = lane.account.record.totals;
+    assert_eq!((totals.scheduled, totals.ok, totals.errors, totals.unfinished), (6, 0, 1, 4));
+    let response = &lane.account.record.clocks.response;
+    assert_eq!((response.len(), response.known.len(), response.at_least.len()), (6, 0, 6), "none is left out");
+    assert_eq!(lane.account.record.errors.keys().collect::<Vec<_>>(), [&(Phase::FirstByte, Kind::Timeout)]);
+    assert_eq!(
+        lane.account.record.errors[&(Phase::FirstByte, Kind::Timeout)].out,
+        Some((50 * MS, 50 * MS)),
+        "sent at 250, given up at 300"
     );
 }
 
 #[test]
-fn a_refused_connection_fails_the_request_that_waited_for_it_and_leaves_no_time() {
+fn a_refused_connection_fails_the_request_that_waited_for_it_and_ranks_as_never() {
     let start = Instant::now();
     let mut lane = Lane::new(&plan(10.0, 1, WhenBusy::Queue), 0, 0, 1);
     lane.start(start);
@@ -131,9 +139,10 @@ fn a_refused_connection_fails_the_request_that_waited_for_it_and_leaves_no_time(
     assert_eq!(lane.to_open(start), 1);
     lane.connect_failed(Kind::Errno(libc::ECONNREFUSED), start + MS);
     lane.connect_failed(Kind::Errno(libc::ECONNREFUSED), start + MS);
-    assert_eq!((lane.record.totals.scheduled, lane.record.totals.errors), (1, 1));
-    assert_eq!(lane.record.errors[&(Phase::Connect, Kind::Errno(libc::ECONNREFUSED))].count, 2, "the second hit nobody");
-    assert_eq!(lane.record.clocks.response.len(), 0, "a quick refusal is no quick answer");
+    assert_eq!((lane.account.record.totals.scheduled, lane.account.record.totals.errors), (1, 1));
+    assert_eq!(lane.account.record.errors[&(Phase::Connect, Kind::Errno(libc::ECONNREFUSED))].count, 2, "the second hit nobody");
+    let response = &lane.account.record.clocks.response;
+    assert_eq!((response.never, response.known.len(), response.len()), (1, 0, 1), "a quick refusal is not a quick answer");
 }
 
 #[test]
@@ -145,8 +154,9 @@ fn a_refusing_answer_is_an_error_and_no_good_answer_of_the_histogram() {
         let exchange = send(&mut lane, start + 100 * MS).unwrap();
         lane.answered(&exchange, &response, start + 101 * MS);
     }
-    assert_eq!((lane.record.totals.errors, lane.record.clocks.response.len(), lane.record.clocks.response_ok.len()), (2, 2, 0));
-    assert_eq!(lane.record.status.into_iter().collect::<Vec<_>>(), [(200, 1), (503, 1)]);
+    let Record { totals, clocks, status, .. } = lane.account.record;
+    assert_eq!((totals.errors, clocks.response.never, clocks.response.known.len(), clocks.failed.len()), (2, 2, 0, 2));
+    assert_eq!(status.into_iter().collect::<Vec<_>>(), [(200, 1), (503, 1)]);
 }
 
 #[test]
@@ -161,7 +171,7 @@ fn the_warm_up_is_sent_and_not_counted() {
         lane.answered(&exchange, &OK, start + 1000 * MS);
         sent += 1;
     }
-    assert_eq!((sent, lane.record.totals.scheduled, lane.record.totals.ok), (100, 50, 50));
+    assert_eq!((sent, lane.account.record.totals.scheduled, lane.account.record.totals.ok), (100, 50, 50));
     assert!(lane.is_settled(start + 1000 * MS));
 }
 
@@ -197,7 +207,7 @@ proptest! {
         let mut plan = plan(rate, 4, WhenBusy::Queue);
         plan.classes[0].timeout = timeout_ms * MS;
         let mut lane = started(&plan, start);
-        let (mut now, mut on_the_wire) = (start, Vec::new());
+        let (mut now, mut on_the_wire, mut notes) = (start, Vec::new(), 0);
         for (ms, action) in steps {
             now += ms * MS;
             lane.handle_due(now);
@@ -207,18 +217,152 @@ proptest! {
                 2 => if let Some(exchange) = on_the_wire.pop() { lane.answered(&exchange, &OK, now) },
                 3 => if let Some(exchange) = on_the_wire.pop() { lane.answered(&exchange, &Response { status: 500, ..OK }, now) },
                 4 => if let Some(exchange) = on_the_wire.pop() { lane.failed(&exchange, Phase::Body, Kind::ShortBody, now) },
-                _ => lane.connect_failed(Kind::Timeout, now),
+                _ => {
+                    let errors = lane.account.record.totals.errors;
+                    lane.connect_failed(Kind::Timeout, now);
+                    notes += u64::from(lane.account.record.totals.errors == errors);
+                }
             }
         }
         for exchange in on_the_wire {
-            lane.unfinished(exchange.arrival, Some(exchange.sent), now);
+            lane.unfinished(&exchange, now);
         }
         lane.end(now);
-        let totals = lane.record.totals;
-        prop_assert_eq!(totals.scheduled, totals.ok + totals.errors + totals.unfinished);
-        prop_assert_eq!(lane.record.clocks.send_delay.len(), totals.scheduled);
-        let untimed = lane.record.errors.iter().filter(|((_, kind), _)| *kind == Kind::ShortBody).map(|(_, error)| error.count).sum::<u64>();
-        prop_assert_eq!(lane.record.clocks.response.len(), totals.scheduled - untimed);
-        prop_assert!(lane.record.clocks.service.len() <= totals.sent);
+        let record = &lane.account.record;
+        let totals = record.totals;
+        prop_assert_eq!(totals.scheduled, totals.ok + totals.errors + totals.unfinished + totals.not_sent.total());
+        prop_assert_eq!(record.clocks.response.len(), totals.scheduled);
+        prop_assert_eq!(record.clocks.send_delay.len(), totals.scheduled);
+        let response = &record.clocks.response;
+        prop_assert_eq!((response.known.len(), response.never), (totals.ok, totals.errors - totals.timeouts));
+        prop_assert_eq!((record.clocks.failed.len(), record.clocks.response_low.len()), (response.never, totals.ok));
+        prop_assert!(record.clocks.service.len() <= totals.sent && record.clocks.wait.len() == totals.sent);
+        prop_assert_eq!(record.errors.values().map(|error| error.count).sum::<u64>(), totals.errors + notes);
+        let interval = lane.account.next_interval(now);
+        prop_assert_eq!((interval.scheduled, interval.errors), (totals.scheduled, totals.errors));
+        prop_assert_eq!(interval.completed, totals.completed());
+        prop_assert_eq!(interval.due.values().map(Times::len).sum::<u64>(), totals.scheduled);
+        prop_assert!(interval.in_flight_max <= totals.scheduled);
     }
+}
+
+/// Three connections, 300 ms for each answer, and 20 requests a second: they carry ten.
+fn overloaded() -> (Lane, Instant) {
+    let start = Instant::now();
+    let mut lane = started(&plan(20.0, 3, WhenBusy::Queue), start);
+    lane.class.timeout = 500 * MS;
+    let mut busy: VecDeque<(Exchange, Instant)> = VecDeque::new();
+    let mut now = start;
+    while !lane.is_settled(now) || lane.next_event().is_some() {
+        lane.handle_due(now);
+        lane.expire_waiting(now);
+        while let Some((exchange, at)) = busy.front().copied().filter(|(_, at)| *at <= now) {
+            busy.pop_front();
+            if at.saturating_duration_since(exchange.arrival.due) > lane.class.timeout {
+                lane.failed(&exchange, Phase::FirstByte, Kind::Timeout, at);
+            } else {
+                lane.answered(&exchange, &OK, at);
+            }
+        }
+        while busy.len() < 3
+            && let Some(exchange) = send(&mut lane, now)
+        {
+            busy.push_back((exchange, now + 300 * MS));
+        }
+        now += MS;
+    }
+    (lane, now)
+}
+
+#[test]
+fn what_cannot_be_answered_in_time_is_not_sent() {
+    let (mut lane, now) = overloaded();
+    lane.end(now);
+    let totals = lane.account.record.totals;
+    assert_eq!((totals.scheduled, totals.timeouts, totals.errors, totals.unfinished), (20, 0, 0, 0), "{totals:?}");
+    assert!(totals.ok >= 10, "three connections carry ten a second: {totals:?}");
+    assert_eq!((totals.ok + totals.not_sent.of(Limit::Connections), totals.sent), (20, totals.ok));
+    assert!(totals.found_full >= 10, "{totals:?}");
+}
+
+#[test]
+fn a_connection_that_the_generators_own_limits_refuse_fails_no_request() {
+    let start = Instant::now();
+    let mut lane = Lane::new(&plan(10.0, 1, WhenBusy::Queue), 0, 0, 1);
+    lane.class.timeout = 300 * MS;
+    lane.start(start);
+    lane.handle_due(start);
+    assert_eq!(lane.to_open(start), 1);
+    lane.connect_failed(Kind::Errno(libc::EADDRNOTAVAIL), start);
+    assert_eq!((lane.to_open(start), lane.next_event()), (0, Some(start + CONNECT_PAUSE)), "not at once again");
+    lane.expire_waiting(start + CONNECT_PAUSE);
+    assert_eq!((lane.to_open(start + CONNECT_PAUSE), lane.next_event()), (1, Some(start + 100 * MS)));
+    lane.expire_waiting(start + 300 * MS);
+    let totals = lane.account.record.totals;
+    assert_eq!((totals.errors, totals.not_sent.of(Limit::Ports)), (0, 1), "{totals:?}");
+}
+
+#[test]
+fn a_server_that_takes_no_connections_is_blamed_for_the_requests_that_waited_for_one() {
+    let start = Instant::now();
+    let mut lane = Lane::new(&plan(10.0, 1, WhenBusy::Queue), 0, 0, 1);
+    lane.start(start);
+    lane.handle_due(start);
+    lane.connecting = 1;
+    lane.expire_waiting(start + lane.class.timeout);
+    let totals = lane.account.record.totals;
+    assert_eq!((totals.timeouts, totals.not_sent.total()), (1, 0), "{totals:?}");
+    assert!(lane.account.record.errors.contains_key(&(Phase::Connect, Kind::Timeout)));
+}
+
+#[test]
+fn a_generator_that_was_too_late_to_send_names_itself() {
+    let start = Instant::now();
+    let mut lane = started(&plan(1.0, 1, WhenBusy::Queue), start);
+    let late = start + lane.class.timeout;
+    lane.handle_due(late);
+    assert_eq!(send(&mut lane, late).map(|exchange| exchange.sent), None);
+    assert_eq!(lane.account.record.totals.not_sent.of(Limit::Cpu), 1);
+}
+
+#[test]
+fn a_stall_inside_a_second_is_seen_at_its_end() {
+    let start = Instant::now();
+    let mut lane = started(&plan(100.0, 1, WhenBusy::Queue), start);
+    let mut exchange = None;
+    for ms in 0..700 {
+        let now = start + ms * MS;
+        lane.handle_due(now);
+        // Answers come at once, but for 300 ms.
+        if !(200..500).contains(&ms) {
+            while let Some(sent) = exchange.take().or_else(|| send(&mut lane, now)) {
+                lane.answered(&sent, &OK, now);
+            }
+        } else if exchange.is_none() {
+            exchange = send(&mut lane, now);
+        }
+    }
+    let interval = lane.account.next_interval(start + 1000 * MS);
+    assert_eq!((interval.in_flight_max, interval.oldest), (31, 300 * MS));
+    lane.end(start + 1000 * MS);
+    let quiet = lane.account.record.quiet.unwrap();
+    let silence = quiet.iter().max_by_key(|quiet| quiet.silence()).unwrap();
+    assert_eq!((silence.began(), silence.silence(), silence.due_in_it), (200 * MS, 300 * MS, 31));
+}
+
+#[test]
+fn the_rate_is_over_the_time_that_was_measured() {
+    let start = Instant::now();
+    let mut plan = plan(100.0, 1, WhenBusy::Queue);
+    plan.classes[0].schedule.count_max = Some(10);
+    plan.classes[0].schedule.length = Duration::from_secs(24 * 3600);
+    let mut lane = started(&plan, start);
+    lane.handle_due(start + 1000 * MS);
+    assert_eq!(lane.schedule_ran(), 100 * MS, "ten requests at 100 a second, of the planned day");
+    let in_time = send(&mut lane, start + 10 * MS).unwrap();
+    lane.answered(&in_time, &OK, start + 99 * MS);
+    let drained = send(&mut lane, start + 10 * MS).unwrap();
+    lane.answered(&drained, &OK, start + 101 * MS);
+    let totals = lane.account.record.totals;
+    assert_eq!((totals.ok, totals.ok_in_time), (2, 1), "an answer while draining is not throughput");
 }

@@ -4,7 +4,7 @@
 //! 1. [`args`], [`run`]: the command line; from arguments to an exit code;
 //! 2. [`plan`], [`schedule`]: what to send, and when each request must leave;
 //! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and what comes back;
-//! 4. [`generator`], [`histogram`], [`verdict`]: threads, three clocks, and whether to believe them;
+//! 4. [`truth`], [`generator`], [`histogram`], [`truth::verdict`]: stamps and bounds, threads, three clocks, and whether to believe them;
 //! 5. [`report`], [`json`], [`progress`], [`output`]: the result for people and for programs, and where it is written;
 //! 6. [`scenario`], [`contrast`], [`contrast_text`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
 //! 7. [`raw`], [`deserters`], [`proc`], [`admin`]: clients by hand, the kernel's counts and the server's own, for what is not a matter of latency.
@@ -26,6 +26,7 @@ pub mod host;
 pub mod interrupt;
 pub mod json;
 pub mod lane;
+pub mod measure;
 pub mod mistakes;
 pub mod output;
 pub mod plan;
@@ -45,8 +46,8 @@ pub mod show;
 pub mod start;
 pub mod sys;
 pub mod target;
+pub mod truth;
 pub mod units;
-pub mod verdict;
 
 use std::ffi::OsString;
 use std::io;

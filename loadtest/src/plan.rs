@@ -78,7 +78,7 @@ pub struct Plan {
     pub warmup: Duration,
     /// How long the schedule runs after the warm-up.
     pub duration: Duration,
-    /// How long to wait for answers after the last arrival. What is missing then counts as unfinished.
+    /// How long to wait for answers after the last arrival, at least; see [`Plan::drain`].
     pub drain: Duration,
     /// Seed of random arrivals: the same seed gives the same arrivals.
     pub seed: u64,
@@ -89,6 +89,13 @@ impl Plan {
     #[must_use]
     pub fn length(&self) -> Duration {
         self.warmup.saturating_add(self.duration)
+    }
+
+    /// How long to wait for answers after the last arrival: at least the longest time-out, so that a request that gets no answer ends as a
+    /// time-out and is not cut off before it.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        self.classes.iter().map(|class| class.timeout).fold(self.drain, Duration::max)
     }
 }
 

@@ -65,14 +65,16 @@ fn clock(elapsed: Duration, length: Duration) -> String {
     format!("{elapsed:>3}s/{}", Time(length))
 }
 
-/// `1000/s sched  998/s done  in-flight 41  p99(1s) 3.1ms  err 0  send-delay p99 80µs`.
+/// `1000/s sched  998/s done  in-flight 41  oldest 3.4ms  p99(1s) 3.1ms  err 0  send-delay p99 80µs`. The quantile is that of the requests
+/// that were due in this second and have ended: `–` if none has.
 fn numbers(second: &Second) -> String {
     format!(
-        "{}/s sched  {}/s done  in-flight {}  p99(1s) {}  err {}  send-delay p99 {}{}",
+        "{}/s sched  {}/s done  in-flight {}  oldest {}  p99(1s) {}  err {}  send-delay p99 {}{}",
         second.scheduled,
         second.completed,
         second.in_flight,
-        microseconds(second.p99),
+        microseconds(second.oldest_us),
+        second.p99.map_or_else(|| "–".to_owned(), |p99| p99.to_string()),
         second.errors,
         microseconds(second.send_delay_p99),
         if second.warmup { "  (warm-up)" } else { "" },
@@ -168,6 +170,7 @@ fn scenario_line(scenarios: &[Scenario], index: usize, elapsed: Duration, length
 mod tests {
     use super::*;
     use crate::scenarios::SCENARIOS;
+    use crate::truth::bounds::Bound;
 
     #[test]
     fn the_progress_of_scenarios_counts_them_and_estimates_the_time_left_from_the_time_so_far() {
@@ -183,8 +186,23 @@ mod tests {
 
     #[test]
     fn a_progress_line_has_all_that_tells_server_from_generator() {
-        let second = Second { t: 11, scheduled: 1000, completed: 998, in_flight: 41, p99: 3_100, send_delay_p99: 80, ..Second::default() };
+        let second = Second {
+            t: 11,
+            scheduled: 1000,
+            completed: 998,
+            in_flight: 41,
+            oldest_us: 3_400,
+            p99: Some(Bound::exactly(3_100)),
+            send_delay_p99: 80,
+            ..Second::default()
+        };
         assert_eq!(clock(Duration::from_secs(12), Duration::from_secs(30)), " 12s/30s");
-        assert_eq!(numbers(&second), "1000/s sched  998/s done  in-flight 41  p99(1s) 3.1ms  err 0  send-delay p99 80µs");
+        assert_eq!(numbers(&second), "1000/s sched  998/s done  in-flight 41  oldest 3.4ms  p99(1s) 3.1ms  err 0  send-delay p99 80µs");
+    }
+
+    #[test]
+    fn a_second_in_which_nothing_ended_has_no_latency_and_shows_the_oldest_request() {
+        let stalled = Second { scheduled: 1000, in_flight: 1900, oldest_us: 1_900_000, ..Second::default() };
+        assert_eq!(numbers(&stalled), "1000/s sched  0/s done  in-flight 1900  oldest 1.90s  p99(1s) –  err 0  send-delay p99 0µs");
     }
 }

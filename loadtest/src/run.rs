@@ -5,18 +5,19 @@
 use std::time::Duration;
 
 use crate::args::RunArgs;
-use crate::condition::{Condition, Judged};
+use crate::condition::{Condition, Judged, Judgement};
 use crate::exit;
-use crate::figures;
-use crate::generator;
+use crate::generator::{self, Outcome};
 use crate::interrupt;
 use crate::json::{self, Document};
+use crate::measure::one_connection;
 use crate::output::{JsonOutput, note};
 use crate::plan::{Plan, class_for};
 use crate::progress::Progress;
 use crate::report::{self, CLOSED_LOOP_WARNING, Summary};
 use crate::schedule::{Arrivals, Schedule, WhenBusy};
-use crate::verdict::Verdict;
+use crate::truth::verdict::Verdict;
+use crate::units::grouped;
 
 /// Requests per second of an open loop when nothing is said: enough to measure, and no server minds.
 const RATE_DEFAULT: f64 = 1000.0;
@@ -42,13 +43,25 @@ pub fn run(args: &RunArgs, command: &[String]) -> Result<u8, String> {
     let mut progress = Progress::new("", plan.length(), !args.common.no_progress);
     let outcome = generator::run(&plan, &mut progress, &interrupted)?;
     drop(progress);
+    let worth_a_pass = !args.closed && args.requests.is_none() && plan.classes[0].connections > 1 && !args.one_connection.is_zero();
+    let one_connection = match worth_a_pass && !outcome.interrupted && outcome.records[0].totals.ok > 0 {
+        true => one_connection::pass(&plan, args.one_connection, &interrupted)?,
+        false => None,
+    };
 
     let verdict = Verdict::of(&plan, &outcome);
-    let lookup = |name: &str| figures::of(&outcome.records[0], outcome.measured, name);
+    let lookup = |name: &str| outcome.figure(0, name);
     let judged = args.fail_if.iter().map(|condition| Ok((condition.clone(), condition.judge(lookup)?)));
     let thresholds: Vec<(Condition, Judged)> = judged.collect::<Result<_, String>>()?;
     let request = format!("{} {}", args.method, args.target);
-    let text = report::summary(&Summary { request: &request, plan: &plan, outcome: &outcome, verdict: &verdict, thresholds: &thresholds });
+    let text = report::summary(&Summary {
+        request: &request,
+        plan: &plan,
+        outcome: &outcome,
+        verdict: &verdict,
+        thresholds: &thresholds,
+        one_connection,
+    });
     let target = args.target.to_string();
     let document = json::document(&Document {
         command,
@@ -57,20 +70,33 @@ pub fn run(args: &RunArgs, command: &[String]) -> Result<u8, String> {
         outcome: &outcome,
         verdict: &verdict,
         thresholds: &thresholds,
+        one_connection,
         scenario: None,
     });
     json_output.write_both(&document, &text)?;
 
+    Ok(exit_code(&outcome, &verdict, &thresholds, args.common.allow_saturated, interrupted.exit_code()))
+}
+
+/// How the run ends, as a number; and a sentence on standard error where the number alone would be a riddle.
+fn exit_code(outcome: &Outcome, verdict: &Verdict, thresholds: &[(Condition, Judged)], allow_saturated: bool, interrupted: u8) -> u8 {
     if outcome.interrupted {
-        return Ok(interrupted.exit_code());
+        return interrupted;
     }
-    if !verdict.generator_ok && !args.common.allow_saturated {
-        return Ok(exit::NOT_TRUSTWORTHY);
+    let totals = &outcome.records[0].totals;
+    if totals.ok == 0 {
+        note(format_args!("not one of {} requests succeeded", grouped(totals.scheduled)));
+        return exit::FAILURE;
     }
-    if !verdict.generator_ok {
+    let open = thresholds.iter().find(|(_, judged)| judged.judgement == Judgement::Open);
+    if !verdict.generator_ok || open.is_some() {
+        if !allow_saturated {
+            return exit::NOT_TRUSTWORTHY;
+        }
         note("warning: the result is not trustworthy; the exit code does not say so (--allow-saturated)");
     }
-    Ok(if thresholds.iter().any(|(_, judged)| judged.holds) { exit::THRESHOLD } else { exit::OK })
+    let failed = thresholds.iter().any(|(_, judged)| judged.judgement == Judgement::Holds);
+    if failed { exit::THRESHOLD } else { exit::OK }
 }
 
 /// The plan that the arguments ask for.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::args::{CommonArgs, ScenarioArgs, ScenarioCommand};
+use crate::condition::Judgement;
 use crate::contrast::Contrast;
 use crate::contrast_text::{expectation_in_words, table_line};
 use crate::exit;
@@ -110,8 +111,11 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
                 documents.extend(sides(&contrast, command));
                 results.add(&if in_full { contrast.report() } else { contrast.line() + "\n" });
                 if !in_full {
-                    for (side, load) in contrast.loads().filter(|(_, load)| !load.verdict.generator_ok) {
-                        note(format_args!("{}: {}, {side}: {}", program_name(command), scenario.slug, load.verdict.line()));
+                    for (index, attempt) in contrast.attempts.iter().enumerate() {
+                        note(format_args!("{}: {}: attempt {} was open: {attempt}", program_name(command), scenario.slug, index + 1));
+                    }
+                    if contrast.is_open() && !contrast.is_interrupted() {
+                        note(format_args!("{}: {}: open: {}", program_name(command), scenario.slug, contrast.why_open()));
                     }
                 }
                 counts.add(contrast.state());
@@ -208,7 +212,7 @@ impl Results {
 /// A document for each load of each side, or one for a side that has none.
 fn sides(contrast: &Contrast, command: &[String]) -> Vec<Value> {
     let expected: Vec<_> =
-        contrast.judged.iter().map(|(condition, judged)| json!({"expr": condition.to_string(), "ok": judged.holds})).collect();
+        contrast.judged.iter().map(|(condition, judged)| json!({"expr": condition.to_string(), "ok": judged.judgement == Judgement::Holds, "open": judged.judgement == Judgement::Open})).collect();
     let Contrast { scenario, broken, correct, .. } = contrast;
     let mut documents = Vec::new();
     for (side, measured) in [("broken", broken), ("correct", correct)] {
@@ -221,13 +225,24 @@ fn sides(contrast: &Contrast, command: &[String]) -> Vec<Value> {
             "headline": contrast.headline(),
             "expected": expected,
             "figures": figures,
+            "attempts": contrast.attempts,
+            "machine": measured.machine.line(),
         });
         if measured.loads.is_empty() {
             documents.push(json::without_load(command, scenario.load, &of));
         }
         documents.extend(measured.loads.iter().map(|scenario::Load { plan, outcome, verdict }| {
             let target = scenario.load;
-            json::document(&Document { command, target, plan, outcome, verdict, thresholds: &[], scenario: Some(&of) })
+            json::document(&Document {
+                command,
+                target,
+                plan,
+                outcome,
+                verdict,
+                thresholds: &[],
+                one_connection: None,
+                scenario: Some(&of),
+            })
         }));
     }
     documents
@@ -241,7 +256,15 @@ fn figure_value(row: &Row, figure: Figure) -> Value {
         Unit::Number if row.unit.is_empty() => "count",
         Unit::Number => row.unit,
     };
-    json!({"name": row.figure, "label": row.label, "value": figure.value, "unit": unit})
+    json!({
+        "name": row.figure,
+        "label": row.label,
+        "value": figure.value,
+        "low": figure.low,
+        "high": figure.high,
+        "n": figure.n,
+        "unit": unit,
+    })
 }
 
 #[cfg(test)]

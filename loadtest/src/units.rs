@@ -88,6 +88,20 @@ pub fn about(time: Duration) -> String {
     }
 }
 
+/// Prints a count with its thousands apart: `29,981`.
+#[must_use]
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A duration in whole microseconds, as the histograms have it.
 #[must_use]
 pub fn as_us(duration: Duration) -> u64 {
@@ -166,6 +180,13 @@ mod tests {
             [(0, "about 1 s"), (9, "about 9 s"), (42, "about 40 s"), (89, "about 90 s"), (100, "about 2 min"), (130, "about 2 min")]
         {
             assert_eq!(about(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn thousands_are_apart() {
+        for (count, text) in [(0, "0"), (999, "999"), (1_024, "1,024"), (29_981, "29,981"), (1_000_000, "1,000,000")] {
+            assert_eq!(grouped(count), text);
         }
     }
 

@@ -109,15 +109,15 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     };
     let (wasted, worked) = (grown(ABANDONED)?, grown(RUN)?);
     let mean = times.iter().sum::<Duration>() / u32::try_from(times.len().max(1)).unwrap_or(1);
-    let seconds = |value: f64| Figure { value, unit: Unit::Number };
+    let seconds = |value: f64| Figure::number(value);
     Ok(Measured::default()
         .with("surviving_client_answered", Figure::count(stays[0].served))
         .with("surviving_client_mean", Figure::time(mean))
-        .with("wasted_share", Figure { value: wasted / worked.max(1e-9), unit: Unit::Share })
+        .with("wasted_share", Figure::exactly(wasted / worked.max(1e-9), Unit::Share))
         .with("wasted_s", seconds(wasted))
         .with("worked_s", seconds(worked))
         .with("abandoned", Figure::count(crowd.ended.left))
-        .with("cancelled", Figure { value: grown(CANCELLED)?, unit: Unit::Number }))
+        .with("cancelled", Figure::number(grown(CANCELLED)?)))
 }
 
 /// Waits until a worker runs the first job: the others must queue behind it.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::proc;
 use crate::raw::{Client, GET, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
@@ -78,7 +78,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     look_at_all(&mut clients, QUIET / 4, side.interrupted(), |client| client.served == correct);
     let more = sum(&clients) - answers;
 
-    let each = |total: u64| Figure { value: total as f64 / CLIENTS as f64, unit: Unit::Number };
+    let each = |total: u64| Figure::number(total as f64 / CLIENTS as f64);
     Ok(Measured::default()
         .with("clients", Figure::count(CLIENTS))
         .with("complete_clients", Figure::count(completed))

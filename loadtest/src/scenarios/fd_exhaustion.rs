@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use server::process;
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::raw::{Client, GET, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 use crate::sys;
@@ -104,7 +104,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         .with("saw_200", Figure::count(served))
         .with("saw_503", Figure::count(told))
         .with("hung_clients", Figure::count(WAITERS - answered))
-        .with("descriptors_open", Figure { value: descriptors as f64, unit: Unit::Number })
+        .with("descriptors_open", Figure::number(descriptors as f64))
         .with("answered_after_another_came", Figure::count(late)))
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::plan::Class;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 use crate::schedule::Schedule;
@@ -101,7 +101,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         (load, hoses.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let sent_bytes = sent.map_err(|e| format!("a firehose failed: {e}"))?;
-    let per_second = Figure { value: sent_bytes as f64 / 1e6 / hose_time.as_secs_f64(), unit: Unit::Number };
+    let per_second = Figure::number(sent_bytes as f64 / 1e6 / hose_time.as_secs_f64());
     Ok(Measured::from(load?).with("hose_mb_per_s", per_second))
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use server::process;
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::raw;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
@@ -72,7 +72,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     // A loop counts as woken when it woke for at least half of the connections: once or twice may be its own deadlines.
     let woken = more.iter().filter(|switches| **switches * 2 > open.len() as u64).count() as u64;
     Ok(Measured::default()
-        .with("switches_per_accept", Figure { value: per_accept, unit: Unit::Number })
+        .with("switches_per_accept", Figure::number(per_accept))
         .with("loops_woken", Figure::count(woken))
         .with("connections", Figure::count(open.len() as u64)))
 }

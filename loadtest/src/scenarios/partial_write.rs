@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::raw::connect_with_little_room;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
@@ -83,7 +83,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         .with("clients", Figure::count(CLIENTS))
         .with("complete_clients", Figure::count(count(|reader| reader.body_bytes == BODY_BYTES && !reader.is_wrong)))
         .with("hung_clients", Figure::count(count(Reader::waits)))
-        .with("missing_kib_each", Figure { value: missing as f64 / 1024.0 / CLIENTS as f64, unit: Unit::Number }))
+        .with("missing_kib_each", Figure::number(missing as f64 / 1024.0 / CLIENTS as f64)))
 }
 
 /// A client, and what it has received.

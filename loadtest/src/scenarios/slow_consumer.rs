@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use server::process;
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::raw::connect_with_little_room;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
@@ -74,8 +74,8 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let grown = after.saturating_sub(before) as f64;
     let connected = clients.iter().filter(|client| client.take_error().is_ok_and(|error| error.is_none())).count() as u64;
     Ok(Measured::default()
-        .with("memory_growth_mib", Figure { value: grown / f64::from(1 << 20), unit: Unit::Number })
-        .with("memory_kib_each", Figure { value: grown / 1024.0 / CLIENTS as f64, unit: Unit::Number })
+        .with("memory_growth_mib", Figure::number(grown / f64::from(1 << 20)))
+        .with("memory_kib_each", Figure::number(grown / 1024.0 / CLIENTS as f64))
         .with("clients", Figure::count(CLIENTS))
         .with("connected", Figure::count(connected)))
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::raw::{GET, connect, read_answer};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
@@ -78,7 +78,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     }
     Ok(measured
         .with("delayed_ack", Figure::count(delayed_ack))
-        .with("responses_per_second_each", Figure { value: times.len() as f64 / all.as_secs_f64().max(1e-9), unit: Unit::Number })
+        .with("responses_per_second_each", Figure::number(times.len() as f64 / all.as_secs_f64().max(1e-9)))
         .with("responses", Figure::count(times.len() as u64)))
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use server::process;
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::figures::Figure;
 use crate::raw::{Client, ask_together};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
 
@@ -88,7 +88,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         .with("workers_at_rest", Figure::count(at_rest.workers_max))
         .with("sleeping_of_400", Figure::count(many.sleeping))
         .with("running_of_400", Figure::count(many.running))
-        .with("resident_added_mib", Figure { value: added_mib, unit: Unit::Number })
+        .with("resident_added_mib", Figure::number(added_mib))
         .with("answered_of_400", Figure::count(many.served))
         .with("rejected_of_400", Figure::count(many.refused));
     Ok(match many.refused_within {

@@ -110,11 +110,11 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
 
     let seconds = (end.at - middle.at).as_secs_f64();
     let (served, done) = (end.ended.served - middle.ended.served, end.done - middle.done);
-    let number = |value: f64| Figure { value, unit: Unit::Number };
+    let number = |value: f64| Figure::number(value);
     Ok(Measured::default()
         .with("goodput", number(served as f64 / seconds))
         .with("throughput", number(done / seconds))
-        .with("answered_in_time", Figure { value: (served as f64 / done.max(1.0)).min(1.0), unit: Unit::Share })
+        .with("answered_in_time", Figure::exactly((served as f64 / done.max(1.0)).min(1.0), Unit::Share))
         .with("queue_max", number(queue_max))
         .with("memory_growth_mib", number(memory_growth as f64 / f64::from(1 << 20)))
         .with("requests", Figure::count(end.ended.asked))

@@ -26,6 +26,18 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What a scripted server does with a request.
+pub(crate) enum Answer {
+    /// Sends these bytes.
+    Bytes(Vec<u8>),
+    /// Sends these pieces, each with a write(2) of its own, with Nagle's algorithm on.
+    Pieces(Vec<Vec<u8>>),
+    /// Closes the connection.
+    Close,
+    /// Resets the connection (SO_LINGER of zero, socket(7)).
+    Reset,
+}
+
 /// A server in this process: for each request, in the order of arrival, `script` gives the bytes to send; `None` closes.
 pub(crate) struct Scripted {
     /// Where it listens.
@@ -37,6 +49,11 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// Starts it, with a thread for each connection. It ends with the test's process.
     pub(crate) fn start(script: impl Fn(u64) -> Option<Vec<u8>> + Send + Sync + 'static) -> Scripted {
+        Scripted::answering(move |request| script(request).map_or(Answer::Close, Answer::Bytes))
+    }
+
+    /// The same, with everything that a server can do.
+    pub(crate) fn answering(script: impl Fn(u64) -> Answer + Send + Sync + 'static) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let requests = Arc::new(AtomicU64::new(0));
@@ -56,7 +73,7 @@ impl Scripted {
     }
 }
 
-fn serve(mut stream: TcpStream, script: &dyn Fn(u64) -> Option<Vec<u8>>, seen: &AtomicU64) {
+fn serve(mut stream: TcpStream, script: &dyn Fn(u64) -> Answer, seen: &AtomicU64) {
     let _ = stream.set_nodelay(true);
     let (mut held, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
@@ -64,7 +81,17 @@ fn serve(mut stream: TcpStream, script: &dyn Fn(u64) -> Option<Vec<u8>>, seen: &
         while let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") {
             held.drain(..end + 4);
             match script(seen.fetch_add(1, Ordering::SeqCst)) {
-                Some(bytes) if stream.write_all(&bytes).is_ok() => {}
+                Answer::Bytes(bytes) if stream.write_all(&bytes).is_ok() => {}
+                Answer::Pieces(pieces) => {
+                    let _ = stream.set_nodelay(false);
+                    if pieces.iter().any(|piece| stream.write_all(piece).is_err()) {
+                        return;
+                    }
+                }
+                Answer::Reset => {
+                    let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+                    return;
+                }
                 _ => return,
             }
         }
@@ -89,17 +116,23 @@ pub(crate) fn run_json(server: &Scripted, args: &[&str]) -> (Output, serde_json:
 /// One scenario at a time: each is about what a server does with the machine.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Runs a scenario as a user does. It judges itself; here it is enough that it finds its contrast.
+/// Runs a scenario as a user does. It judges itself: it finds its contrast, or says that this machine is too busy to judge, and why.
 #[track_caller]
 pub(crate) fn is_shown(slug: &str, file: &str) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sides.json");
     let path = path.to_str().expect("a path in UTF-8");
-    // A machine busy with other tests may make the generator late; the contrast must hold all the same.
-    let output = loadtest(&["scenario", "run", slug, "--allow-saturated", "--no-progress", "--json", path]);
+    let output = loadtest(&["scenario", "run", slug, "--no-progress", "--json", path]);
     let text = stdout(&output);
-    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    match output.status.code() {
+        Some(0) => assert!(text.contains("result   shown"), "{text}"),
+        Some(4) => {
+            assert!(text.contains("OPEN") && text.contains("before   attempt 2 was open: ") && text.contains("control thread"), "{text}");
+            eprintln!("not judged, since this machine is too busy: {text}");
+        }
+        code => panic!("exit {code:?}: {text}{}", stderr(&output)),
+    }
     for needle in [format!("{slug}: "), format!("{file}:"), format!("docs/failures/{slug}.md")] {
         assert!(text.contains(&needle), "no '{needle}' in {text}");
     }
