@@ -1,8 +1,11 @@
-//! The command line: wrk's short flags, long names where tools disagree, and a sentence for whatever is wrong.
+//! The command line: wrk's short flags, long names where tools disagree, and for each wrong value what is allowed instead.
 //!
-//! Every flag is also `LOADTEST_…` in the environment. Read next: `run.rs`.
+//! Every flag is also `LOADTEST_…` in the environment. `docs/loadtest.md` explains each; a test compares the two. Read next: `run.rs`.
 
+use std::fs;
+use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -15,29 +18,31 @@ use crate::schedule::Arrivals;
 use crate::target::Target;
 use crate::units;
 
-/// An open-loop HTTP/1.1 load generator, and the scenarios that reproduce every failure of an event-loop server.
+/// An open-loop HTTP/1.1 load generator, and scenarios that reproduce the failures of an event-loop server.
 ///
-/// Without arguments: runs every scenario and prints one line of contrast for each.
+/// Without arguments it runs every scenario and prints one line for each: the same load against a server with one mistake, and without.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok; 1 the run failed; 2 wrong arguments; 3 a --fail-if condition was met; 4 the generator was not fit to \
-                          judge; 5 a scenario's contrast was not shown; 130 interrupted.";
+const EXIT_CODES: &str = "Exit codes: 0 complete; 1 the run failed, or a result could not be written; 2 wrong arguments; 3 a --fail-if condition was \
+                          met; 4 the result is not trustworthy; 5 a scenario's contrast was not shown; 129, 130, 143 ended early by SIGHUP, SIGINT, \
+                          SIGTERM, with partial results.\n\ndocs/loadtest.md explains every line of the output, every flag and every field of the \
+                          JSON document.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sends requests at a rate, whatever the answers do, and measures from the moment each was due. `loadtest URL` is short for it.
+    /// Sends requests to a server at a fixed rate, and measures each response from the moment its request was due. `loadtest URL` is short for it.
     #[command(after_help = EXIT_CODES)]
     Run(Box<RunArgs>),
-    /// Failures of an event-loop server: with one deliberate mistake, then correct, side by side.
+    /// Runs the same load against a server with one deliberate mistake and without it, and compares the two.
     Scenario {
-        /// Which.
+        /// What to do with scenarios.
         #[command(subcommand)]
         command: ScenarioCommand,
     },
@@ -46,14 +51,15 @@ pub enum Command {
 /// What to do with scenarios.
 #[derive(Debug, Subcommand)]
 pub enum ScenarioCommand {
-    /// Lists them.
+    /// Lists all scenarios.
     List,
-    /// Explains one without running it.
+    /// Explains one scenario without running it.
     Show {
-        /// Its slug.
+        /// Name of the scenario, as `scenario list` prints it.
+        #[arg(value_name = "NAME")]
         slug: String,
     },
-    /// Runs one, or `all`, and judges the contrast.
+    /// Runs one scenario, or `all`, and checks that the two sides differ as expected.
     #[command(after_help = EXIT_CODES)]
     Run(ScenarioArgs),
 }
@@ -61,12 +67,13 @@ pub enum ScenarioCommand {
 /// How to run a scenario.
 #[derive(Debug, Args)]
 pub struct ScenarioArgs {
-    /// Its slug, or `all`.
+    /// Name of the scenario, as `scenario list` prints it, or `all`.
+    #[arg(value_name = "NAME")]
     pub slug: String,
-    /// How it is measured.
+    /// The flags that `run` has too.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Run long enough for graphs.
+    /// Run several times longer than is needed to judge, for graphs.
     #[arg(long, env = "LOADTEST_LONG", value_parser = FalseyValueParser::new())]
     pub long: bool,
 }
@@ -74,33 +81,27 @@ pub struct ScenarioArgs {
 /// What `run` and `scenario run` have in common.
 #[derive(Clone, Debug, Args)]
 pub struct CommonArgs {
-    /// Write everything as JSON to FILE, or to standard output for `-` (the summary then goes to standard error).
+    /// Write the result as JSON to FILE; with `-` to standard output, and the summary to standard error.
     #[arg(long, value_name = "FILE", env = "LOADTEST_JSON")]
     pub json: Option<PathBuf>,
-    /// Seed of everything random: the same seed gives the same arrivals.
+    /// Seed of random arrivals: the same seed gives the same arrivals.
     #[arg(long, value_name = "N", default_value_t = 1, env = "LOADTEST_SEED")]
     pub seed: u64,
-    /// Exit with 0 and a warning even if the generator was not fit to judge.
+    /// Exit with 0 and a warning although the result is not trustworthy.
     #[arg(long, env = "LOADTEST_ALLOW_SATURATED", value_parser = FalseyValueParser::new())]
     pub allow_saturated: bool,
-    /// No progress on standard error.
+    /// Print no progress on standard error.
     #[arg(long, alias = "quiet", env = "LOADTEST_NO_PROGRESS", value_parser = FalseyValueParser::new())]
     pub no_progress: bool,
-}
-
-impl Default for CommonArgs {
-    fn default() -> CommonArgs {
-        CommonArgs { json: None, seed: 1, allow_saturated: false, no_progress: false }
-    }
 }
 
 /// A run against any server.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The target.
-    #[arg(value_name = "URL", help = "http://HOST[:PORT][/PATH][?QUERY]")]
+    #[arg(value_name = "URL", help = "Target: http://HOST[:PORT][/PATH][?QUERY]")]
     pub target: Target,
-    /// Requests per second, sent at this rate whatever the server does. [default: 1000; with --closed, as fast as the answers come]
+    /// Requests per second, whether or not earlier ones were answered. [default: 1000; with --closed, as fast as responses arrive]
     #[arg(short = 'R', long, visible_aliases = ["rps", "qps"], value_name = "N", allow_negative_numbers = true, value_parser = units::rate, env = "LOADTEST_RATE")]
     pub rate: Option<f64>,
     /// Spacing of the requests: constant, poisson, or burst:N.
@@ -109,59 +110,62 @@ pub struct RunArgs {
     /// Connections opened before the start.
     #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000), env = "LOADTEST_CONNECTIONS")]
     pub connections: u32,
-    /// Connections at most: more are opened when a request is due and none is free. [default: 1024, or --connections if that is more]
+    /// Limit of connections: one more is opened when a request is due and none is free. [default: 1024, or --connections if that is more]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), env = "LOADTEST_MAX_CONNECTIONS")]
     pub max_connections: Option<u32>,
-    /// Generator threads. [default: 2, or half the cores if that is less: the server needs some too]
+    /// Threads of the load generator. [default: 2, or half of the cores if that is less]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), env = "LOADTEST_THREADS")]
     pub threads: Option<u32>,
     /// How long to measure. [default: 10s]
-    #[arg(short, long, short_alias = 'z', value_name = "TIME", value_parser = duration_above_zero, env = "LOADTEST_DURATION")]
+    #[arg(short, long, short_alias = 'z', value_name = "TIME", value_parser = time_above_zero, env = "LOADTEST_DURATION")]
     pub duration: Option<Duration>,
-    /// Measure this many requests instead.
+    /// Measure this many requests, instead of a time.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration", env = "LOADTEST_REQUESTS")]
     pub requests: Option<u64>,
-    /// Requests due in this time from the start are sent and not counted.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration, env = "LOADTEST_WARMUP")]
+    /// Requests that are due in this time from the start are sent and not counted.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time, env = "LOADTEST_WARMUP")]
     pub warmup: Duration,
-    /// A request not answered this long after it was due has failed.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration_above_zero, env = "LOADTEST_TIMEOUT")]
+    /// A request without a complete response this long after it was due has failed.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time_above_zero, env = "LOADTEST_TIMEOUT")]
     pub timeout: Duration,
-    /// A connection not established in this time has failed.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_above_zero, env = "LOADTEST_CONNECT_TIMEOUT")]
+    /// A connection that is not established within this time has failed.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_above_zero, env = "LOADTEST_CONNECT_TIMEOUT")]
     pub connect_timeout: Duration,
-    /// How long to wait for answers after the last request was due: at least --timeout, so that each request ends as an answer or a failure.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration, env = "LOADTEST_DRAIN")]
+    /// How long to wait for responses after the last request was due; never less than --timeout, so that every request is answered or fails.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time, env = "LOADTEST_DRAIN")]
     pub drain: Duration,
-    /// Length of a pass on one connection after the run, each request as soon as the last one is answered; 0s for none. Not with --closed or -n.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, env = "LOADTEST_ONE_CONNECTION")]
+    /// Length of a second pass on one connection, each request sent when the last one is answered; 0s for none. Not with --closed or -n.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time, env = "LOADTEST_ONE_CONNECTION")]
     pub one_connection: Duration,
-    /// The method.
+    /// Request method.
     #[arg(short, long, value_name = "NAME", default_value = "GET", value_parser = method, env = "LOADTEST_METHOD")]
     pub method: String,
-    /// A header field, `Name: value`; may be given several times.
+    /// Header field, `Name: value`; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = header, env = "LOADTEST_HEADER")]
     pub headers: Vec<(String, String)>,
-    /// The body of the request.
-    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true, env = "LOADTEST_BODY")]
-    pub body: String,
-    /// Closed loop: a request is sent only when a connection is free, so stalls are hardly seen. For comparison.
+    /// Request body: TEXT, @FILE for the content of a file, or @- for standard input.
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = body, env = "LOADTEST_BODY")]
+    pub body: Arc<[u8]>,
+    /// Closed loop: send a request only when a connection is free. It hardly shows stalls; for comparison with other tools.
     #[arg(long, env = "LOADTEST_CLOSED", value_parser = FalseyValueParser::new())]
     pub closed: bool,
-    /// Exit with 3 if this is true of the result, such as 'p99>250ms', 'error_rate>1%', 'rps<900'; may be given several times.
+    /// Exit with 3 if this is true of the result: 'p99.9>250ms', 'error_rate>1%', 'rps<900'; may be given several times.
     #[arg(long, value_name = "CONDITION", value_parser = threshold, env = "LOADTEST_FAIL_IF")]
     pub fail_if: Vec<Condition>,
-    /// How it is measured.
+    /// Accepted for wrk2's command lines; all percentiles are always printed.
+    #[arg(short = 'L', long = "latency", hide = true)]
+    pub latency: bool,
+    /// The flags that scenarios have too.
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Rate in oha and hey, quiet in k6: refused, with a hint.
+    /// Rate in oha and hey, quiet in k6: rejected, with a hint.
     #[arg(short = 'q', hide = true, num_args = 0..=1, default_missing_value = "", value_parser = ambiguous_q)]
     pub ambiguous_q: Option<()>,
-    /// VUs in k6: refused, with a hint.
+    /// VUs in k6: rejected, with a hint.
     #[arg(short = 'u', hide = true, num_args = 0..=1, default_missing_value = "", value_parser = ambiguous_u)]
     pub ambiguous_u: Option<()>,
-    /// Pipelining or parallelism elsewhere: refused, with a hint.
+    /// Pipelining or parallelism in other tools: rejected, with a hint.
     #[arg(short = 'p', hide = true, num_args = 0..=1, default_missing_value = "", value_parser = ambiguous_p)]
     pub ambiguous_p: Option<()>,
 }
@@ -176,6 +180,34 @@ fn ambiguous_u(_: &str) -> Result<(), String> {
 
 fn ambiguous_p(_: &str) -> Result<(), String> {
     Err("-p means pipelining, parallelism or a port in other tools; use -c for connections, -R for the rate".to_owned())
+}
+
+/// As [`duration`]; a number without a unit, as wrk and hey take it, gets a suggestion.
+fn time(text: &str) -> Result<Duration, String> {
+    with_suggestion(text, duration(text))
+}
+
+fn time_above_zero(text: &str) -> Result<Duration, String> {
+    with_suggestion(text, duration_above_zero(text))
+}
+
+fn with_suggestion(text: &str, read: Result<Duration, String>) -> Result<Duration, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    read.map_err(|e| if is_number { format!("{e}; did you mean {text}s?") } else { e })
+}
+
+/// The body itself, or the file that it names after `@`, as curl has it.
+fn body(text: &str) -> Result<Arc<[u8]>, String> {
+    let bytes = match text.strip_prefix('@') {
+        None => return Ok(text.as_bytes().into()),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        }
+        Some(path) => fs::read(path),
+    };
+    let bytes = bytes.map_err(|e| format!("cannot read the body: {e}; allowed are TEXT, @FILE, and @- for standard input"))?;
+    Ok(bytes.into())
 }
 
 fn arrivals(text: &str) -> Result<Arrivals, String> {
@@ -229,7 +261,10 @@ mod tests {
         for (args, flag, allowed) in [
             (["-R", "fast"], "--rate", "requests per second"),
             (["-R", "0"], "--rate", "above 0"),
-            (["-d", "10"], "--duration", "the unit is missing"),
+            (["-d", "10"], "--duration", "did you mean 10s?"),
+            (["--warmup", "0.5"], "--warmup", "did you mean 0.5s?"),
+            (["--timeout", "5"], "--timeout", "did you mean 5s?"),
+            (["-b", "@/no/such/file"], "--body", "@FILE"),
             (["-d", "0s"], "--duration", "above zero"),
             (["--warmup", "2 parsecs"], "--warmup", "us, ms, s, m, h"),
             (["--timeout", "x"], "--timeout", "us, ms, s, m, h"),
@@ -239,7 +274,7 @@ mod tests {
             (["-H", "no colon"], "--header", "Name: value"),
             (["-m", "GET /"], "--method", "GET, HEAD or POST"),
             (["--fail-if", "p99>250"], "--fail-if", "250ms"),
-            (["--fail-if", "p98>1s"], "--fail-if", "no figure 'p98'"),
+            (["--fail-if", "p100>1s"], "--fail-if", "no figure 'p100'"),
             (["-q", "100"], "-q", "-R RATE"),
             (["-u", "100"], "-u", "-c for connections"),
             (["-p", "100"], "-p", "-c for connections"),
@@ -251,10 +286,26 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_text_or_the_bytes_of_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"\0\xff\r\n").unwrap();
+        assert_eq!(body("a@b").unwrap().as_ref(), b"a@b");
+        assert_eq!(body(&format!("@{}", file.path().display())).unwrap().as_ref(), b"\0\xff\r\n");
+    }
+
+    #[test]
+    fn wrk2s_latency_flag_is_accepted() {
+        for flag in ["-L", "--latency"] {
+            let cli = Cli::try_parse_from(["loadtest", "run", "-R2000", flag, "-d10s", "http://localhost/"]).unwrap();
+            assert!(matches!(cli.command, Command::Run(run) if run.latency && run.rate == Some(2000.0)), "{flag}");
+        }
+    }
+
+    #[test]
     fn aliases_of_other_tools_are_understood() {
         for args in [["--rps", "5"], ["--qps", "5"], ["-R", "5"]] {
             let cli = Cli::try_parse_from(["loadtest", "run", "http://localhost/"].iter().chain(&args)).unwrap();
-            assert!(matches!(cli.command, Some(Command::Run(run)) if run.rate == Some(5.0)), "{args:?}");
+            assert!(matches!(cli.command, Command::Run(run) if run.rate == Some(5.0)), "{args:?}");
         }
     }
 }

@@ -405,7 +405,7 @@ mod tests {
 
     fn plan(args: &[String]) -> Plan {
         let args = ["loadtest", "run", "http://127.0.0.1:1/"].into_iter().map(str::to_owned).chain(args.iter().cloned());
-        let Some(Command::Run(args)) = Cli::try_parse_from(args).unwrap().command else { unreachable!("it says run") };
+        let Command::Run(args) = Cli::try_parse_from(args).unwrap().command else { unreachable!("it says run") };
         crate::run::plan(&args, ([127, 0, 0, 1], 1).into())
     }
 

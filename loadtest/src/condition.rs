@@ -296,7 +296,7 @@ mod tests {
         assert!(check("p99>250").unwrap_err().contains("such as 250ms"));
         assert!(check("rps<1s").unwrap_err().contains("plain number"));
         assert!(check("error_rate>1s").unwrap_err().contains("such as 1%"));
-        assert!(check("p98>1s").unwrap_err().contains("no figure 'p98'"));
+        assert!(check("p100>1s").unwrap_err().contains("no figure 'p100'"));
     }
 
     proptest! {

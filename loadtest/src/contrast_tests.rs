@@ -204,5 +204,5 @@ fn a_figure_of_another_class_is_named_by_the_class() {
     record.totals.ok = 7;
     load.outcome.records.push(record);
     assert_eq!(side.figure("probe.ok"), Some(Figure { n: 0, ..Figure::count(7) }));
-    assert_eq!(side.figure("probe.p98"), None);
+    assert_eq!(side.figure("probe.p100"), None);
 }

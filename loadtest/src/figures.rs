@@ -178,15 +178,26 @@ pub fn unit_of(name: &str) -> Option<Unit> {
 /// The part of the requests that a figure's name speaks of: 0.99 for `service.p99`. `None` for other figures.
 #[must_use]
 pub fn quantile_of(name: &str) -> Option<f64> {
-    match split(name).1 {
-        "p50" => Some(0.5),
-        "p90" => Some(0.9),
-        "p95" => Some(0.95),
-        "p99" => Some(0.99),
-        "p999" | "p99.9" => Some(0.999),
-        "p9999" | "p99.99" => Some(0.9999),
-        _ => None,
+    quantile(split(name).1)
+}
+
+/// The quantile of `p95`, `p99.9`, or `p999` as `p99.9` is written where dots have a meaning: 0.95, 0.999. From p1 to p99.999.
+fn quantile(point: &str) -> Option<f64> {
+    let digits = point.strip_prefix('p')?;
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        // p100 is not the tenth percentile.
+        None if digits.len() > 2 && !digits.starts_with('9') => return None,
+        None => digits.split_at_checked(2).unwrap_or((digits, "")),
+    };
+    let are_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 2 || fraction.len() > 3 || !are_digits(whole) || !are_digits(fraction) {
+        return None;
     }
+    // Read as a decimal: 99.9 / 100.0 is a little more than 0.999, and would be one rank higher.
+    let quantile: f64 = format!("0.{whole:0>2}{fraction}").parse().ok()?;
+    (quantile >= 0.01).then_some(quantile)
 }
 
 /// Clock and point: `service` and `p99.9` of `service.p99.9`.
@@ -254,7 +265,29 @@ mod tests {
             let is_prose = ["response", "the", "same", "of", "another", "clock", "clocks"].contains(&word);
             assert!(is_clock || is_prose || unit_of(word).is_some(), "{word}");
         }
-        assert_eq!(unit_of("p98"), None);
+        for (name, expected) in [
+            ("p50", Some(0.5)),
+            ("p95", Some(0.95)),
+            ("p99.9", Some(0.999)),
+            ("p999", Some(0.999)),
+            ("p9999", Some(0.9999)),
+            ("p99.99", Some(0.9999)),
+            ("p1", Some(0.01)),
+            ("p5", Some(0.05)),
+            ("p0", None),
+            ("p100", None),
+            ("p99.", None),
+            ("p100.0", None),
+            ("p-1", None),
+            ("p", None),
+            ("pmax", None),
+        ] {
+            assert_eq!(quantile(name), expected, "{name}");
+        }
+        for name in ["service.p99.9", "send_delay_p99.9", "response.max", "wait_mean", "first_byte.p95"] {
+            assert_eq!(unit_of(name), Some(Unit::Time), "{name}");
+        }
+        assert_eq!(unit_of("px99"), None);
         assert_eq!(unit_of("nonsense.p99"), None);
     }
 

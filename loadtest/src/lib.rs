@@ -54,8 +54,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use output::note;
@@ -64,23 +64,27 @@ use output::note;
 pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|word| word == "serve") {
-        // Hidden: the server under test, a process of its own. Its arguments are the server's, its name stays ours.
+        // Hidden: the server under test, a process of its own. Its arguments are the server's.
         args.remove(1);
         return server::routes::cli(args);
     }
     let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).try_init(); // A caller may have its own.
-    if args.get(1).is_some_and(|word| word.to_string_lossy().contains("://")) {
+    let command: Vec<String> = args.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if is_run_without_its_name(&command[1.min(command.len())..]) {
         args.insert(1, "run".into());
     }
-    let command: Vec<String> = args.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if args.len() < 2 {
+        // Parsed like any other command, so that LOADTEST_… variables hold.
+        args.truncate(0);
+        args.extend(["loadtest", "scenario", "run", "all"].map(OsString::from));
+    }
     let parsed = match Cli::try_parse_from(&args) {
         Ok(parsed) => parsed,
         Err(e) => return refuse(&e, program_name(&command)),
     };
     let ended = match &parsed.command {
-        None => show::all(&command),
-        Some(Command::Run(args)) => run::run(args, &command).map_err(|e| (exit::FAILURE, e)),
-        Some(Command::Scenario { command: wanted }) => show::command(wanted, &command),
+        Command::Run(args) => run::run(args, &command).map_err(|e| (exit::FAILURE, e)),
+        Command::Scenario { command: wanted } => show::command(wanted, &command),
     };
     match ended {
         Ok(code) => code.into(),
@@ -91,7 +95,16 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The name that the program was started by, without its directory: its complaints begin with it.
+/// Whether the arguments are those of `run` without the word: a URL somewhere, also after flags, as wrk and hey take it; or one without
+/// `http://`, which `run` rejects with a suggestion.
+fn is_run_without_its_name(args: &[String]) -> bool {
+    let Some(first) = args.first() else { return false };
+    let is_command = Cli::command().get_subcommands().any(|command| command.get_name() == first) || first == "help";
+    let looks_like_a_host = !first.starts_with('-') && (first.contains(['.', ':', '/']) || first == "localhost");
+    !is_command && (looks_like_a_host || args.iter().any(|arg| arg.contains("://")))
+}
+
+/// The name that the program was started by, without its directory: its error messages begin with it.
 pub(crate) fn program_name(command: &[String]) -> &str {
     command.first().and_then(|program| Path::new(program).file_name()?.to_str()).unwrap_or("loadtest")
 }

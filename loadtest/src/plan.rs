@@ -110,7 +110,9 @@ pub fn request(method: &str, authority: &str, path: &str, headers: &[(String, St
     if !given("user-agent") {
         head += concat!("User-Agent: loadtest/", env!("CARGO_PKG_VERSION"), "\r\n");
     }
-    if !body.is_empty() && !given("content-length") && !given("transfer-encoding") {
+    // A server may wait for a body, or answer 411, where the method has one and no length is given (RFC 9110 section 8.6).
+    let has_body = !body.is_empty() || ["POST", "PUT", "PATCH"].contains(&method);
+    if has_body && !given("content-length") && !given("transfer-encoding") {
         head += &format!("Content-Length: {}\r\n", body.len());
     }
     for (name, value) in headers {
@@ -134,11 +136,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_has_one_host_and_the_length_of_its_body() {
+    fn a_request_has_one_host_and_a_content_length_where_its_method_has_a_body() {
         let text = |bytes: Arc<[u8]>| String::from_utf8(bytes.to_vec()).unwrap();
         let plain = text(request("GET", "localhost:1", "/a?b", &[], b""));
         assert!(plain.starts_with("GET /a?b HTTP/1.1\r\nHost: localhost:1\r\nUser-Agent: loadtest/"), "{plain}");
         assert!(plain.ends_with("\r\n\r\n") && !plain.contains("Content-Length"), "{plain}");
+        for (method, has_length) in [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("DELETE", false), ("HEAD", false)] {
+            let without_body = text(request(method, "localhost:1", "/", &[], b""));
+            assert_eq!(without_body.contains("Content-Length: 0\r\n"), has_length, "{without_body}");
+        }
         let headers = [("host".to_owned(), "other".to_owned()), ("X".to_owned(), "y".to_owned())];
         let given = text(request("POST", "localhost:1", "/", &headers, b"body"));
         assert!(given.contains("\r\nhost: other\r\nX: y\r\n") && !given.contains("localhost"), "{given}");

@@ -1,4 +1,4 @@
-//! Every sample response, cut at every byte, reads the same; what is no response is refused.
+//! Every sample response, split at every byte, reads the same; bytes that are not a response are refused.
 
 use super::*;
 use proptest::prelude::*;
@@ -72,6 +72,33 @@ fn a_response_without_a_length_ends_with_the_connection_and_only_there() {
     assert_eq!(read_pieces(bytes.chunks(1), &expect("abc")).0, [response]);
 }
 
+/// A server should not send these; RFC 9112 tells a client how to read them all the same.
+#[test]
+fn what_a_client_has_to_cope_with_is_read_at_every_cut() {
+    let many_fields = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nab", "Set-Cookie: a=b\r\n".repeat(200));
+    for (text, body, keep_alive) in [
+        ("HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\tc\r\nContent-Length: 2\r\n\r\nab", "ab", true), // 5.2: obs-fold.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nab", "ab", true),                   // 6.3, rule 5.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2,2\r\nContent-Length: 2\r\n\r\nab", "ab", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nab", "ab", true), // 5.1: a space before the colon.
+        ("HTTP/1.1   200   OK\r\nContent-Length: 2\r\n\r\nab", "ab", true), // 4: on whitespace-delimited word boundaries.
+        ("HTTP/1.1 200 OK\nContent-Length: 2\n\nab", "ab", true),        // 2.2: a single LF.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "ab", false), // 6.3, rule 3.
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "ab", false), // 6.1.
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "ab", true), // 6.3, rule 4.
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "ab", true),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 1\r\n\r\nab", "ab", false), // 6.3, rule 4: until the end.
+        (&many_fields, "ab", true),
+    ] {
+        let bytes = text.as_bytes();
+        let wanted = Response { status: 200, body_bytes: body.len() as u64, body_as_expected: true, keep_alive };
+        for cut in (0..bytes.len()).filter(|cut| bytes.len() < 300 || cut % 97 == 0) {
+            let read = read_pieces([&bytes[..cut], &bytes[cut..]], &expect(body));
+            assert_eq!(read, (vec![wanted], None), "{text:?} at {cut}");
+        }
+    }
+}
+
 #[test]
 fn every_response_that_is_cut_off_is_incomplete() {
     for (text, _, body, _) in GOOD {
@@ -104,7 +131,7 @@ fn the_answer_to_head_has_no_body() {
 #[test]
 fn what_is_no_response_is_refused_at_every_cut() {
     let long_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(65));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX + 1));
     let extension = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;{}", "x".repeat(17 << 10));
     for bytes in [
         "SSH-2.0-OpenSSH_9.2\r\n",
@@ -114,8 +141,9 @@ fn what_is_no_response_is_refused_at_every_cut() {
         "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\nxx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1,\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\n A: a first line cannot be a continuation\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\nx",

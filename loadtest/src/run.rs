@@ -122,7 +122,7 @@ pub(crate) fn plan(args: &RunArgs, to: std::net::SocketAddr) -> Plan {
         count_max: args.requests.map(|count| count.saturating_add(warmup_requests)),
         when_busy: if args.closed { WhenBusy::Skip } else { WhenBusy::Queue },
     };
-    let mut class = class_for(&args.target, &args.method, &args.headers, args.body.as_bytes(), schedule);
+    let mut class = class_for(&args.target, &args.method, &args.headers, &args.body, schedule);
     class.connections = args.connections;
     // A closed loop has the connections it was given: a new one for each late answer would open it.
     let connections_max = if args.closed { args.connections } else { args.max_connections.unwrap_or(CONNECTIONS_MAX_DEFAULT) };

@@ -1,4 +1,4 @@
-//! `loadtest scenario …`, and `loadtest` without arguments: list, explain, run, judge.
+//! `loadtest scenario …`, and `loadtest` without arguments, which is `loadtest scenario run all`: list, explain, run, compare.
 //!
 //! Read next: `scenario.rs`.
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::args::{CommonArgs, ScenarioArgs, ScenarioCommand};
+use crate::args::{ScenarioArgs, ScenarioCommand};
 use crate::condition::Judgement;
 use crate::contrast::Contrast;
 use crate::contrast_text::{expectation_in_words, table_line};
@@ -34,15 +34,6 @@ pub fn command(wanted: &ScenarioCommand, command: &[String]) -> Result<u8, (u8, 
         ScenarioCommand::Run(args) if args.slug == "all" => run(SCENARIOS, args, command, false),
         ScenarioCommand::Run(args) => run(std::slice::from_ref(known(&args.slug)?), args, command, true),
     }
-}
-
-/// `loadtest` without arguments.
-///
-/// # Errors
-/// As [`command`].
-pub fn all(command: &[String]) -> Result<u8, (u8, String)> {
-    let args = ScenarioArgs { slug: "all".to_owned(), common: CommonArgs::default(), long: false };
-    run(SCENARIOS, &args, command, false)
 }
 
 fn known(slug: &str) -> Result<&'static Scenario, (u8, String)> {

@@ -128,3 +128,36 @@ fn scenarios_are_listed_and_explained_without_being_run() {
         assert!(show.contains(needle), "no '{needle}' in {show}");
     }
 }
+
+#[test]
+fn a_url_without_its_scheme_gets_a_suggestion_with_and_without_the_word_run() {
+    for args in [&["localhost:8080"][..], &["127.0.0.1:8080", "-R", "5"], &["run", "localhost:8080"]] {
+        let output = loadtest(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains("did you mean http://"), "{args:?}: {}", stderr(&output));
+    }
+    let output = loadtest(&["scenarios"]);
+    assert!(stderr(&output).contains("scenario") && output.status.code() == Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn flags_may_come_before_the_url_as_in_wrk_and_a_body_may_be_a_file() {
+    let server = Scripted::start(|_| Some(ok()));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("body");
+    std::fs::write(&path, "x").unwrap();
+    let body = format!("@{}", path.display());
+    let url = server.url();
+    let args = ["-R50", "-L", "-n5", "-c1", "--warmup", "0", "--no-progress", "--allow-saturated", "-m", "GET", "-b", &body, &url];
+    let output = loadtest(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("verdict"), "{}", stdout(&output));
+}
+
+#[test]
+fn variables_hold_without_arguments() {
+    use std::process::Command;
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).env("LOADTEST_SEED", "many").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("'many'") && stderr(&output).contains("--seed"), "{}", stderr(&output));
+}
