@@ -56,7 +56,7 @@ impl OutputBound {
     pub(crate) fn first_bits(self) -> Bits {
         match self {
             OutputBound::WaterMarks => Bits::empty(),
-            OutputBound::None => Bits::UNBOUNDED, // MISTAKE(slow-consumer): what a peer does not take counts for nothing, so more is asked for, and kept, for as long as there is more to say.
+            OutputBound::None => Bits::UNBOUNDED, // MISTAKE(slow-consumer): pending output counts as no bytes, so the loop asks the handler for more, without a bound, while the peer does not read.
         }
     }
 }

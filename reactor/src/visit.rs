@@ -515,7 +515,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         while sent < self.output.len() && self.takes_output() {
             let end = match self.shared.policy.write {
                 WritePolicy::Joined => self.output.len(),
-                WritePolicy::Split => self.output.end_of_piece(sent), // MISTAKE(split-write): the second of two small writes waits until the first is acknowledged (Nagle), and the peer, who waits for the second, takes 40 ms over that.
+                WritePolicy::Split => self.output.end_of_piece(sent), // MISTAKE(split-write): Nagle's algorithm holds the second small write back until the first is acknowledged, and the peer delays that acknowledgement by 40 ms.
             };
             match drain_write(&mut self.entry.stream, &self.output.filled()[sent..end], usize::MAX, self.shared.policy.rest) {
                 Ok(outcome) => {

@@ -55,7 +55,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "for i in $(seq 100); do curl -s 'http://127.0.0.1:8080/block?ms=5000' >/dev/null & done    # a second terminal",
         "ps -T -o comm,stat -p PID | sort | uniq -c      # how many threads of each name, and their states: R, S, D, Z",
         "grep Threads /proc/PID/status",
-        "strace -f -c -e trace=clone3 -p PID             # one clone3 for each job; without the mistake none",
+        "strace -f -c -e trace=clone,clone3 -p PID             # one clone for each job; without the mistake none",
     ],
     code: Code { file: "worker-pool/src/worker.rs", source: include_str!("../../../worker-pool/src/worker.rs") },
     takes: Duration::from_secs(5),

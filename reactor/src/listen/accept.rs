@@ -185,7 +185,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         match self.shared.policy.accept_pressure {
             AcceptPressure::PauseAndResume => {}
             AcceptPressure::NextEvent => {
-                self.listeners[index].ready = false; // MISTAKE(fd-exhaustion): those who wait in the queue make no further edge; they hang until somebody else connects.
+                self.listeners[index].ready = false; // MISTAKE(fd-exhaustion): clients in the accept queue cause no further edge; they hang until another client connects.
                 return;
             }
         }
