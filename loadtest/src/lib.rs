@@ -1,48 +1,47 @@
-//! An open-loop load generator, and the scenarios that reproduce every failure of an event-loop server.
+//! An open-loop load generator, and the scenarios that reproduce the failures of an event-loop server.
 //!
 //! Reading order:
 //! 1. [`args`], [`run`]: the command line; from arguments to an exit code;
-//! 2. [`plan`], [`schedule`]: what to send, and when each request must leave;
-//! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and what comes back;
-//! 4. [`truth`], [`generator`], [`histogram`], [`truth::verdict`]: stamps and bounds, threads, three clocks, and whether to believe them;
+//! 2. [`plan`], [`schedule`]: what to send, and when each request is due;
+//! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and their responses;
+//! 4. [`truth`], [`generator`], [`histogram`], [`truth::verdict`]: stamps and bounds, threads, three clocks, and whether the result can be trusted;
 //! 5. [`report`], [`json`], [`progress`], [`output`]: the result for people and for programs, and where it is written;
 //! 6. [`scenario`], [`contrast`], [`contrast_text`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
-//! 7. [`raw`], [`deserters`], [`proc`], [`admin`]: clients by hand, the kernel's counts and the server's own, for what is not a matter of latency.
+//! 7. [`socket_client`], [`impatient_clients`], [`kernel_sockets`], [`server_metrics`]: clients on plain sockets, the counts of the kernel, and the metrics of the server, for figures that are not latencies.
 
-pub mod admin;
 pub mod args;
 pub mod child;
 pub mod client;
 pub mod condition;
 pub mod contrast;
 pub mod contrast_text;
-pub mod deserters;
 pub mod errors;
 pub mod exit;
 pub mod figures;
 pub mod generator;
 pub mod histogram;
 pub mod host;
+pub mod impatient_clients;
 pub mod interrupt;
 pub mod json;
+pub mod kernel_sockets;
 pub mod lane;
 pub mod measure;
 pub mod mistakes;
 pub mod output;
 pub mod plan;
 pub mod pool;
-pub mod proc;
 pub mod progress;
-pub mod raw;
 pub mod report;
 pub mod response;
 pub mod run;
 pub mod scenario;
 pub mod scenarios;
 pub mod schedule;
-pub mod scratch;
 pub mod series;
+pub mod server_metrics;
 pub mod show;
+pub mod socket_client;
 pub mod start;
 pub mod sys;
 pub mod target;

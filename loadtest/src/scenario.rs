@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::child::{READY_TIMEOUT, STOP_GRACE, Server, this_program_as_server};
 use crate::condition::Condition;
 use crate::contrast::{Contrast, judge};
@@ -18,7 +20,6 @@ use crate::generator::{self, Outcome};
 use crate::mistakes;
 use crate::plan::{Class, Plan};
 use crate::progress::Progress;
-use crate::scratch::Scratch;
 use crate::sys;
 use crate::truth::hiccup::{Control, Machine};
 use crate::truth::verdict::Verdict;
@@ -222,7 +223,7 @@ pub struct Side<'a> {
     ends_by_itself: bool,
     scenario: &'a Scenario,
     settings: &'a Settings<'a>,
-    directory: Option<Scratch>,
+    directory: Option<TempDir>,
 }
 
 impl<'a> Side<'a> {
@@ -231,7 +232,7 @@ impl<'a> Side<'a> {
     /// # Errors
     /// They have not.
     pub fn directory(&self) -> Result<&Path, String> {
-        self.directory.as_ref().map(Scratch::path).ok_or_else(|| format!("the server_args of {} have no {DIRECTORY}", self.scenario.slug))
+        self.directory.as_ref().map(TempDir::path).ok_or_else(|| format!("the server_args of {} have no {DIRECTORY}", self.scenario.slug))
     }
 
     /// Whether to run long enough for graphs.
@@ -327,7 +328,7 @@ fn judge_repeatedly(mut attempt: impl FnMut() -> Result<Contrast, String>) -> Re
 
 fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) -> Result<Measured, String> {
     let mistake: &[&str] = if broken && scenario.mistake_in == MistakeIn::Server { &["--mistake", scenario.slug] } else { &[] };
-    let directory = scenario.server_args.contains(&DIRECTORY).then(Scratch::new).transpose().map_err(|e| format!("no directory: {e}"))?;
+    let directory = scenario.server_args.contains(&DIRECTORY).then(TempDir::new).transpose().map_err(|e| format!("no directory: {e}"))?;
     let path = directory.as_ref().map(|directory| directory.path().to_str().ok_or("TMPDIR is not in UTF-8")).transpose()?;
     let args = SERVER_ADDRESSES.iter().chain(scenario.server_args).chain(mistake);
     let args = args.map(|arg| path.filter(|_| *arg == DIRECTORY).unwrap_or(arg));

@@ -65,5 +65,5 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
 
 /// Connections that found the accept queue full, of all sockets of this network namespace (`TcpExt: ListenOverflows`).
 fn overflows() -> io::Result<u64> {
-    loadtest::proc::tcp_counter("ListenOverflows")
+    loadtest::kernel_sockets::tcp_counter("ListenOverflows")
 }

@@ -7,12 +7,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::admin;
 use crate::contrast::Contrast;
-use crate::deserters::Deserters;
 use crate::figures::{Figure, Unit};
-use crate::raw::{Client, look_at_all};
+use crate::impatient_clients::ImpatientClients;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::server_metrics;
+use crate::socket_client::{Client, look_at_all};
 
 /// The job of the client that stays connected: longer than the others wait.
 const STAYS: &[u8] = b"GET /spin?ms=100 HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -73,7 +73,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let interrupted = side.interrupted();
     let length = Duration::from_secs(if side.long() { 20 } else { 4 });
     let mut stays = [Client::connect(side.http, side.from).map_err(fail)?];
-    let mut crowd = Deserters::new(side.http, side.from, LEAVES, PATIENCE);
+    let mut crowd = ImpatientClients::new(side.http, side.from, LEAVES, PATIENCE);
     let (begin, mut times) = (Instant::now(), Vec::new());
     let mut before = None;
     while (begin.elapsed() < length || times.len() < ROUNDS_MIN) && !interrupted.load(Ordering::Relaxed) {
@@ -85,25 +85,25 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
             look_until_running(side)?;
         }
         let due = Instant::now();
-        (0..CROWD).for_each(|_| crowd.come(due));
+        (0..CROWD).for_each(|_| crowd.start(due));
         while crowd.waiting() > 0 && due.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
-        crowd.look().map_err(fail)?;
-        crowd.leave().map_err(fail)?;
+        crowd.read_all().map_err(fail)?;
+        crowd.disconnect_all().map_err(fail)?;
         look_at_all(&mut stays, ROUND_MAX, interrupted, |client| client.answers() > answers || client.ended);
         if stays[0].answers() == answers && !interrupted.load(Ordering::Relaxed) {
             return Err("the client that stays connected was not answered".to_owned());
         }
         match before {
             // The first round has no jobs of others before it.
-            None => before = Some(admin::metrics(side.admin).map_err(fail)?),
+            None => before = Some(server_metrics::metrics(side.admin).map_err(fail)?),
             Some(_) => times.push(asked.elapsed()),
         }
     }
-    let page = admin::metrics(side.admin).map_err(fail)?;
+    let page = server_metrics::metrics(side.admin).map_err(fail)?;
     let before = before.unwrap_or_default();
-    let grown = |name: &str| match (admin::sample(&page, name), admin::sample(&before, name)) {
+    let grown = |name: &str| match (server_metrics::sample(&page, name), server_metrics::sample(&before, name)) {
         (Ok(end), Ok(begin)) => Ok(end - begin),
         (Err(e), _) | (_, Err(e)) => Err(e.to_string()),
     };
@@ -116,7 +116,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         .with("wasted_share", Figure::exactly(wasted / worked.max(1e-9), Unit::Share))
         .with("wasted_s", seconds(wasted))
         .with("worked_s", seconds(worked))
-        .with("abandoned", Figure::count(crowd.ended.left))
+        .with("abandoned", Figure::count(crowd.ended.abandoned))
         .with("cancelled", Figure::number(grown(CANCELLED)?)))
 }
 
@@ -124,8 +124,8 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
 fn look_until_running(side: &Side<'_>) -> Result<(), String> {
     let until = Instant::now() + ROUND_MAX;
     while Instant::now() < until {
-        let page = admin::metrics(side.admin).map_err(|e| format!("/metrics: {e}"))?;
-        if admin::sample(&page, "pool_jobs_running{class=\"fast\"}").map_err(|e| e.to_string())? > 0.0 {
+        let page = server_metrics::metrics(side.admin).map_err(|e| format!("/metrics: {e}"))?;
+        if server_metrics::sample(&page, "pool_jobs_running{class=\"fast\"}").map_err(|e| e.to_string())? > 0.0 {
             return Ok(());
         }
     }

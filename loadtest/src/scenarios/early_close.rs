@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::proc;
-use crate::raw::{connect, read_answer};
+use crate::kernel_sockets;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{connect, read_answer};
 
 /// Clients, one after the other.
 const CLIENTS: u64 = 20;
@@ -91,7 +91,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
 
 /// Connections that the kernel reset because input was unread at the close, or arrived after it. Of all processes together.
 fn resets_for_unread_input() -> io::Result<u64> {
-    Ok(proc::tcp_counter("TCPAbortOnClose")? + proc::tcp_counter("TCPAbortOnData")?)
+    Ok(kernel_sockets::tcp_counter("TCPAbortOnClose")? + kernel_sockets::tcp_counter("TCPAbortOnData")?)
 }
 
 fn post(to: SocketAddr, from: IpAddr, body: &[u8]) -> io::Result<Seen> {

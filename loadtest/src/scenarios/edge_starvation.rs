@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::proc;
-use crate::raw::{Client, GET, look_at_all};
+use crate::kernel_sockets;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{Client, GET, look_at_all};
 
 /// Clients, and requests that each sends at once: 27,000 bytes.
 const CLIENTS: u64 = 20;
@@ -68,7 +68,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     look_at_all(&mut clients, QUIET, side.interrupted(), |client| client.served == REQUESTS as u64);
     let answers = sum(&clients);
     let completed = clients.iter().filter(|client| client.served == REQUESTS as u64).count() as u64;
-    let unread = proc::receive_queues(server).map_err(|e| format!("/proc/net/tcp: {e}"))?;
+    let unread = kernel_sockets::receive_queues(server).map_err(|e| format!("/proc/net/tcp: {e}"))?;
 
     // One request more from each client, and another pause to see what it brings.
     for client in &mut clients {

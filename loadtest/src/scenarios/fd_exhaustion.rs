@@ -11,8 +11,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::{Client, GET, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{Client, GET, look_at_all};
 use crate::sys;
 
 /// The server's soft limit of open descriptors.

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::plan::Class;
-use crate::raw::{Client, GET};
 use crate::scenario::{Code, DIRECTORY, Measured, MistakeIn, Row, Scenario, Side};
 use crate::schedule::Schedule;
+use crate::socket_client::{Client, GET};
 use crate::sys;
 
 /// Requests per second of the clients that want no file, and their connections.

@@ -11,8 +11,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client;
 
 /// Loops; `server_args` says the same.
 const LOOPS: usize = 4;
@@ -63,7 +63,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let before = switches()?;
     let mut open = Vec::with_capacity(CONNECTIONS);
     while open.len() < CONNECTIONS && !side.interrupted().load(Ordering::Relaxed) {
-        open.push(raw::connect(side.http, side.from).map_err(|e| format!("a client failed: {e}"))?);
+        open.push(socket_client::connect(side.http, side.from).map_err(|e| format!("a client failed: {e}"))?);
         std::thread::sleep(SETTLE);
         wait_for_sleep(side.pid, &loops)?;
     }

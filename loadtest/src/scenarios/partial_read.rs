@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::proc;
-use crate::raw::{Client, GET, look_at_all};
+use crate::kernel_sockets;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{Client, GET, look_at_all};
 
 /// Each request is cut once, and every place is tried.
 const SPLITS: usize = GET.len() - 1;
@@ -107,7 +107,7 @@ fn all_read(side: &Side<'_>) -> Result<(), String> {
     last[0].send(GET).map_err(|e| format!("a client failed: {e}"))?;
     look_at_all(&mut last, QUIET, side.interrupted(), |client| client.answers() > 0 || client.ended);
     let started = Instant::now();
-    while proc::receive_queues(server).map_err(|e| format!("/proc/net/tcp: {e}"))?.iter().any(|bytes| *bytes > 0) {
+    while kernel_sockets::receive_queues(server).map_err(|e| format!("/proc/net/tcp: {e}"))?.iter().any(|bytes| *bytes > 0) {
         if side.interrupted().load(Ordering::Relaxed) || started.elapsed() > QUIET {
             return Err("the server under test does not read what it is sent".to_owned());
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::connect_with_little_room;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::connect_with_small_receive_buffer;
 
 /// Clients, and the size of the body that each requests.
 const CLIENTS: u64 = 20;
@@ -64,7 +64,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let fail = |e: std::io::Error| format!("a client failed: {e}");
     let mut readers = Vec::new();
     for _ in 0..CLIENTS {
-        let mut stream = connect_with_little_room(side.http, side.from, RECEIVE_BYTES).map_err(fail)?;
+        let mut stream = connect_with_small_receive_buffer(side.http, side.from, RECEIVE_BYTES).map_err(fail)?;
         stream.write_all(REQUEST).map_err(fail)?;
         stream.set_nonblocking(true).map_err(fail)?;
         readers.push(Reader { stream, head: Vec::new(), in_body: false, body_bytes: 0, is_wrong: false, ended: false });

@@ -13,8 +13,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::connect_with_little_room;
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::connect_with_small_receive_buffer;
 
 /// Clients that send a request and never read.
 const CLIENTS: u64 = 100;
@@ -63,7 +63,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let fail = |e: std::io::Error| format!("a client failed: {e}");
     let resident = || process::usage_of(side.pid).map(|usage| usage.resident_bytes).map_err(|e| format!("/proc/{}/status: {e}", side.pid));
     // Connections cost a little memory themselves, which is not part of the figure.
-    let connect = |_| connect_with_little_room(side.http, side.from, RECEIVE_BYTES).map_err(fail);
+    let connect = |_| connect_with_small_receive_buffer(side.http, side.from, RECEIVE_BYTES).map_err(fail);
     let mut clients = (0..CLIENTS).map(connect).collect::<Result<Vec<TcpStream>, _>>()?;
     wait_until_still(resident, side)?;
     let before = resident()?;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::{Client, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{Client, look_at_all};
 
 /// Slow clients: more than the connection limit of the server.
 const SLOW: usize = 400;

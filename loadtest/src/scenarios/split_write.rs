@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::{GET, connect, read_answer};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{GET, connect, read_answer};
 
 /// Connections, each with a thread here.
 const CLIENTS: usize = 8;

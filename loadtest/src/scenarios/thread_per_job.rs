@@ -10,8 +10,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::{Client, ask_together};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{Client, ask_together};
 
 /// Jobs of the first burst, and of the second.
 const FEW: usize = 100;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use server::process;
 
-use crate::admin;
 use crate::contrast::Contrast;
-use crate::deserters::{Deserters, Ended};
 use crate::figures::{Figure, Unit};
+use crate::impatient_clients::{Ended, ImpatientClients};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::server_metrics;
 
 /// One job.
 const JOB: &str = "/spin?us=400";
@@ -76,9 +76,9 @@ struct Moment {
 }
 
 impl Moment {
-    fn now(side: &Side<'_>, clients: &Deserters) -> Result<Moment, String> {
-        let page = admin::metrics(side.admin).map_err(|e| format!("/metrics: {e}"))?;
-        let done = admin::sample(&page, DONE).map_err(|e| e.to_string())?;
+    fn now(side: &Side<'_>, clients: &ImpatientClients) -> Result<Moment, String> {
+        let page = server_metrics::metrics(side.admin).map_err(|e| format!("/metrics: {e}"))?;
+        let done = server_metrics::sample(&page, DONE).map_err(|e| e.to_string())?;
         Ok(Moment { at: Instant::now(), done, ended: clients.ended })
     }
 }
@@ -87,7 +87,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let half = Duration::from_secs(if side.long() { 18 } else { 2 });
     let memory = || process::usage_of(side.pid).map(|usage| usage.resident_bytes).map_err(|e| format!("/proc/{}/status: {e}", side.pid));
     let memory_before = memory()?;
-    let mut clients = Deserters::new(side.http, side.from, JOB, PATIENCE);
+    let mut clients = ImpatientClients::new(side.http, side.from, JOB, PATIENCE);
     let over = AtomicBool::new(false);
     let (middle, end, queue_max) = std::thread::scope(|scope| {
         let (admin, over) = (side.admin, &over);
@@ -106,10 +106,10 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         Ok::<_, String>((middle, end, queue_max.map_err(|e| format!("/metrics: {e}"))?))
     })?;
     let memory_growth = memory()?.saturating_sub(memory_before);
-    clients.leave().map_err(|e| format!("a client failed: {e}"))?;
+    clients.disconnect_all().map_err(|e| format!("a client failed: {e}"))?;
 
     let seconds = (end.at - middle.at).as_secs_f64();
-    let (served, done) = (end.ended.served - middle.ended.served, end.done - middle.done);
+    let (served, done) = (end.ended.answered - middle.ended.answered, end.done - middle.done);
     let number = |value: f64| Figure::number(value);
     Ok(Measured::default()
         .with("goodput", number(served as f64 / seconds))
@@ -117,15 +117,21 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         .with("answered_in_time", Figure::exactly((served as f64 / done.max(1.0)).min(1.0), Unit::Share))
         .with("queue_max", number(queue_max))
         .with("memory_growth_mib", number(memory_growth as f64 / f64::from(1 << 20)))
-        .with("requests", Figure::count(end.ended.asked))
-        .with("answered", Figure::count(end.ended.served))
-        .with("rejected", Figure::count(end.ended.refused))
-        .with("abandoned", Figure::count(end.ended.left))
-        .with("connections_lost", Figure::count(end.ended.broken)))
+        .with("requests", Figure::count(end.ended.requests))
+        .with("answered", Figure::count(end.ended.answered))
+        .with("rejected", Figure::count(end.ended.rejected))
+        .with("abandoned", Figure::count(end.ended.abandoned))
+        .with("connections_lost", Figure::count(end.ended.failed)))
 }
 
 /// Starts clients when they are due, and reads what they receive, until that time.
-fn run_until(clients: &mut Deserters, begin: Instant, come: &mut u64, until: Instant, interrupted: &AtomicBool) -> Result<(), String> {
+fn run_until(
+    clients: &mut ImpatientClients,
+    begin: Instant,
+    come: &mut u64,
+    until: Instant,
+    interrupted: &AtomicBool,
+) -> Result<(), String> {
     let mut look_at = Instant::now();
     while !interrupted.load(Ordering::Relaxed) {
         let now = Instant::now();
@@ -133,14 +139,14 @@ fn run_until(clients: &mut Deserters, begin: Instant, come: &mut u64, until: Ins
             return Ok(());
         }
         while begin + Duration::from_secs_f64(*come as f64 / RATE) <= now {
-            clients.come(begin + Duration::from_secs_f64(*come as f64 / RATE));
+            clients.start(begin + Duration::from_secs_f64(*come as f64 / RATE));
             *come += 1;
             if Instant::now() >= look_at {
                 break; // Responses first, or a machine that is too slow for the rate would never read them.
             }
         }
         if Instant::now() >= look_at {
-            clients.look().map_err(|e| format!("a client failed: {e}"))?;
+            clients.read_all().map_err(|e| format!("a client failed: {e}"))?;
             look_at = Instant::now() + LOOK_PAUSE;
         }
         std::thread::sleep(COME_PAUSE);
@@ -152,7 +158,7 @@ fn run_until(clients: &mut Deserters, begin: Instant, come: &mut u64, until: Ins
 fn queue_max(admin: std::net::SocketAddr, over: &AtomicBool) -> std::io::Result<f64> {
     let mut most = 0.0_f64;
     loop {
-        most = most.max(admin::sample(&admin::metrics(admin)?, "pool_queue_depth{class=\"fast\"}")?);
+        most = most.max(server_metrics::sample(&server_metrics::metrics(admin)?, "pool_queue_depth{class=\"fast\"}")?);
         if over.load(Ordering::Relaxed) {
             return Ok(most);
         }

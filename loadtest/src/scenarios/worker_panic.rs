@@ -8,8 +8,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::raw::{Client, ask_together, look_at_all};
 use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::socket_client::{Client, ask_together, look_at_all};
 
 /// Worker threads; `server_args` says the same.
 const WORKERS: usize = 4;

@@ -1,28 +1,28 @@
-//! What a server says of itself on its admin port: single figures of `/metrics`, for scenarios.
+//! Single figures of the `/metrics` of the server under test, for scenarios.
 //!
-//! Read next: `proc.rs`, what the kernel says of it.
+//! Read next: `kernel_sockets.rs`, figures from the kernel.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The admin port has a loop of its own and answers whatever the service does. A machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the admin port may take. It has a loop of its own, so a stalled service does not delay it; a busy machine may.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole page.
 ///
 /// # Errors
 /// The port does not answer, or not with 200.
 pub fn metrics(admin: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     let mut page = String::new();
     stream.read_to_string(&mut page)?;
     if page.starts_with("HTTP/1.1 200 ") { Ok(page) } else { Err(io::Error::other("/metrics was not answered 200")) }
 }
 
-/// The value of a sample on that page, by its name and labels as they are written there: `pool_jobs_ended_total{outcome="done"}`.
+/// The value of a sample on that page, by name and labels as the page has them: `pool_jobs_ended_total{outcome="done"}`.
 ///
 /// # Errors
 /// There is no such sample.

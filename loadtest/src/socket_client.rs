@@ -1,6 +1,6 @@
-//! Clients by hand, one socket each: for what no schedule can say, such as a burst and then silence, or a connection that just stays.
+//! Clients on plain sockets: for loads that no schedule describes, such as a burst and then silence, or a connection that stays open.
 //!
-//! They count answers. Latency is the business of `lane.rs`, which knows when each request was due. Read next: `proc.rs`, `scenarios/`.
+//! They count responses. Latency is measured by `lane.rs`, which knows when each request was due. Read next: `kernel_sockets.rs`, `scenarios/`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// How long a connection may take. On loopback the kernel needs microseconds, with or without the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two looks at clients that have nothing: far below anything that is judged, and no burden to a machine of two cores.
+/// Pause between two reads of clients that have received nothing: far shorter than any time that is judged, and cheap on two cores.
 const LOOK_PAUSE: Duration = Duration::from_micros(500);
 
 /// Opens a connection from that source address.
@@ -28,12 +28,12 @@ pub fn connect(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
     connect_by(Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)?, to, from)
 }
 
-/// The same with a receive buffer of so many bytes, twice that with the kernel's overhead (SO_RCVBUF, socket(7)): a client that is behind a
-/// slow link, or that has little to do with what comes.
+/// The same with a receive buffer of `receive_bytes`, which the kernel doubles for its overhead (SO_RCVBUF, socket(7)): a client behind a
+/// slow link, or one that reads slowly.
 ///
 /// # Errors
 /// As [`connect`], and setsockopt(2).
-pub fn connect_with_little_room(to: SocketAddr, from: IpAddr, receive_bytes: usize) -> io::Result<TcpStream> {
+pub fn connect_with_small_receive_buffer(to: SocketAddr, from: IpAddr, receive_bytes: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)?;
     // Before the connect: the handshake already offers the window.
     socket.set_recv_buffer_size(receive_bytes)?;
@@ -47,10 +47,10 @@ fn connect_by(socket: Socket, to: SocketAddr, from: IpAddr) -> io::Result<TcpStr
     Ok(socket.into())
 }
 
-/// Reads the one answer that is due on a connection that blocks.
+/// Reads one response on a blocking connection.
 ///
 /// # Errors
-/// read(2); `UnexpectedEof` when the peer ends before the answer does; what is wrong with it when it is none.
+/// read(2); `UnexpectedEof` when the peer closes before the response is complete; what is wrong when it is not HTTP.
 pub fn read_answer(stream: &mut TcpStream) -> io::Result<Response> {
     let (mut reader, mut input, mut piece) = (ResponseReader::default(), Vec::new(), [0; 4096]);
     loop {
@@ -68,22 +68,22 @@ pub fn read_answer(stream: &mut TcpStream) -> io::Result<Response> {
     }
 }
 
-/// A connection that never blocks, and what has come back on it.
+/// A non-blocking connection, and the responses received on it.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
     reader: ResponseReader,
-    /// Bytes that the reader could not use yet.
+    /// Partial input.
     input: Vec<u8>,
-    /// Answers with a status below 400.
+    /// Responses with a status below 400.
     pub served: u64,
-    /// Answers with another: told, and not served.
+    /// Responses with another status.
     pub refused: u64,
-    /// The status of the last answer.
+    /// The status of the last response.
     pub last_status: Option<u16>,
-    /// When the last answer came.
+    /// When the last response was complete.
     pub last_answer: Option<Instant>,
-    /// Whether the peer has ended, or broken, the connection.
+    /// Whether the peer has closed or reset the connection.
     pub ended: bool,
 }
 
@@ -107,10 +107,10 @@ impl Client {
         })
     }
 
-    /// Sends all of it with a single call of write(2).
+    /// Sends the bytes with a single write(2).
     ///
     /// # Errors
-    /// write(2), and a socket that did not take all.
+    /// write(2), and a short write.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.stream.write(bytes)? {
             n if n == bytes.len() => Ok(()),
@@ -118,8 +118,8 @@ impl Client {
         }
     }
 
-    /// Leaves as a crashed process does: the server gets a reset, and not the FIN of somebody who may still listen (`SO_LINGER` of zero,
-    /// socket(7)). It leaves no TIME_WAIT.
+    /// Disconnects as a crashed process does: the server receives a reset, not the FIN of a client that may still read (`SO_LINGER` of zero,
+    /// socket(7)). No TIME_WAIT remains.
     ///
     /// # Errors
     /// setsockopt(2).
@@ -127,13 +127,13 @@ impl Client {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
-    /// Answers of any kind.
+    /// Responses of any status.
     #[must_use]
     pub fn answers(&self) -> u64 {
         self.served + self.refused
     }
 
-    /// Takes what has come; returns whether anything has.
+    /// Reads until EAGAIN; returns whether anything arrived.
     pub fn look(&mut self) -> bool {
         let mut piece = [0; 16 << 10];
         let mut moved = false;
@@ -141,7 +141,7 @@ impl Client {
             match self.stream.read(&mut piece) {
                 Ok(0) => {
                     self.ended = true;
-                    // The peer's end is ours: a client that was told leaves, and the server has its descriptor back.
+                    // The client closes too, so that the server can free its descriptor.
                     let _ = self.stream.shutdown(Shutdown::Both);
                 }
                 Ok(n) => self.take(&piece[..n]),
@@ -178,19 +178,19 @@ impl Client {
     }
 }
 
-/// As many clients as `n`, each on a connection of its own, each having sent `request`.
+/// `n` clients, each on a connection of its own, each having sent `request`.
 ///
 /// # Errors
 /// A sentence, when one could not.
 pub fn ask_together(to: SocketAddr, from: IpAddr, n: usize, request: &[u8]) -> Result<Vec<Client>, String> {
-    // All are connected before the first one asks: they come together, as far as one thread can send.
+    // All are connected before the first one sends, so that the requests arrive together, as far as one thread can send them.
     let mut clients =
         (0..n).map(|_| Client::connect(to, from)).collect::<io::Result<Vec<_>>>().map_err(|e| format!("a client failed: {e}"))?;
     clients.iter_mut().try_for_each(|client| client.send(request)).map_err(|e| format!("a client failed: {e}"))?;
     Ok(clients)
 }
 
-/// Looks at all clients until `done` says so of each, or nothing has come to any of them for `quiet`, or `interrupted` is set.
+/// Reads all clients until `done` is true of each, or none has received anything for `quiet`, or `interrupted` is set.
 pub fn look_at_all(clients: &mut [Client], quiet: Duration, interrupted: &AtomicBool, done: impl Fn(&Client) -> bool) {
     let mut moved_at = Instant::now();
     while !interrupted.load(Ordering::Relaxed) {

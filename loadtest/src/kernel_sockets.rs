@@ -1,4 +1,4 @@
-//! What the kernel says about the sockets of another process without its help: receive queues, accept queues, counters. All from proc(5).
+//! Sockets of another process, as the kernel reports them in proc(5): receive queues, accept queues, counters.
 //!
 //! Its threads and its memory: `server::process`. Read next: `scenarios/early_close.rs`, which uses both sides.
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddrV4;
 
-/// For each established connection of a listening address, the bytes that have arrived and that nobody has read: `Recv-Q` in `ss -tn`.
+/// For each established connection of a listening address, the bytes in its receive buffer that the process has not read: `Recv-Q` in `ss -tn`.
 ///
 /// # Errors
 /// /proc/net/tcp cannot be read.
@@ -55,7 +55,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
     #[test]
-    fn bytes_that_nobody_has_read_and_clients_that_nobody_has_accepted_are_seen() {
+    fn unread_bytes_and_the_accept_queue_are_reported() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!("it is IPv4") };
         let mut client = TcpStream::connect(address).unwrap();
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_with_unread_input_is_counted() {
+    fn a_close_with_unread_input_increments_the_abort_counter() {
         let before = tcp_counter("TCPAbortOnClose").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
