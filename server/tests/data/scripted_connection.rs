@@ -24,10 +24,10 @@ use worker_pool::{Pool, Submitter};
 use crate::driver::{self, small_limits};
 
 /// The simulated system, with a clock of its own that nobody but the script moves: a loop that sleeps is seen to sleep.
-struct Scripted {
-    os: SimOs,
-    now: Instant,
-    sleeps: bool,
+pub(crate) struct Scripted {
+    pub(crate) os: SimOs,
+    pub(crate) now: Instant,
+    pub(crate) sleeps: bool,
 }
 
 impl Os for Scripted {
@@ -121,7 +121,7 @@ impl Os for Scripted {
 }
 
 /// Answers that tell which request they are for, in every way but by a worker: threads would make a run differ from its replay.
-struct Fixed;
+pub(crate) struct Fixed;
 
 impl Service for Fixed {
     fn call(&mut self, request: &Request<'_>, now: Instant) -> Answer {
@@ -192,19 +192,19 @@ impl StreamSource for Echo {
 
 /// What is owed for one request.
 #[derive(Debug)]
-struct Owed {
-    status: u16,
-    body: Vec<u8>,
-    is_head: bool,
+pub(crate) struct Owed {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) is_head: bool,
     /// Its body goes to the service, and has not come to its end.
     open: bool,
     /// Something was wrong with a request that may have been half answered by then. What can still be said is nothing: the connection is
     /// reset, and what the peer had not read is lost.
-    breaks: bool,
+    pub(crate) breaks: bool,
 }
 
 /// What the whole input deserves, read at once: an answer for each request, and one for what is refused or cut short.
-fn owed(limits: &HttpLimits, sent: &[u8]) -> Vec<Owed> {
+pub(crate) fn owed(limits: &HttpLimits, sent: &[u8]) -> Vec<Owed> {
     let error = |status, breaks| Owed { status, body: Vec::new(), is_head: false, open: false, breaks };
     let (events, _, at_end) = driver::events(limits, &[sent]);
     let mut owed: Vec<Owed> = Vec::new();
@@ -248,16 +248,16 @@ fn owed(limits: &HttpLimits, sent: &[u8]) -> Vec<Owed> {
 }
 
 /// What came.
-#[derive(Debug)]
-struct Got {
-    status: u16,
-    body: Vec<u8>,
-    closes: bool,
-    whole: bool,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) closes: bool,
+    pub(crate) whole: bool,
 }
 
 /// Reads all that the connection said, knowing only which requests were HEAD.
-fn got(mut output: &[u8], owed: &[Owed]) -> Vec<Got> {
+pub(crate) fn got(mut output: &[u8], owed: &[Owed]) -> Vec<Got> {
     let mut all: Vec<Got> = Vec::new();
     while !output.is_empty() {
         let Some(end) = output.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -318,7 +318,7 @@ fn chunks(output: &mut &[u8], body: &mut Vec<u8>) -> bool {
 }
 
 /// Far more than any script needs. A loop that never sleeps needs more than any number.
-const TURNS_MAX: u32 = 200_000;
+pub(crate) const TURNS_MAX: u32 = 200_000;
 const SENT_BYTES_MAX: usize = 8 << 10;
 
 type Loop = EventLoop<HttpHandler<Fixed>, Scripted>;
@@ -468,7 +468,7 @@ pub(crate) fn any_script(input: &[u8]) {
     compare(&said, &owed(&http_limits, sent), flag(0));
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 fn compare(said: &[u8], owed: &[Owed], hurried: bool) {
     let got = got(said, owed);
@@ -490,7 +490,7 @@ fn compare(said: &[u8], owed: &[Owed], hurried: bool) {
 }
 
 /// A pool that gets no job: the service has none for it.
-fn nobody_works() -> Submitter<RequestJob> {
+pub(crate) fn nobody_works() -> Submitter<RequestJob> {
     static POOL: OnceLock<Pool<RequestJob>> = OnceLock::new();
     let config = worker_pool::Config::with(|config| config.threads = 2);
     POOL.get_or_init(|| Pool::start(config).expect("threads")).submitter()
