@@ -5,6 +5,7 @@
 
 #[path = "../../server/tests/data/driver.rs"]
 mod driver;
+#[allow(dead_code)] // Its own script is another target's.
 #[path = "../../server/tests/data/scripted_connection.rs"]
 mod scripted_connection;
 #[path = "../../server/tests/data/scripted_connections.rs"]

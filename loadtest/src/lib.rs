@@ -65,7 +65,7 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|word| word == "serve") {
         // Hidden: the server under test, a process of its own. Its arguments are the server's.
         args.remove(1);
-        return server::routes::cli(args);
+        return server::demo::cli(args);
     }
     let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).try_init(); // A caller may have its own.
     let command: Vec<String> = args.iter().map(|word| word.to_string_lossy().into_owned()).collect();

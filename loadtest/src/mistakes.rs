@@ -1,6 +1,6 @@
 //! The client's deliberate mistakes: slug, and the wrong choice it makes in a plan.
 //!
-//! The server's are in `server/src/mistakes.rs`. The marked line of each is in the file that owns the choice; `rg 'MISTAKE\('` lists them.
+//! The server's are in `server/src/demo/mistakes.rs`. The marked line of each is in the file that owns the choice; `rg 'MISTAKE\('` lists them.
 
 use crate::plan::Plan;
 use crate::schedule::WhenBusy;

@@ -176,7 +176,7 @@ pub struct Args {
 
     /// Switches a deliberate mistake on, to see what it does. May be given several times.
     #[cfg(feature = "mistakes")]
-    #[arg(long, env = "SERVER_MISTAKE", value_name = "SLUG", value_delimiter = ',', value_parser = crate::mistakes::public_slug)]
+    #[arg(long, env = "SERVER_MISTAKE", value_name = "SLUG", value_delimiter = ',', value_parser = crate::demo::mistakes::public_slug)]
     pub mistake: Vec<&'static str>,
 
     /// Prints the deliberate mistakes and exits.

@@ -165,7 +165,7 @@ impl Config {
 
         #[cfg(feature = "mistakes")]
         for slug in &args.mistake {
-            crate::mistakes::switch_on(slug, &mut config)?;
+            crate::demo::mistakes::switch_on(slug, &mut config)?;
         }
         // What they changed has consequences too.
         config.derive();

@@ -2,7 +2,7 @@
 //!
 //! To make a service of your own: `docs/fork.md`, and `examples/` (`hello`, `key_value`; `line_chat` for a protocol that is not HTTP).
 //!
-//! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` (eleven small examples), [`connection`] and
+//! Reading order: [`service`] and [`answer`] (what a builder implements), `routes/` and `demo/` (eleven small examples), [`connection`] and
 //! `exchange` (the way of a request), `sending`, `streaming`, [`dispatch`] (loop or pool), then [`http`], the machine below.
 
 pub mod activation;
@@ -16,14 +16,14 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod connection;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod dispatch;
 pub mod http;
 pub mod http_stats;
 pub mod logging;
 pub mod metrics;
 pub mod metrics_format;
-#[cfg(feature = "mistakes")]
-pub mod mistakes;
 pub mod monitor;
 pub mod pool_args;
 pub mod probe;

@@ -142,7 +142,9 @@ fn server(page: &mut Page<'_>, monitor: &Monitor) -> fmt::Result {
     page.gauge("server_draining", "1 while the server shuts down", u64::from(monitor.is_draining()))?;
     #[cfg(feature = "mistakes")]
     page.family("server_mistake_active", "1 for each deliberate mistake that is on", None, MetricType::Gauge, |family| {
-        for slug in crate::mistakes::PUBLIC.iter().chain(monitor.mistakes.iter().filter(|slug| !crate::mistakes::PUBLIC.contains(slug))) {
+        for slug in
+            crate::demo::mistakes::PUBLIC.iter().chain(monitor.mistakes.iter().filter(|slug| !crate::demo::mistakes::PUBLIC.contains(slug)))
+        {
             family.gauge(&[("slug", slug)], u64::from(monitor.mistakes.contains(slug)))?;
         }
         Ok(())

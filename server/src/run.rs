@@ -102,7 +102,7 @@ where
 {
     #[cfg(feature = "mistakes")]
     if args.list_mistakes {
-        print(&crate::mistakes::list());
+        print(&crate::demo::mistakes::list());
         return Ok(());
     }
     let config = Config::from_args(args).map_err(Failure::usage)?;

@@ -1,6 +1,6 @@
 //! The one trait that a builder implements: a request comes, an answer goes.
 //!
-//! Read next: `answer.rs`, for what can be answered; `routes/`, for ten small examples.
+//! Read next: `answer.rs`, for what can be answered; `routes/` and `demo/`, for small examples.
 
 use std::time::Instant;
 

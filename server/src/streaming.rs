@@ -1,6 +1,6 @@
 //! A response made while it is sent: head, pieces framed as length or chunks, pulled when there is room, by workers where they must.
 //!
-//! Read next: `routes/bytes.rs` and `routes/echo.rs`, which use it.
+//! Read next: `demo/bytes.rs` and `demo/echo.rs`, which use it.
 
 use std::time::{Duration, Instant};
 

@@ -53,7 +53,7 @@ fn idle_connections_get_a_little_longer_and_no_more() {
     setup.http.timeouts.drain_idle = Duration::from_millis(50);
     setup.http.timeouts.header = support::PATIENCE * 10;
     setup.http.timeouts.idle = support::PATIENCE * 10;
-    let server = Server::start(server::routes::Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let mut idle = server.connect();
     idle.send(get("/"));
     assert_eq!(idle.response().status, 200);

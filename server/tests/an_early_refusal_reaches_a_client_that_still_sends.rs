@@ -2,7 +2,6 @@
 
 mod support;
 
-use server::routes::Routes;
 use support::{Server, Setup};
 
 #[test]
@@ -23,7 +22,7 @@ fn of_20_clients_that_send_8_mib_to_a_limit_of_1_mib_20_see_the_413() {
 fn so_it_is_with_an_answer_that_does_not_need_the_body() {
     let mut setup = Setup::default();
     setup.http.limits.body_bytes_max = 1 << 30;
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let body = vec![b'x'; 8 << 20];
     for path in ["/nothing", "/spin?ms=1", "/sleep?ms=1"] {
         for method in ["POST", "GET"] {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use reactor::CloseReason;
 use server::answer::{Answer, Work};
 use server::http::{Request, Response};
-use server::routes::Routes;
 use server::service::Service;
 use support::{Client, Serve, Server, Setup, get, until};
 use worker_pool::{OutcomeKind, Reason};
@@ -37,7 +36,7 @@ struct Shared {
 }
 
 fn service(shared: &Arc<Shared>) -> impl Service + Send + 'static {
-    let (shared, mut routes) = (Arc::clone(shared), Routes::default());
+    let (shared, mut routes) = (Arc::clone(shared), server::demo::routes(None));
     Serve(move |request: &Request<'_>, now: Instant| {
         let Some(n) = request.query_value("n").and_then(|n| n.parse::<usize>().ok()) else {
             return routes.call(request, now);

@@ -73,10 +73,10 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
 #[cfg(feature = "mistakes")]
 #[test]
 fn an_unknown_mistake_is_named_with_the_known_ones() {
-    let allowed = server::mistakes::PUBLIC.join(", ");
+    let allowed = server::demo::mistakes::PUBLIC.join(", ");
     assert_complains(&run(command().args(["--mistake", "no-such"])), 2, &["--mistake", "'no-such'", &allowed]);
     // In a table, but without its scenario and page: not to be had.
-    for (slug, _) in server::mistakes::all().filter(|(slug, _)| !server::mistakes::PUBLIC.contains(slug)) {
+    for (slug, _) in server::demo::mistakes::all().filter(|(slug, _)| !server::demo::mistakes::PUBLIC.contains(slug)) {
         assert_complains(&run(command().args(["--mistake", slug])), 2, &[slug, &allowed]);
     }
 }
@@ -87,8 +87,8 @@ fn the_list_of_mistakes_has_a_line_for_each_with_its_file() {
     let output = run(command().arg("--list-mistakes"));
     assert_eq!(output.status.code(), Some(0));
     let list = text(&output.stdout);
-    assert_eq!(list.lines().count(), server::mistakes::PUBLIC.len());
-    for description in server::mistakes::DESCRIPTIONS {
+    assert_eq!(list.lines().count(), server::demo::mistakes::PUBLIC.len());
+    for description in server::demo::mistakes::DESCRIPTIONS {
         let line = list.lines().find(|line| line.starts_with(description.slug)).expect("each has its line");
         assert!(line.contains(description.file) && line.contains(description.sentence), "{line}");
     }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use reactor::CloseReason;
 use server::body_rate::BodyRateMin;
 use server::connection::Timeouts;
-use server::routes::Routes;
 use support::{Client, Response, Server, Setup, get};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -16,7 +15,7 @@ const SHORT: Duration = Duration::from_millis(200);
 fn server_with(timeouts: Timeouts) -> Server {
     let mut setup = Setup::default();
     setup.http.timeouts = timeouts;
-    Server::start(Routes::default(), setup)
+    Server::start(server::demo::routes(None), setup)
 }
 
 /// Sends a byte again and again until there is an answer.
@@ -116,7 +115,7 @@ fn a_body_below_its_least_rate_is_408_long_before_the_request_timeout() {
     let mut setup = Setup::default();
     // Far more than a byte for each 5 ms, and no limit on the whole but that of 60 s.
     setup.http.body_rate_min = BodyRateMin { bytes_per_second: 50_000, window: SHORT };
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     for path in ["/digest?rounds=1", "/"] {
         let started = Instant::now();
         let mut client = server.connect();
@@ -135,7 +134,7 @@ fn a_body_that_is_held_up_by_our_own_output_is_not_the_clients_fault() {
     let mut setup = Setup::default();
     setup.http.limits.body_bytes_max = BODY_BYTES as u64;
     setup.http.body_rate_min = BodyRateMin { bytes_per_second: 20, window };
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let mut client = server.connect();
     let mut sender = client.stream.try_clone().expect("a duplicate");
     let sending = std::thread::spawn(move || {
@@ -161,7 +160,7 @@ fn a_body_that_is_held_up_by_our_own_output_is_not_the_clients_fault() {
 fn a_client_that_takes_nothing_of_its_response_is_closed_and_counted() {
     let mut setup = Setup::default();
     setup.reactor.limits.output_rate_window = SHORT;
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let mut client = server.connect();
     client.send(get("/bytes?n=1000000000000"));
     support::until("it is given up", || server.stats.closes(CloseReason::WriteStalled).get() == 1);

@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpStream};
 
 use process::{PATIENCE, sample};
 use reactor::BufferOwner;
-use server::routes::Routes;
 use socket2::{Domain, Socket, Type};
 use support::{Server, Setup, until};
 
@@ -31,7 +30,7 @@ fn small_memory() -> Setup {
 fn a_request_whose_input_was_evicted_gets_503_and_a_time_to_come_back() {
     let setup = small_memory();
     let leases = (setup.reactor.limits.buffer_memory_bytes_max / setup.reactor.limits.buffer_bytes_min as usize) as u64;
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let mut slow = Vec::new();
     for n in 1..=leases + 1 {
         let mut client = server.connect();
@@ -94,7 +93,7 @@ fn split(to: SocketAddr, target: &str, is_kept: impl FnOnce()) -> (u16, usize) {
 fn newcomers_are_served_next_to_clients_that_never_read() {
     let mut setup = Setup::default();
     setup.reactor.limits.buffer_memory_bytes_max = 16 * (64 << 10);
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     // Ten times as much pending output as there is memory for.
     let stuck: Vec<TcpStream> =
         (0..160).map(|_| never_reads(server.address, "GET /bytes?n=1000000000 HTTP/1.1\r\nHost: x\r\n\r\n")).collect();

@@ -54,7 +54,7 @@ proptest! {
         setup.http.body_rate_min.window = window;
         setup.http.body_rate_min.bytes_per_second = bytes_per_second;
         setup.http.job_deadline = job_deadline;
-        let server = Server::start(WithJob { routes: Routes::default(), deadline: own_deadline }, setup);
+        let server = Server::start(WithJob { routes: server::demo::routes(None), deadline: own_deadline }, setup);
         let mut client = server.connect();
         // Twice: the first head's time begins with the connection, the second one's with its first byte.
         for requests_before in [0, 1] {

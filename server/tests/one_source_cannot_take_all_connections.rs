@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use reactor::CloseReason;
 use reactor::listen::socket::ListenOptions;
-use server::routes::Routes;
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{Client, PATIENCE, Server, Setup, get, until};
 
@@ -23,7 +22,7 @@ fn from(server: &Server, source: Ipv4Addr) -> Client {
 fn one_more_than_allowed_is_told_429_and_another_source_is_served() {
     let mut setup = Setup { listen: ListenOptions::default(), ..Setup::default() };
     setup.http.connections_per_source_max = Some(2);
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let (one, other) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
     let mut guests = [from(&server, one), from(&server, one)];
     for guest in &mut guests {

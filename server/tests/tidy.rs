@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use server::config::Config;
-use server::mistakes::{DESCRIPTIONS, PUBLIC, all, switch_on};
+use server::demo::mistakes::{DESCRIPTIONS, PUBLIC, all, switch_on};
 
 /// Lines of a source file before its tests. Longer ones hold more than one idea.
 const LINES_MAX: usize = 400;

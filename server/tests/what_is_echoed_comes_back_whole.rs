@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use reactor::listen::socket::ListenOptions;
-use server::routes::Routes;
 use support::{Client, Server, Setup, get, until};
 
 /// Numbered, so that a lost, doubled or moved byte shows.
@@ -101,7 +100,7 @@ fn a_client_that_never_reads_is_not_read_from_and_goes_after_the_stall_timeout()
     setup.http.limits.body_bytes_max = 1 << 40;
     setup.reactor.limits.output_rate_window = Duration::from_millis(300);
     setup.listen = ListenOptions { send_buffer_bytes: Some(64 << 10), ..ListenOptions::default() };
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let mut client = server.connect();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1099511627776\r\n\r\n");
     let piece = body(64 << 10);
@@ -144,7 +143,7 @@ fn a_slow_reader_of_100_mb_costs_one_buffer() {
     use std::io::Read;
     let listen = ListenOptions { send_buffer_bytes: Some(128 << 10), ..ListenOptions::default() };
     let setup = Setup { listen, ..Setup::default() };
-    let server = Server::start(Routes::default(), setup.clone());
+    let server = Server::start(server::demo::routes(None), setup.clone());
     let mut client = server.connect();
     client.send(get("/bytes?n=100000000"));
     let mut piece = vec![0; 16 << 10];

@@ -21,7 +21,7 @@ fn setup(half_close: HalfClose) -> Setup {
 #[test]
 fn a_reset_ends_a_running_job_at_its_checkpoint() {
     for half_close in [HalfClose::StillListens, HalfClose::HasLeft] {
-        let server = Server::start(server::routes::Routes::default(), setup(half_close));
+        let server = Server::start(server::demo::routes(None), setup(half_close));
         let pool = server.pool.stats();
         let mut client = server.connect();
         client.send(get(LONG));
@@ -97,7 +97,7 @@ fn where_a_half_close_is_a_departure_it_cancels_what_waits_and_what_runs() {
 
 #[test]
 fn where_a_half_close_is_a_departure_answers_that_need_no_job_still_come() {
-    let server = Server::start(server::routes::Routes::default(), setup(HalfClose::HasLeft));
+    let server = Server::start(server::demo::routes(None), setup(HalfClose::HasLeft));
     for _ in 0..20 {
         let mut client = server.connect();
         client.send([get("/"), get("/healthz")].concat());

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use support::{Server, Setup, get, until};
 
-use server::routes::Routes;
-
 const CLIENTS: u64 = 20;
 
 /// Sockets of the server's port but for its listener: also those that nobody has open any more.
@@ -27,7 +25,7 @@ fn who_never_reads_is_reset_and_the_kernel_keeps_nothing_for_it() {
     let mut setup = Setup::default();
     setup.reactor.limits.output_rate_window = Duration::from_millis(300);
     let high_water = u64::from(setup.reactor.limits.output_high_water_bytes);
-    let server = Server::start(Routes::default(), setup);
+    let server = Server::start(server::demo::routes(None), setup);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let mut client = server.connect();

@@ -18,7 +18,7 @@ use crate::socket_client::connect_with_small_receive_buffer;
 const CLIENTS: u64 = 20;
 const BODY_BYTES: usize = 1 << 20;
 const REQUEST: &[u8] = b"GET /bytes?n=1048576 HTTP/1.1\r\nHost: x\r\n\r\n";
-/// What the route repeats (server/src/routes/bytes.rs), so that a missing or repeated byte shows.
+/// What the route repeats (server/src/demo/bytes.rs), so that a missing or repeated byte shows.
 const PATTERN: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
 /// The receive buffer that each sets (SO_RCVBUF, socket(7)); the kernel doubles it.
 const RECEIVE_BYTES: usize = 4096;

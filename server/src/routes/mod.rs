@@ -1,22 +1,13 @@
-//! The demonstration service: one file a route. Copy one to start your own, and delete the rest.
+//! The routes of the program that `docs/deploy.md` installs: `/`, `/healthz` and `/files/`, one file each.
 //!
-//! A service sees a request and gives an answer; it never sees a socket. Read in this order: `root.rs`, `sleep.rs`, `spin.rs`,
-//! `block.rs`, `panic.rs`, `digest.rs`, `resolve.rs`, `bytes.rs`, `echo.rs`, `files.rs`.
+//! A service sees a request and gives an answer; it never sees a socket. The demonstration routes, which a client can make burn CPU, block workers or
+//! panic, are a feature of their own: `demo/`. Read in this order: `root.rs`, `healthz.rs`, `files.rs`.
 
-mod block;
-mod bytes;
-mod digest;
-mod echo;
 mod files;
 mod healthz;
-mod panic;
-mod resolve;
 mod root;
-mod sleep;
-mod spin;
 
 use std::ffi::OsString;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,21 +17,28 @@ use crate::answer::Answer;
 use crate::http::{Method, Request, Response};
 use crate::service::Service;
 
-/// All demonstration routes. By default without files.
+/// The routes, and those that are added to them. By default without files.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     files_root: Option<Arc<Path>>,
+    more: &'static [Route],
 }
 
 impl Routes {
     /// With the files beneath this directory at `/files/`, if one is given.
     #[must_use]
     pub fn new(files_root: Option<PathBuf>) -> Routes {
-        Routes { files_root: files_root.map(Arc::from) }
+        Routes { files_root: files_root.map(Arc::from), more: &[] }
+    }
+
+    /// With these routes as well. A path that [`Routes`] has itself is not replaced.
+    #[must_use]
+    pub fn with(self, more: &'static [Route]) -> Routes {
+        Routes { more, ..self }
     }
 }
 
-/// The program of the demonstration: all routes, on what the command line says. See [`crate::run::program`].
+/// The program that `docs/deploy.md` installs: these routes and no others, on what the command line says. See [`crate::run::program`].
 pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::run::program(args, |config| {
         let files_root = config.files_root.clone();
@@ -48,26 +46,15 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     })
 }
 
-/// A route: the methods it takes, and what it answers.
-type Route = (&'static str, &'static [Method], fn(&Request<'_>, Instant) -> Answer);
+/// A route: its path, the methods it takes, and what it answers.
+pub type Route = (&'static str, &'static [Method], fn(&Request<'_>, Instant) -> Answer);
 
 /// HEAD is answered as GET, without the body (RFC 9110 section 9.3.2): the encoder sees to that.
-const GET: &[Method] = &[Method::Get, Method::Head];
-const POST: &[Method] = &[Method::Post];
+pub const GET: &[Method] = &[Method::Get, Method::Head];
+/// For routes that take a body.
+pub const POST: &[Method] = &[Method::Post];
 
-/// In the order of use: a handful of comparisons costs less than a hash.
-const ROUTES: &[Route] = &[
-    ("/", GET, root::call),
-    ("/healthz", GET, healthz::call),
-    ("/spin", GET, spin::call),
-    ("/sleep", GET, sleep::call),
-    ("/bytes", GET, bytes::call),
-    ("/echo", POST, echo::call),
-    ("/digest", POST, digest::call),
-    ("/resolve", GET, resolve::call),
-    ("/block", GET, block::call),
-    ("/panic", GET, panic::call),
-];
+const ROUTES: &[Route] = &[("/", GET, root::call), ("/healthz", GET, healthz::call)];
 
 /// The one route that is a prefix.
 const FILES: &str = "/files/";
@@ -75,7 +62,8 @@ const FILES: &str = "/files/";
 impl Service for Routes {
     #[inline]
     fn call(&mut self, request: &Request<'_>, now: Instant) -> Answer {
-        match ROUTES.iter().find(|(path, ..)| *path == request.path) {
+        // In the order of use: a handful of comparisons costs less than a hash.
+        match ROUTES.iter().chain(self.more).find(|(path, ..)| *path == request.path) {
             Some((_, methods, call)) if methods.contains(&request.method) => call(request, now),
             Some((_, methods, _)) => not_allowed(request.method, methods),
             None => self.elsewhere(request),
@@ -99,17 +87,4 @@ const ALL: &str = "GET, HEAD, POST, OPTIONS";
 #[cold]
 fn not_allowed(method: Method, allowed: &'static [Method]) -> Answer {
     Answer::not_allowed(method, if allowed == POST { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" })
-}
-
-/// A number from the query: `?name=7`. A missing or wrong one is the client's mistake, and the answer says what is allowed.
-fn number(request: &Request<'_>, name: &'static str, allowed: RangeInclusive<u64>) -> Result<u64, Box<Answer>> {
-    let value = request.query_value(name).unwrap_or_default();
-    // By digits: `parse` alone would take a sign.
-    match value.parse::<u64>() {
-        Ok(number) if allowed.contains(&number) && value.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
-        _ => {
-            let needed = format!("?{name}=N with N from {} to {} is needed\n", allowed.start(), allowed.end());
-            Err(Box::new(Answer::Now(Response::text(needed).status(400))))
-        }
-    }
 }

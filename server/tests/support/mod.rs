@@ -51,7 +51,7 @@ pub struct Server {
 
 impl Server {
     pub fn routes() -> Server {
-        Server::start(Routes::default(), Setup::default())
+        Server::start(server::demo::routes(None), Setup::default())
     }
 
     pub fn start(service: impl Service + Send + 'static, setup: Setup) -> Server {
@@ -325,7 +325,7 @@ impl Gate {
 
 /// The demonstration routes, and `GET /hold?n=N`: N, from a worker, when the gate is open.
 pub fn routes_with_gate(gate: &Gate) -> impl Service + Send + 'static {
-    with_gate(Routes::default(), gate)
+    with_gate(server::demo::routes(None), gate)
 }
 
 /// The same with these routes.

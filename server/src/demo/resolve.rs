@@ -1,4 +1,7 @@
 //! `GET /resolve?host=H`: getaddrinfo(3), which may block for many seconds, on the pool, as slow work: it can take a part of the threads only.
+//!
+//! It answers with what this machine's resolver says. So it reveals internal names: hosts of a private DNS zone, of `/etc/hosts`, and which of them
+//! exist. It also lets a client send queries to the name server. Never offer it to clients that must not know the network behind the server.
 
 use std::fmt::Write;
 use std::io;
