@@ -28,6 +28,11 @@ impl Tree {
         fs::write(root.join("sub/page.HTML"), "<p>").expect("write");
         fs::write(root.join("a b"), "space").expect("write");
         fs::write(root.join("large"), numbered(1_000_000)).expect("write");
+        // The entity tag of a file is weak until it is a second old: it would change while a test runs.
+        for name in ["a.txt", "empty.css", "sub/page.HTML", "a b", "large"] {
+            let file = fs::File::options().write(true).open(root.join(name)).expect("open");
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).expect("utimensat");
+        }
         symlink("sub/page.HTML", root.join("inside")).expect("symlink");
         symlink("../secret", root.join("outside")).expect("symlink");
         symlink(dir.path().join("secret"), root.join("absolute")).expect("symlink");

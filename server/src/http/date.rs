@@ -54,6 +54,19 @@ impl HttpDate {
     }
 }
 
+/// The text of a date in a field such as Last-Modified: `Sun, 06 Nov 1994 08:49:37 GMT`. Fractions of a second are cut off.
+#[must_use]
+pub fn http_date(time: SystemTime) -> String {
+    imf_fixdate(time.duration_since(UNIX_EPOCH).unwrap_or_default()).to_string()
+}
+
+/// The time that a date in a field says, in any of the three forms that RFC 9110 section 5.6.7 has a recipient accept. None if it is malformed: the
+/// field is then ignored (section 13.1.3).
+#[must_use]
+pub fn parse_http_date(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text).ok()
+}
+
 /// The wall clock as the library formats it: it panics before 1970 and after 9999, which no IMF-fixdate can say.
 fn imf_fixdate(since_1970: Duration) -> httpdate::HttpDate {
     httpdate::HttpDate::from(UNIX_EPOCH + since_1970.min(YEAR_9999_END))

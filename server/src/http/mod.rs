@@ -20,7 +20,7 @@ mod scan;
 mod target;
 mod word;
 
-pub use date::{DateLine, HttpDate};
+pub use date::{DateLine, HttpDate, http_date, parse_http_date};
 pub use encode::{CHUNK_END, CHUNK_HEADER_BYTES, CONTINUE, LAST_CHUNK, ResponsePlan, StreamFraming, chunk_header};
 pub use limits::{HEADERS_CAPACITY, HttpLimits};
 pub use machine::{AtEnd, Machine, Step};

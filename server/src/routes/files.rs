@@ -1,45 +1,82 @@
-//! `GET /files/PATH`: a file from beneath the root. Every call that touches the disk is a job: a loop that reads a file stalls with the
-//! disk (failure mode S2), and no readiness event tells when it would not.
+//! `GET /files/PATH`: a file from beneath the root, whole, in part, or not at all if the client has it (`conditional.rs`).
 //!
-//! One piece is in flight for each client, no longer than there is room for: a slow reader makes the reads rare.
+//! Every call that touches the disk is a job: a loop that reads a file stalls with the disk (failure mode S2), and no readiness event tells when it
+//! would not. One piece of each file is in flight, no longer than the output space: a slow reader makes the reads rare.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::conditional::{Conditions, Selected, Validators};
 use crate::answer::{Answer, Output, Pulled, StreamSource, Work};
 use crate::beneath::open_beneath;
 use crate::clock::later;
-use crate::http::{Response, percent_decode};
+use crate::http::{Request, Response, percent_decode};
 
-/// Before a piece is asked for again that the pool had no room for. With more downloads than the pool takes slow jobs, they take turns.
+/// Pause before a piece is requested again that the pool had no capacity for. With more downloads than the pool takes slow jobs, they take turns.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
 
 /// `path`: what follows `/files/`, percent-encoded.
-pub(super) fn call(root: Option<&Arc<Path>>, path: &str) -> Answer {
+pub(super) fn call(root: Option<&Arc<Path>>, path: &str, request: &Request<'_>) -> Answer {
     let Some(root) = root else {
         return Answer::Now(Response::text("no files are served here\n").status(404));
     };
     let Ok(path) = percent_decode(path) else {
         return Answer::Now(Response::text("broken percent-encoding\n").status(400));
     };
-    let (root, path) = (Arc::clone(root), path.into_owned());
+    let (root, path, conditions) = (Arc::clone(root), path.into_owned(), Conditions::of(request));
     Answer::Job(Work::slow(move |_| match open(&root, &path) {
-        Ok((file, length_bytes)) => {
-            let head = Response::empty(200).content_type(content_type(&path)).with_header("X-Content-Type-Options", "nosniff");
-            let file = Arc::new(Opened { file, read_bytes: AtomicU64::new(0), is_broken: AtomicBool::new(false) });
-            Answer::Stream { head: head.into_stream(Some(length_bytes)), source: Box::new(Pieces { file, length_bytes }) }
-        }
+        Ok(opened) => answer(opened, &path, &conditions),
         Err(e) => Answer::Now(refusal(&e)),
     }))
 }
 
+fn answer(opened: Opened, path: &str, conditions: &Conditions) -> Answer {
+    let Opened { file, length_bytes, modified } = opened;
+    let validators = Validators::new(modified, length_bytes, SystemTime::now());
+    let described = |response: Response| {
+        let fields = [("ETag", validators.etag.clone()), ("Last-Modified", validators.last_modified())];
+        fields.into_iter().try_fold(response, |response, (name, value)| response.header(name, value))
+    };
+    let content = |status| {
+        let head = Response::empty(status).content_type(content_type(path)).with_header("X-Content-Type-Options", "nosniff");
+        described(head.with_header("Accept-Ranges", "bytes"))
+    };
+    let (head, bytes) = match conditions.select(&validators, length_bytes) {
+        Selected::Whole => (content(200), 0..length_bytes),
+        Selected::Part(bytes) => {
+            let range = format!("bytes {}-{}/{length_bytes}", bytes.start, bytes.end - 1);
+            (content(206).and_then(|head| head.header("Content-Range", range)), bytes)
+        }
+        Selected::NotModified => return described(Response::empty(304)).unwrap_or_else(|_| Response::empty(500)).into(),
+        Selected::NotSatisfiable => {
+            let response = Response::text("range not satisfiable\n").status(416);
+            return response.header("Content-Range", format!("bytes */{length_bytes}")).unwrap_or_else(|_| Response::empty(500)).into();
+        }
+    };
+    match head {
+        Ok(head) => {
+            let head = head.into_stream(Some(bytes.end - bytes.start));
+            Answer::Stream { head, source: Box::new(Pieces::new(file, bytes)) }
+        }
+        Err(_) => unreachable!("no value here has a control byte"),
+    }
+}
+
+/// A file, and what fstat(2) said of it.
+struct Opened {
+    file: File,
+    length_bytes: u64,
+    modified: SystemTime,
+}
+
 /// The root is opened anew each time, so that a deployment which swaps the directory is seen.
-fn open(root: &Path, path: &str) -> io::Result<(File, u64)> {
+fn open(root: &Path, path: &str) -> io::Result<Opened> {
     let path = if path.is_empty() { "." } else { path };
     let file = open_beneath(&File::open(root)?, path)?;
     let metadata = file.metadata()?;
@@ -47,7 +84,7 @@ fn open(root: &Path, path: &str) -> io::Result<(File, u64)> {
         // A directory, a device, a pipe: reading it would mean something else, or never end.
         return Err(ErrorKind::PermissionDenied.into());
     }
-    Ok((file, metadata.len()))
+    Ok(Opened { length_bytes: metadata.len(), modified: metadata.modified()?, file })
 }
 
 fn refusal(error: &io::Error) -> Response {
@@ -68,30 +105,38 @@ fn refusal(error: &io::Error) -> Response {
 
 /// What workers share with the stream, which may close it on the loop: close(2) of a file that was only read writes nothing back. One job at a time has it: the numbers are atomic because the job runs on another thread, and its
 /// completion, which comes by mail, orders them.
-struct Opened {
+struct Shared {
     file: File,
-    read_bytes: AtomicU64,
+    /// Where the next piece begins.
+    next_byte: AtomicU64,
     is_broken: AtomicBool,
 }
 
 struct Pieces {
-    file: Arc<Opened>,
-    length_bytes: u64,
+    shared: Arc<Shared>,
+    end_byte: u64,
+}
+
+impl Pieces {
+    fn new(file: File, bytes: Range<u64>) -> Pieces {
+        let shared = Shared { file, next_byte: AtomicU64::new(bytes.start), is_broken: AtomicBool::new(false) };
+        Pieces { shared: Arc::new(shared), end_byte: bytes.end }
+    }
 }
 
 impl StreamSource for Pieces {
     fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
-        let from = self.file.read_bytes.load(Ordering::Relaxed);
-        if self.file.is_broken.load(Ordering::Relaxed) {
+        let from = self.shared.next_byte.load(Ordering::Relaxed);
+        if self.shared.is_broken.load(Ordering::Relaxed) {
             return Pulled::Broken;
         }
-        let left_bytes = usize::try_from(self.length_bytes - from).unwrap_or(usize::MAX);
+        let left_bytes = usize::try_from(self.end_byte - from).unwrap_or(usize::MAX);
         if left_bytes == 0 {
             return Pulled::End;
         }
-        let file = Arc::clone(&self.file);
+        let shared = Arc::clone(&self.shared);
         let piece_bytes = left_bytes.min(output.space());
-        Pulled::Job(Work::slow(move |_| file.read(from, piece_bytes)))
+        Pulled::Job(Work::slow(move |_| shared.read(from, piece_bytes)))
     }
 
     fn job_refused(&mut self, retry_after: Duration, now: Instant) -> Pulled {
@@ -99,7 +144,7 @@ impl StreamSource for Pieces {
     }
 }
 
-impl Opened {
+impl Shared {
     /// At most `piece_bytes` from there. Nothing, and the mark that it is broken, when the file has become shorter than was promised or
     /// cannot be read: the response then ends short of its Content-Length, which is all that can still be said.
     fn read(&self, from: u64, piece_bytes: usize) -> Vec<u8> {
@@ -115,7 +160,7 @@ impl Opened {
             0
         });
         piece.truncate(bytes);
-        self.read_bytes.store(from + bytes as u64, Ordering::Relaxed);
+        self.next_byte.store(from + bytes as u64, Ordering::Relaxed);
         self.is_broken.store(bytes == 0, Ordering::Relaxed);
         piece
     }

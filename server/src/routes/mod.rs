@@ -3,6 +3,7 @@
 //! A service sees a request and gives an answer; it never sees a socket. The demonstration routes, which a client can make burn CPU, block workers or
 //! panic, are a feature of their own: `demo/`. Read in this order: `root.rs`, `healthz.rs`, `files.rs`.
 
+mod conditional;
 mod files;
 mod healthz;
 mod root;
@@ -74,7 +75,7 @@ impl Service for Routes {
 impl Routes {
     fn elsewhere(&self, request: &Request<'_>) -> Answer {
         match request.path.strip_prefix(FILES) {
-            Some(path) if GET.contains(&request.method) => files::call(self.files_root.as_ref(), path),
+            Some(path) if GET.contains(&request.method) => files::call(self.files_root.as_ref(), path, request),
             Some(_) => not_allowed(request.method, GET),
             None if request.path == "*" || request.method == Method::Other => Answer::not_allowed(request.method, ALL),
             None => Response::not_found().into(),
