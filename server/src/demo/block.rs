@@ -13,7 +13,7 @@ const BLOCK_MS_MAX: u64 = 10_000;
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
     match number(request, "ms", 0..=BLOCK_MS_MAX) {
-        // Without a checkpoint: a call that blocks in the kernel or in a library cannot be told to stop, and that is the point.
+        // Without a checkpoint: a call that blocks in the kernel or in a library cannot be interrupted, which is what this route demonstrates.
         Ok(ms) => Answer::Job(Work::slow(move |_| {
             thread::sleep(Duration::from_millis(ms));
             Answer::Now(Response::text(format!("blocked {ms} ms\n")))

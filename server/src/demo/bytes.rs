@@ -1,4 +1,4 @@
-//! `GET /bytes?n=N`: N bytes, made as they are sent. A slow reader costs a buffer, not N bytes.
+//! `GET /bytes?n=N`: N bytes, generated while they are sent. A slow reader costs a buffer, not N bytes.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::http::{Request, Response};
 /// 1 TiB.
 const BYTES_MAX: u64 = 1 << 40;
 
-/// What is sent, again and again: its period, 64, shows a lost or doubled byte to whoever checks.
+/// What is sent, again and again: its period of 64 shows a lost or repeated byte.
 const PATTERN: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {

@@ -11,9 +11,9 @@ use crate::http::{Request, Response};
 
 /// A few seconds of CPU.
 const ROUNDS_MAX: u64 = 10_000_000;
-/// Rounds between two looks at whether anybody still waits: about 0.1 ms.
+/// Rounds between two checkpoints, where the job stops if its client has disconnected: about 0.1 ms.
 const ROUNDS_PER_CHECKPOINT: u64 = 1_000;
-/// Bytes between two looks: about 0.1 ms.
+/// Bytes between two checkpoints: about 0.1 ms.
 const BYTES_PER_CHECKPOINT: usize = 64 << 10;
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
@@ -23,7 +23,7 @@ pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
     }
 }
 
-/// Grows with what has arrived, not with what was announced: a length is only a promise.
+/// Grows with what has arrived, and not by the announced length, which a client need not keep.
 struct Body {
     bytes: Vec<u8>,
     rounds: u64,
@@ -38,7 +38,7 @@ impl BodySink for Body {
     fn end(self: Box<Self>) -> Answer {
         Answer::Job(Work::fast(move |checkpoint| match digest(&self.bytes, self.rounds, checkpoint) {
             Some(digest) => Answer::Now(Response::text(hex(&digest))),
-            // Nobody will read it: the deadline has passed or the client has gone.
+            // The deadline has passed, or the client has disconnected and will not read it.
             None => Answer::Now(Response::text("deadline passed\n").status(504)),
         }))
     }

@@ -1,11 +1,11 @@
-//! `POST /echo`: sends the body back while it arrives. Backpressure in both directions: a client that does not read is not read from.
+//! `POST /echo`: sends the body back while it arrives. Backpressure in both directions: if the client does not read, the server stops reading from it.
 
 use std::time::Instant;
 
 use crate::answer::{Answer, Output, Pulled, StreamSource};
 use crate::http::{BodyKind, Request, Response};
 
-/// Bytes between arrival and departure, per request.
+/// Bytes that one request may have received and not sent back yet.
 const HELD_BYTES_MAX: usize = 16 << 10;
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {

@@ -1,7 +1,7 @@
 //! All tables of deliberate mistakes joined: the loop's, the pool's and the server's own.
 //!
-//! Behind the feature `mistakes`, which changes nothing by itself: someone must still ask with `--mistake SLUG`. Correct code never
-//! asks whether a mistake is on. To fork without them, build with `--no-default-features`, or delete this file and the marked arms;
+//! Behind the feature `mistakes`, which changes nothing by itself: a mistake is made only with `--mistake SLUG`. Correct code does not
+//! ask whether one is on. To fork without them, build with `--no-default-features`, or delete this file and the marked arms;
 //! `rg 'MISTAKE\('` lists them. `tests/tidy.rs` holds everything together that one slug joins.
 
 use reactor::policy::WhenNearlyFull;
@@ -18,8 +18,8 @@ pub type Mistake = (&'static str, fn(&mut Config));
 pub const MISTAKES: &[Mistake] = &[
     ("loop-stall", |config| config.http.placement = Placement::Loop),
     ("file-stall", |config| config.http.placement = Placement::PoolForCpuOnly),
-    // Two switches, since either cure hides the lack of the other: where the oldest make room, slow heads do not live long enough to
-    // matter, and where each head has its limit, the places come free by themselves.
+    // Two switches, because each of the two limits hides the lack of the other: with eviction, slow heads do not live long enough to
+    // matter, and with an absolute limit for each head, their slots become free anyway.
     ("slowloris", |config| {
         config.http.header_deadline = HeaderDeadline::MovedByProgress;
         config.reactor.policy.when_nearly_full = WhenNearlyFull::Keep;

@@ -48,7 +48,7 @@ fn list(addresses: impl Iterator<Item = IpAddr>) -> String {
 
 fn failed(host: &str, error: &io::Error) -> Answer {
     log::debug!("resolve host={host:?} error={error:?}");
-    // Whether there is no such name or no answer from the resolver: std does not tell, and both come from behind us.
+    // 502 for a name that does not exist and for a resolver that does not respond: std does not distinguish them.
     Answer::Now(Response::text(format!("{host}: {error}\n")).status(502))
 }
 

@@ -1,4 +1,4 @@
-//! `GET /spin?ms=N` or `?us=N`: burns so much CPU time, on the pool. The work that must never be done on a loop.
+//! `GET /spin?ms=N` or `?us=N`: burns this much CPU time, on the pool: work that must not run on a loop.
 
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,13 @@
-//! The chunked decoder: a table of states that eats framing byte by byte and never touches the data.
+//! The chunked decoder: a state table that consumes framing byte by byte and never copies the data.
 //!
-//! Written by hand, since what a lenient reader lets pass here is how a request is smuggled: a bare LF
+//! Written by hand, because what a lenient decoder accepts here is how a request is smuggled: a bare LF
 //! in a size line (Go CVE-2025-22871) or in an extension (Kestrel CVE-2025-55315), bytes after the data
 //! left unchecked (h11 CVE-2025-43859), an empty size read as 0 (`httparse::parse_chunk_size`).
 //! Grammar: RFC 9112 section 7.1. Read next: `machine.rs`, which hands out the data.
 
 use super::{HttpLimits, Refusal};
 
-/// The most hex digits of one chunk size: 64 bits. More would overflow, or be a peer at play.
+/// The most hex digits of one chunk size: 64 bits. More would overflow.
 const SIZE_DIGITS_MAX: u8 = 16;
 
 /// Where in the framing the next byte falls.
@@ -96,7 +96,7 @@ impl Chunked {
         }
     }
 
-    /// Eats framing until data, the end, an error, or the end of `input`; returns how much.
+    /// Consumes framing until data, the end, an error, or the end of `input`; returns how much.
     pub(super) fn step(&mut self, limits: &HttpLimits, input: &[u8]) -> (usize, Framing) {
         for (used, &byte) in input.iter().enumerate() {
             if self.at == At::Data {
@@ -148,7 +148,7 @@ impl Chunked {
             (Name | Value | QuotedEnd, b'\r') => Ok(SizeLf),
             (Quoted, b'"') => Ok(QuotedEnd),
             (Quoted, b'\\') => Ok(QuotedPair),
-            // CR and LF are text to no reader that is strict: RFC 9110 section 5.6.4.
+            // A strict reader accepts neither CR nor LF here: RFC 9110 section 5.6.4.
             (Quoted | QuotedPair, _) if is_text_byte(byte) => Ok(Quoted),
             (SizeLf, b'\n') => Ok(Data),
             (SizeLf, _) => Err(Refusal::ChunkSize),

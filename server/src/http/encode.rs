@@ -19,7 +19,7 @@ pub const CHUNK_END: &[u8; 2] = b"\r\n";
 /// The last chunk and an empty trailer section: without it a chunked body is incomplete.
 pub const LAST_CHUNK: &[u8; 5] = b"0\r\n\r\n";
 
-/// A chunk header of fixed width, so that room for it can be kept before the size is known.
+/// A chunk header of fixed width, so that space for it can be reserved before the size is known.
 ///
 /// Leading zeros are in the grammar (RFC 9112 section 7.1: `1*HEXDIG`). A size of 0 would end the body:
 ///
@@ -51,7 +51,7 @@ pub struct ResponsePlan {
 pub enum StreamFraming {
     /// No body is sent: HEAD, 204, 304.
     None,
-    /// Exactly so many bytes. Fewer: close with the response incomplete, so that the peer sees it.
+    /// Exactly this many bytes. If there are fewer, the connection closes, and the peer sees by the length that the response is incomplete.
     Length(u64),
     /// Chunks, then [`LAST_CHUNK`].
     Chunked,

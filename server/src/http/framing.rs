@@ -1,5 +1,4 @@
-//! How long a body is: Content-Length against Transfer-Encoding, refusing whatever two readers could
-//! read in two ways.
+//! How long a body is, by Content-Length or Transfer-Encoding. Whatever two readers could read in two ways is refused.
 //!
 //! RFC 9112 section 6.3. Read next: `chunked.rs`.
 
@@ -51,7 +50,7 @@ impl FramingHeaders {
         for element in value.split(|&byte| byte == b',') {
             let element = element.trim_ascii();
             self.coding = Some(match self.coding {
-                // `chunked` must be last and must come once; an empty element is no coding at all.
+                // `chunked` must be last and must come once; an empty element is not a coding.
                 Some(Coding::Chunked | Coding::UnknownThenChunked) => {
                     return Err(Refusal::TransferEncoding);
                 }
@@ -81,7 +80,7 @@ impl FramingHeaders {
 }
 
 /// `gzip` or `name;parameter=value`, without `chunked` in disguise: it has no parameters (RFC 9112
-/// section 7.1), and another reader might look for the word alone.
+/// section 7.1), and a proxy might compare the name only.
 fn is_coding(element: &[u8]) -> bool {
     let end = element.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(element.len());
     let (name, parameters) = element.split_at(end);

@@ -1,13 +1,13 @@
-//! What a head means: httparse for the grammar, ours for all that it lets pass and for the meaning.
+//! Parses a request head: httparse checks the grammar, and this file checks what httparse accepts and should not, and reads the fields.
 //!
-//! What httparse 1.10.1 lets pass, and is refused here: a bare LF as line end, UTF-8 and `#` in targets,
+//! Accepted by httparse 1.10.1 and refused here: a bare LF as line end, UTF-8 and `#` in targets,
 //! leading newlines. It interprets no header; Host, Content-Length,
 //! Transfer-Encoding, Connection and Expect are read here. Read next: `scan.rs` (heads that come in
 //! pieces), `framing.rs`, `target.rs`.
 
 use super::framing::FramingHeaders;
 use super::target::{is_host, parse_target};
-use super::{BodyKind, HEADERS_CAPACITY, HttpLimits, Method, Refusal, Request, Version, word};
+use super::{BodyKind, HEADERS_CAPACITY, HttpLimits, Method, Refusal, Request, Version, byte_search};
 use std::mem::MaybeUninit;
 
 /// Parses the head at the beginning of `input`: the request and the head's length, or `None` when its
@@ -15,12 +15,12 @@ use std::mem::MaybeUninit;
 ///
 /// `LATER_MINOR`: a request of HTTP/1.2 to 1.9 is parsed as well. Otherwise it is an error, and the array that it needs is not on the stack.
 ///
-/// One pass, in one go. Whether a broken head gives an error or `None` depends on how much of it is
-/// there, so the caller lets [`super::scan::HeadScan`] have the word on everything that is not a request.
-#[inline(always)] // moving what it returns through memory, twice, costs a tenth of a small request
+/// It makes one pass. Whether a broken head gives an error or `None` depends on how much of it is
+/// there, so the caller decides by [`super::scan::HeadScan`] about everything that is not a request.
+#[inline(always)] // Copying the result through memory twice costs a tenth of a small request.
 pub(super) fn parse<'a, const LATER_MINOR: bool>(limits: &HttpLimits, input: &'a [u8]) -> Result<Option<(usize, Request<'a>)>, Refusal> {
     if let Some(b'\r' | b'\n') = input.first() {
-        return Err(Refusal::BareLf); // httparse would skip any number of them
+        return Err(Refusal::BareLf); // httparse would skip any number of newlines.
     }
     // Not initialised, and not moved: 3.5 KiB would cost more than the parsing.
     let mut lines = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
@@ -118,7 +118,7 @@ struct Meaning<'a> {
 }
 
 impl<'a> Meaning<'a> {
-    /// In place: returning so much in a `Result` would move it through memory.
+    /// In place: returned in a `Result`, it would be copied through memory.
     #[inline(always)]
     fn read(&mut self, lines: &[httparse::Header<'a>], head: &'a [u8]) -> Result<(), Refusal> {
         // Every line end is before a name, or one of the last two. httparse has seen CRLF or a bare LF there.
@@ -130,7 +130,7 @@ impl<'a> Meaning<'a> {
             if !follows_crlf(head, name) {
                 return Err(Refusal::BareLf);
             }
-            // The length first: most names are told apart by it alone.
+            // The length is compared first: it alone distinguishes most names.
             match name.len() {
                 4 if is_name(name, b"host") => self.host(line.value)?,
                 6 if is_name(name, b"expect") => self.expect(line.value)?,
@@ -176,7 +176,7 @@ impl<'a> Meaning<'a> {
     fn connection(&mut self, value: &[u8]) {
         let mut rest = value;
         loop {
-            let comma = word::find(rest, 0, |word| word::equal(word, b','));
+            let comma = byte_search::find(rest, 0, |word| byte_search::equal(word, b','));
             let option = rest[..comma].trim_ascii();
             self.close |= is_name(option, b"close");
             self.keep_alive |= is_name(option, b"keep-alive");

@@ -1,6 +1,6 @@
-//! Every number that bounds what a peer can make the HTTP machine keep or do.
+//! The limits on what a peer can make the HTTP machine buffer or do.
 //!
-//! Read next: `refusal.rs`, the answer that each of them gives.
+//! Read next: `refusal.rs`, the response that each limit leads to.
 
 /// The most header lines that one head can have, whatever [`HttpLimits::headers_max`] says.
 ///

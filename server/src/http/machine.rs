@@ -1,4 +1,4 @@
-//! The HTTP/1.1 machine of one connection: the caller brings bytes, the machine says what follows.
+//! The HTTP/1.1 state machine of one connection: the caller passes bytes in, and the machine returns the next step.
 //!
 //! No socket, no thread, no clock, no memory of its own. The caller keeps the unconsumed input and
 //! offers it again from its first unconsumed byte, longer each time. Read next: `head.rs`.
@@ -61,7 +61,7 @@ enum State {
     Answering,
     /// No further request will be read.
     Closed,
-    /// What follows cannot be understood.
+    /// The bytes that follow are malformed.
     Broken(Refusal),
 }
 
@@ -69,7 +69,7 @@ enum State {
 ///
 /// The rule of bytes: the number that [`Machine::step`] returns is consumed at once, always. Of a body
 /// piece, which begins right behind it, the caller consumes what the sink takes and reports just that
-/// with [`Machine::took`]; the rest comes again with the next step.
+/// with [`Machine::took`]. The next step offers the remaining bytes again.
 #[derive(Clone, Debug)]
 pub struct Machine {
     state: State,
@@ -79,7 +79,7 @@ pub struct Machine {
     continue_due: bool,
 }
 
-// One of these lies beside every idle connection, and that costs at most 192 bytes with all it needs: docs/architecture.md, "Memory".
+// Each idle connection has one, and at most 192 bytes in all: docs/architecture.md, "Memory".
 const _: () = assert!(size_of::<Machine>() <= 48);
 
 impl Default for Machine {
@@ -123,8 +123,8 @@ impl Machine {
         let State::Head(scan) = &self.state else {
             unreachable!("called in this state only");
         };
-        // Most heads come whole and are valid. What becomes of all others is not in this function: a second way to its end would have each
-        // word of the request moved twice.
+        // Most heads arrive whole and are valid. All others are handled in another function: with a second return path here, each word of the
+        // request would be copied twice.
         if !scan.has_begun()
             && let Ok(Some((head_bytes, request))) = head::parse::<false>(limits, &input[..input.len().min(limits.head_bytes_max as usize)])
         {
@@ -134,8 +134,8 @@ impl Machine {
         self.scan_head(limits, input)
     }
 
-    /// A head that came in pieces, or is broken: the scan says what comes first, and parsing one that it has seen whole is the second and
-    /// last attempt.
+    /// A head that arrives in pieces, or is malformed: the scan finds its end or what is malformed first. A head that it has seen whole is parsed,
+    /// which is the second and last attempt.
     #[cold]
     fn scan_head<'a>(&mut self, limits: &HttpLimits, input: &'a [u8]) -> (usize, Step<'a>) {
         let State::Head(scan) = &mut self.state else {
@@ -204,10 +204,10 @@ impl Machine {
         (used, Step::Refuse(refusal))
     }
 
-    /// Says how much of the last piece the sink took, and so how much the caller has consumed.
+    /// Reports how much of the last piece the sink took, and so how much the caller has consumed.
     ///
     /// # Panics
-    /// If that is more than the piece had: our own error, since the peer cannot cause it.
+    /// If that is more than the piece had: a bug in this crate, since the peer cannot cause it.
     pub fn took(&mut self, bytes: usize) {
         if bytes == 0 {
             return;
@@ -225,18 +225,18 @@ impl Machine {
         }
     }
 
-    /// The exchange is over: the response is queued whole, and the body was read whole or given up.
+    /// The exchange is finished: the whole response is in the output, and the body was read to its end or abandoned.
     ///
     /// The next request may be read if the connection persists. It does not when the body was not read
-    /// to its end: the rest of it would be read as the next request (the early-answer attacks of
+    /// to its end: its remaining bytes would be read as the next request (the early-answer attacks of
     /// "HTTP/1.1 must die", 2025).
     ///
     /// # Panics
-    /// If no request is open: our own error.
+    /// If no request is open: a bug in this crate.
     pub fn answered(&mut self) {
         self.state = match self.state {
             State::Answering if self.keep_alive => {
-                // All of it: an error in the next head must not be answered as this request was.
+                // Every field: an error in the next head must not be answered by the method and version of this request.
                 *self = Self::new();
                 return;
             }
@@ -248,10 +248,10 @@ impl Machine {
         self.continue_due = false;
     }
 
-    /// Gives up the rest of the body: the response will say `Connection: close`, and `step` says `Paused`.
+    /// Abandons the unread part of the body: the response will have `Connection: close`, and `step` returns `Paused`.
     ///
     /// For an answer that does not need the body, before its head is written. Without effect when the
-    /// body is complete. A caller that would rather keep the connection reads and drops the rest first.
+    /// body is complete. A caller that prefers to keep the connection reads and discards the body first.
     pub fn give_up_body(&mut self) {
         if self.is_in_body() {
             self.keep_alive = false;
@@ -283,8 +283,8 @@ impl Machine {
         ResponsePlan { version: self.version, is_head: self.is_head, keep_alive: self.keep_alive }
     }
 
-    /// True once, when `100 Continue` should be sent: the peer waits for it, the service wants the body,
-    /// and none of it has come. Call it when a sink is there and `step` says `NeedBytes`.
+    /// Returns true once, when `100 Continue` should be sent: the peer waits for it, the service wants the body, and none of it
+    /// has arrived. Call it when there is a sink and `step` returns `NeedBytes`.
     #[must_use]
     pub fn take_continue(&mut self) -> bool {
         std::mem::take(&mut self.continue_due)

@@ -3,8 +3,9 @@
 //! Read next, in this order: `machine.rs` (the step and its states), `head.rs` (where a head ends, and
 //! what it means), `framing.rs` (how long the body is: the part that request smuggling lives on),
 //! `chunked.rs` (the chunk decoder), `target.rs` (target and host), then `response.rs` and `encode.rs`
-//! for the way back. Every way of saying no is one line in `refusal.rs`, every number is in `limits.rs`.
+//! for responses. Every reason for a refusal is one line in `refusal.rs`, every limit is in `limits.rs`.
 
+mod byte_search;
 mod chunked;
 mod date;
 mod encode;
@@ -18,7 +19,6 @@ mod request;
 mod response;
 mod scan;
 mod target;
-mod word;
 
 pub use date::{DateLine, HttpDate, http_date, parse_http_date};
 pub use encode::{CHUNK_END, CHUNK_HEADER_BYTES, CONTINUE, LAST_CHUNK, ResponsePlan, StreamFraming, chunk_header};

@@ -25,7 +25,7 @@ impl std::error::Error for InvalidPercent {}
 /// # Errors
 /// [`InvalidPercent`] for a `%` without two hex digits, for `%00`, and for bytes that are not UTF-8.
 pub fn percent_decode(text: &str) -> Result<Cow<'_, str>, InvalidPercent> {
-    // The library leaves a broken escape as it is. Whoever decodes after us might read it otherwise, so it is refused.
+    // The library leaves a broken escape as it is. Code that decodes the path again might read it differently, so it is refused.
     let is_escape = |after: &str| matches!(after.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(is_escape) {
         return Err(InvalidPercent);

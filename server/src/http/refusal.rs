@@ -1,11 +1,11 @@
-//! Every reason for which a request is refused by the machine, with its status, its label and its source.
+//! Every reason for which the machine refuses a request, with its status, its label and its source.
 //!
 //! Read next: `head.rs` and `chunked.rs`, which decide on them.
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $status:literal $label:literal,)*) => {
         /// Why the machine refuses a request. The connection closes after the answer: what follows in
-        /// the stream can no longer be told apart from the request that was refused.
+        /// the stream cannot be separated from the request that was refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Refusal { $($(#[$doc])* $name,)* }
@@ -43,7 +43,7 @@ refusals! {
     RequestLine = 400 "request_line",
     /// A version that is not `HTTP/` digit `.` digit. RFC 9112 section 2.3.
     VersionSyntax = 400 "version_syntax",
-    /// A field name that is no token, has a space before its colon, is folded or lacks the colon.
+    /// A field name that is not a token, has a space before its colon, is folded or lacks the colon.
     /// RFC 9112 sections 5.1 and 5.2.
     HeaderName = 400 "header_name",
     /// A field value with a byte that may not be there. RFC 9110 section 5.5.
@@ -54,14 +54,14 @@ refusals! {
     HostMissing = 400 "host_missing",
     /// More than one Host line. RFC 9112 section 3.2.
     HostRepeated = 400 "host_repeated",
-    /// Host is no host with an optional port, or is empty. RFC 9112 section 3.2, RFC 9110 section 4.2.1.
+    /// Host is not a host with an optional port, or is empty. RFC 9112 section 3.2, RFC 9110 section 4.2.1.
     HostInvalid = 400 "host_invalid",
     /// Content-Length is not digits only (a sign, a list, a space, nothing), or more than 64 bits can hold.
     /// RFC 9110 section 8.6.
     ContentLength = 400 "content_length",
     /// More than one Content-Length line, even with equal values. RFC 9112 section 6.3 point 5.
     ContentLengthRepeated = 400 "content_length_repeated",
-    /// Content-Length beside Transfer-Encoding: the mark of request smuggling. RFC 9112 section 6.1.
+    /// Content-Length next to Transfer-Encoding: the mark of request smuggling. RFC 9112 section 6.1.
     LengthAndEncoding = 400 "length_and_encoding",
     /// Transfer-Encoding in HTTP/1.0: faulty framing by definition. RFC 9112 section 6.1.
     EncodingInOldVersion = 400 "encoding_in_1_0",
@@ -91,7 +91,7 @@ refusals! {
     TrailersTooLong = 431 "trailers_too_long",
     /// The method is longer than any that exists. RFC 9112 section 3.
     MethodTooLong = 501 "method_too_long",
-    /// CONNECT: an origin server is no tunnel. RFC 9110 section 9.3.6.
+    /// CONNECT: an origin server is not a tunnel. RFC 9110 section 9.3.6.
     Connect = 501 "connect",
     /// A transfer coding other than `chunked` before it. RFC 9112 section 6.1.
     UnknownCoding = 501 "unknown_coding",

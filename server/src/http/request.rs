@@ -92,7 +92,7 @@ pub struct Request<'a> {
     pub method_text: &'a str,
     /// The header section: all lines after the request line, with the blank line.
     pub head: &'a [u8],
-    /// Found valid, and so ASCII; becomes text when somebody asks.
+    /// Checked, so it is ASCII. [`Request::host`] converts it to text.
     pub(super) host: &'a [u8],
 }
 
@@ -135,7 +135,7 @@ impl<'a> Request<'a> {
     /// As [`Request::query_value`], decoded as a form would have encoded it: `+` is a space, `%XX` a byte (WHATWG URL, section 5.1).
     ///
     /// # Errors
-    /// [`InvalidPercent`] for a broken escape, NUL, or bytes that are no UTF-8: the client's fault, so 400.
+    /// [`InvalidPercent`] for a broken escape, NUL, or bytes that are not UTF-8: the client's error, so 400.
     pub fn query_text(&self, name: &str) -> Result<Option<Cow<'a, str>>, InvalidPercent> {
         match self.query_value(name) {
             None => Ok(None),

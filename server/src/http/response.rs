@@ -1,4 +1,4 @@
-//! What a service answers: status, a few headers, a body that may be shared or fixed.
+//! A response: status, a few headers, and a body that is the response's own, shared, or part of the program.
 //!
 //! Read next: `encode.rs`, which makes bytes of it.
 
@@ -72,8 +72,8 @@ impl From<Arc<[u8]>> for ResponseBody {
 
 /// A header value with CR, LF, NUL or another control byte in it.
 ///
-/// Written out, it would end its line early and let whoever chose the value write headers of their own
-/// (response splitting, CWE-113).
+/// In a response, it would end its line early, and a client that chose the value could add headers of its own (response splitting,
+/// CWE-113).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHeader;
 
@@ -153,7 +153,7 @@ impl Response {
     /// [`InvalidHeader`] when the value has a control byte.
     ///
     /// # Panics
-    /// If the name is no token, or is one that the encoder writes itself: Connection, Content-Length,
+    /// If the name is not a token, or is one that the encoder writes itself: Connection, Content-Length,
     /// Content-Type, Date, Transfer-Encoding.
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Result<Self, InvalidHeader> {
         let is_token = !name.is_empty() && name.bytes().all(is_token_byte);

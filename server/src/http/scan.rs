@@ -1,16 +1,16 @@
-//! Finds the end of a head that comes in pieces, looking at each byte once.
+//! Finds the end of a head that arrives in pieces. It reads each byte once.
 //!
-//! A head that arrives byte by byte must cost O(n) and not O(n²) (failure mode S8), and the answer must
-//! not depend on how the bytes were cut. So the scan also refuses, at the first byte that no head may
-//! contain, what would otherwise be noticed only at the blank line that may never come.
+//! A head that arrives byte by byte must cost O(n) and not O(n²) (failure mode S8), and the response must not depend on how the bytes were cut.
+//! So the scan also refuses a head at the first byte that no head may contain. The parser would find it only at the blank line, which may never
+//! arrive.
 //! Read next: `head.rs`.
 
-use super::{HttpLimits, Refusal, word};
+use super::{HttpLimits, Refusal, byte_search};
 
 /// How far a head has been looked through. All places are relative to the unconsumed input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeadScan {
-    /// Everything before it is known: no need to look again.
+    /// Everything before this was scanned.
     scanned_bytes: u32,
     /// Where the line begins that the scan is in.
     line_start: u32,
@@ -39,7 +39,7 @@ impl HeadScan {
         used
     }
 
-    /// Looks at what is new in `head`; returns the length of the head once its blank line is there.
+    /// Scans what is new in `head`. Returns the length of the head once its blank line is there.
     #[cold]
     pub(super) fn scan(&mut self, limits: &HttpLimits, head: &[u8]) -> Result<Option<usize>, Refusal> {
         let head_bytes_max = limits.head_bytes_max as usize;
@@ -47,7 +47,7 @@ impl HeadScan {
         let request_line_bytes_max = limits.request_line_bytes_max();
         let (mut at, mut line_start) = (self.scanned_bytes as usize, self.line_start as usize);
         loop {
-            at = word::find(window, at, |word| word::below(word, 0x20));
+            at = byte_search::find(window, at, |word| byte_search::below(word, 0x20));
             if line_start == 0 && at > request_line_bytes_max {
                 return Err(too_long_request_line(limits, window));
             }
@@ -76,7 +76,7 @@ impl HeadScan {
     }
 }
 
-/// Whose length it is: a method without end is 501, else the target is 414. RFC 9112 section 3.
+/// Which part is too long: 501 for a method that does not end, else 414 for the target. RFC 9112 section 3.
 #[cold]
 fn too_long_request_line(limits: &HttpLimits, line: &[u8]) -> Refusal {
     let method_bytes_max = limits.method_bytes_max as usize;

@@ -2,7 +2,7 @@
 //!
 //! RFC 9112 section 3.2, RFC 3986 section 3.2. Read next: `head.rs`.
 
-use super::{Method, Refusal, word};
+use super::{Method, Refusal, byte_search};
 use std::net::Ipv6Addr;
 
 /// A target taken apart.
@@ -15,7 +15,7 @@ pub(super) struct Target<'a> {
 
 /// Takes a target apart, whose bytes need not have been checked.
 ///
-/// `line` begins with the target too, and goes on behind it: there is more to read whole words from.
+/// `line` begins with the target too, and extends beyond it, so that eight bytes can be read at once up to the target's end.
 #[inline(always)]
 pub(super) fn parse_target<'a>(method: Method, target: &'a str, line: &[u8]) -> Result<Target<'a>, Refusal> {
     let (mut end, mut question) = (0, None);
@@ -52,7 +52,9 @@ pub(super) fn parse_target<'a>(method: Method, target: &'a str, line: &[u8]) -> 
 /// httparse takes `#` and UTF-8. A cache in front may cut at `#`.
 #[inline]
 fn find_delimiter(line: &[u8], from: usize) -> usize {
-    word::find(line, from, |word| word::below(word, b'!') | word::from_del(word) | word::equal(word, b'?') | word::equal(word, b'#'))
+    byte_search::find(line, from, |word| {
+        byte_search::below(word, b'!') | byte_search::from_del(word) | byte_search::equal(word, b'?') | byte_search::equal(word, b'#')
+    })
 }
 
 /// `http://host:port/path?query`, which every server must accept: RFC 9112 section 3.2.2.
@@ -83,7 +85,7 @@ fn absolute_form(method: Method, target: &str) -> Result<Target<'_>, Refusal> {
 
 /// One host with an optional port, not empty: RFC 9110 section 7.2.
 ///
-/// Stricter than the grammar in one thing: no comma, which may be two Host lines that somebody joined.
+/// Stricter than the grammar in one point: no comma, because a proxy may have joined two Host lines with it.
 pub(super) fn is_host(text: &[u8]) -> bool {
     let name = without_port(text);
     // No branch for any byte, since this runs over each request's Host: the kinds are collected.

@@ -43,7 +43,7 @@ pub(super) enum Selected {
 
 impl Conditions {
     pub(super) fn of(request: &Request<'_>) -> Conditions {
-        // A field that may be a list, on any number of lines. A value that is not text is in no list of ours.
+        // A field that may be a list, on any number of lines. A value that is not text is ignored.
         let joined = |name: &str| {
             let lines = request.headers().filter(|(found, _)| found.eq_ignore_ascii_case(name));
             let values: Vec<&str> = lines.filter_map(|(_, value)| std::str::from_utf8(value).ok()).collect();
@@ -98,7 +98,7 @@ impl Validators {
     /// Whether a list of If-None-Match has this tag, by the weak comparison: `W/` does not count (RFC 9110 section 13.1.2).
     fn match_any(&self, tags: &str) -> bool {
         let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        // A tag of ours has no comma in it.
+        // The tags of `Validators::new` have no comma in them.
         tags.trim() == "*" || tags.split(',').any(|tag| opaque(tag) == opaque(&self.etag))
     }
 

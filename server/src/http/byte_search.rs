@@ -1,4 +1,4 @@
-//! Looks at eight bytes at once: finds the first byte of a kind in a few instructions for each eight.
+//! Finds the first byte of a kind, eight bytes at a time, in a few instructions for each eight.
 //!
 //! A byte of a kind is *marked* by its high bit in a word (Warren, "Hacker's Delight", section 6-1). The
 //! sums below borrow from or carry to the next byte only where a byte is marked, so a mark may be false
