@@ -82,10 +82,12 @@ pub(crate) struct Load {
     pub(crate) counts: Counts,
 }
 
+/// The time within which all slow clients have begun, one after the other. Less than the warm-up.
+pub(crate) const RAMP: Duration = Duration::from_secs(8);
+
 fn slow_clients(n: usize) -> Vec<Slow> {
-    // They begin one after the other within ten seconds.
     let now = Instant::now();
-    (0..n).map(|index| Slow { stream: None, due: now + Duration::from_secs(10) * index as u32 / n as u32, sent: 0 }).collect()
+    (0..n).map(|index| Slow { stream: None, due: now + RAMP * index as u32 / n as u32, sent: 0 }).collect()
 }
 
 impl Load {

@@ -34,6 +34,9 @@ use server::units::duration_above_zero;
 /// clients that have left.
 const CLOSING_MAX: Duration = Duration::from_secs(30);
 
+/// Three times the ramp of the load and some: the first third of a run is the warm-up.
+const TIME_MIN: Duration = Duration::from_secs(30);
+
 /// The server's own timeouts, so that slow clients are timed out and come again within a short run.
 const SERVER_ARGS: &[&str] = &["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--header-timeout", "10s", "--idle-timeout", "60s"];
 
@@ -41,7 +44,7 @@ const SERVER_ARGS: &[&str] = &["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:
 #[derive(Debug, Parser)]
 #[command(name = "soak", max_term_width = 110)]
 struct Args {
-    /// How long the load lasts. At least 15 s: the first third is the warm-up
+    /// How long the load lasts. At least 30 s: the first third is the warm-up
     #[arg(long, default_value = "60s", value_parser = duration_above_zero)]
     time: Duration,
     /// Writes the samples as an SVG plot to this file
@@ -105,8 +108,8 @@ fn sample(pid: u32, since: Instant) -> Result<Sample, String> {
 }
 
 fn run(args: &Args) -> Result<Vec<String>, String> {
-    if args.time < Duration::from_secs(15) {
-        return Err(format!("--time {:?} is too short: at least 15s", args.time));
+    if args.time < TIME_MIN {
+        return Err(format!("--time {:?} is too short; allowed: at least {} s", args.time, TIME_MIN.as_secs()));
     }
     let mut command = this_program_as_server(SERVER_ARGS.iter().copied())?;
     if args.leak {
