@@ -40,7 +40,8 @@ pub struct Limits {
     /// [`WAIT_MAX_DEFAULT`].
     pub wait_max: Duration,
     /// The limit that replaces `wait_max` once the queue has been backed up for that long. Then the queue is not a burst that passes; it
-    /// is an overload, and its length is nothing but latency. At most `wait_max`. Default: see [`STANDING_WAIT_MAX_DEFAULT`].
+    /// is an overload, and its length is nothing but latency. The run of the job counts too, so the queue is empty this long after the overload.
+    /// At most `wait_max`. Default: see [`STANDING_WAIT_MAX_DEFAULT`].
     pub standing_wait_max: Duration,
 }
 
