@@ -133,7 +133,7 @@ fn a_drain_serves_a_client_that_was_handed_over_and_waits_for_a_slot() {
     let (full, [served, next, mut handed], accepting) = handed_to_a_full_loop(AtConnectionsMax::Wait);
     drop(accepting); // It drops its target, so the drain waits for no further connection.
     drop((served, next));
-    full.handle.drain(support::PATIENCE);
+    full.handle.shut_down(support::PATIENCE);
     assert_eq!(read_all(&mut handed), b"full\n");
     full.ended();
 }

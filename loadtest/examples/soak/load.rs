@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use loadtest::raw::{Client, connect_with_little_room};
+use loadtest::socket_client::{Client, connect_with_small_receive_buffer};
 
 /// Between two ticks.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -122,7 +122,7 @@ impl Load {
             if is_closed(slow, |_| {}) {
                 counts.slow_heads_closed += 1;
             }
-            step(slow, counts, || connect_with_little_room(*to, heads, 4096), &[b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"a", b"a"]);
+            step(slow, counts, || connect_with_small_receive_buffer(*to, heads, 4096), &[b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"a", b"a"]);
         }
         for slow in self.readers.iter_mut().filter(|slow| slow.due <= now) {
             slow.due = now + Duration::from_millis(100);
@@ -132,7 +132,7 @@ impl Load {
                 counts.slow_downloads += 1;
             }
             let request: &[&[u8]] = &[b"GET /bytes?n=300000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b""];
-            step(slow, counts, || connect_with_little_room(*to, readers, 4096), request);
+            step(slow, counts, || connect_with_small_receive_buffer(*to, readers, 4096), request);
         }
         for slow in self.uploads.iter_mut().filter(|slow| slow.due <= now) {
             slow.due = now + Duration::from_millis(200);
@@ -144,7 +144,7 @@ impl Load {
             let mut pieces = vec![head];
             pieces.resize(21, piece);
             pieces.push(b"");
-            step(slow, counts, || connect_with_little_room(*to, uploads, 4096), &pieces);
+            step(slow, counts, || connect_with_small_receive_buffer(*to, uploads, 4096), &pieces);
         }
     }
 

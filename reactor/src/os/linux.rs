@@ -13,8 +13,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use super::{Event, ListenerWakes, Os, Ready, Stream, Wake, sys};
 use crate::address::Address;
 use crate::listen::socket::ListenSocket;
-use crate::os::descriptors::{TableShare, grow_table};
 use crate::loop_state::Connect;
+use crate::os::descriptors::{TableShare, grow_table};
 use crate::token::Token;
 
 /// epoll and the sockets of one loop.

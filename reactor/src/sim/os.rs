@@ -14,8 +14,8 @@ use super::socket::Phase;
 use super::world::{Act, World};
 use crate::address::Address;
 use crate::limits::Limits;
-use crate::os::{Event, ListenerWakes, Os, Stream, Wake};
 use crate::loop_state::Connect;
+use crate::os::{Event, ListenerWakes, Os, Stream, Wake};
 use crate::token::Token;
 
 /// The port of peer 0; the next has the next. So a service knows from the address who is there.

@@ -47,7 +47,7 @@ impl Choices {
             let limits = &mut config.limits;
             (limits.connections_max, limits.refusals_max, limits.mail_max, limits.events_per_poll_max) =
                 (2 * CONNECTIONS_MAX as u32, 1, 4, 4);
-            (limits.write_stall_timeout, limits.linger_timeout) = (HOUR, HOUR / 2);
+            (limits.output_rate_window, limits.linger_timeout) = (HOUR, HOUR / 2);
             (limits.buffer_bytes_max, limits.output_high_water_bytes, limits.output_low_water_bytes) = (BUFFER_BYTES, BUFFER_BYTES, 512);
             if self.is_memory_scarce {
                 limits.buffer_memory_bytes_max = SCARCE_MEMORY_BYTES;
@@ -79,7 +79,7 @@ impl<'a> Play<'a> {
     fn start(config: Config, hostility: Hostility, seed: u8, window_bytes: usize, sent: &[&'a [u8]]) -> Play<'a> {
         let memory_bytes_max = config.limits.buffer_memory_bytes_max as u64;
         let mut http = HttpSettings::default();
-        (http.timeouts.header, http.timeouts.idle, http.timeouts.request) = (HOUR, HOUR, HOUR);
+        (http.timeouts.header, http.timeouts.idle, http.timeouts.request) = (HOUR, HOUR, Some(HOUR));
         http.limits = limits();
         let mut kernel = Kernel::new(Rng::new(seed.into()), hostility, window_bytes, window_bytes);
         let listener = kernel.listen();
