@@ -9,7 +9,62 @@
 //! 6. `timers`, `deadlines`, `mailbox`, `connect`, [`listen`], `shutdown`;
 //! 7. [`os`]: the trait for all system calls; `sim` (feature `sim`): its second implementation, a simulated system that tests the whole loop by seeds.
 //!
-//! The smallest program is `examples/echo.rs`.
+//! A complete server, which echoes with backpressure and closes idle connections, its client, and its end:
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::{Shutdown, TcpStream};
+//! use std::time::Duration;
+//!
+//! use reactor::listen::socket::{ListenOptions, listen};
+//! use reactor::{Config, Context, EventLoop, Handler, LinuxListener, ListenerWakes, Origin};
+//!
+//! const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Conn = (); // The protocol's state of one connection.
+//!     type Mail = (); // What other threads send to a connection.
+//!
+//!     fn opened(&mut self, _origin: Origin, cx: &mut Context<'_>) {
+//!         cx.deadline(Some(cx.now() + IDLE_TIMEOUT));
+//!     }
+//!
+//!     fn input(&mut self, _conn: &mut (), input: &[u8], cx: &mut Context<'_>) -> usize {
+//!         cx.deadline(Some(cx.now() + IDLE_TIMEOUT));
+//!         let taken = cx.write(input);
+//!         if taken == 0 {
+//!             cx.want_writable(); // The client does not read, so no more is read from it: backpressure.
+//!         }
+//!         taken
+//!     }
+//!
+//!     fn mail(&mut self, _conn: &mut (), _mail: (), _cx: &mut Context<'_>) {}
+//! }
+//!
+//! let config = Config::with(|config| config.limits.connections_max = 1_000);
+//! let mut event_loop = EventLoop::new(config, Echo)?;
+//! let socket = listen("127.0.0.1:0".parse().expect("an address"), ListenOptions::default())?;
+//! let address = socket.local_addr()?;
+//! event_loop.listen_on(LinuxListener::new(socket)?, ListenerWakes::All)?;
+//! let handle = event_loop.handle();
+//! let thread = std::thread::spawn(move || event_loop.run());
+//!
+//! let mut client = TcpStream::connect(address)?;
+//! client.write_all(b"hello")?;
+//! client.shutdown(Shutdown::Write)?;
+//! let mut echoed = String::new();
+//! client.read_to_string(&mut echoed)?;
+//! assert_eq!(echoed, "hello");
+//!
+//! handle.shut_down(Duration::from_secs(5)); // Open connections have five seconds to finish.
+//! assert!(handle.wait(Duration::from_secs(10)));
+//! thread.join().expect("the loop does not panic")?;
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! The same as a program is `examples/echo.rs`.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("reactor is an event loop on Linux's epoll(7), and its tokens need 64-bit pointers: build it for 64-bit Linux");
