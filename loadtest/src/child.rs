@@ -1,7 +1,7 @@
 //! The server under test: a process of its own, started fresh for every side, and never left behind.
 //!
-//! It is this program again, with the hidden subcommand `serve`, so nothing has to be built or found. Its first line on standard output
-//! says that it is ready and where. Read next: `scenario.rs`.
+//! It is this program again, with the hidden subcommand `serve`, so that no second binary has to be built or found. Its first line on
+//! standard output says that it listens, and where. Read next: `scenario.rs`.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// How long a server may take to say that it listens. It takes milliseconds; a machine under load may need seconds.
+/// How long a server may take until it listens. It takes milliseconds; a machine under load may need seconds.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may take to end after SIGTERM, before SIGKILL. Longer than the server's own default grace would hide nothing: scenarios
-/// end with all connections closed.
+/// How long it may take to exit after SIGTERM, before SIGKILL. At the end of a scenario all connections are closed, so that a correct
+/// server exits at once.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How often a child that should end is looked at.
+/// Pause between two checks whether the child has exited.
 const STOP_POLL: Duration = Duration::from_millis(10);
-/// What is kept of its standard error: the end, where the reason for a death stands.
+/// The last bytes of its standard error that are kept: they hold the reason of an unexpected exit.
 const STDERR_BYTES_MAX: usize = 8 << 10;
-/// How long the readers of its pipes may take after its end: a grandchild could hold them open.
+/// How long the readers of its pipes may take after it has exited: a grandchild could hold the pipes open.
 const PIPE_GRACE: Duration = Duration::from_millis(200);
 
 /// A running server.
@@ -31,7 +31,7 @@ const PIPE_GRACE: Duration = Duration::from_millis(200);
 pub struct Server {
     /// Where it serves.
     pub http: SocketAddr,
-    /// Where it tells about itself.
+    /// Its admin port.
     pub admin: SocketAddr,
     /// Its process.
     pub pid: u32,
@@ -39,7 +39,7 @@ pub struct Server {
     stderr: Tail,
 }
 
-/// How a server ended.
+/// How a server exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Its exit status; `None` if the system did not say.
@@ -56,7 +56,7 @@ pub fn this_program_as_server<'a>(args: impl IntoIterator<Item = &'a str>) -> Re
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program to start the server: {e}"))?;
     let mut command = Command::new(program);
     command.arg("serve").args(args);
-    // What configures this program's user's own server is not meant for the one under test.
+    // SERVER_… variables in the user's environment are not meant for the server under test.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SERVER_")) {
         command.env_remove(name);
     }
@@ -67,9 +67,10 @@ impl Server {
     /// Starts a server and waits until it listens.
     ///
     /// # Errors
-    /// A sentence: it could not be started, said something else, ended, or said nothing for `ready_timeout`; with its last words.
+    /// A sentence with the end of its standard error: it could not be started, printed something else, exited, or did not listen within
+    /// `ready_timeout`.
     pub fn start(mut command: Command, ready_timeout: Duration) -> Result<Server, String> {
-        // A group of its own: Ctrl-C is for the generator, which then ends the server in order.
+        // A process group of its own: Ctrl-C is meant for the generator, which then stops the server.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         sys::die_with_parent(&mut command);
         let mut child = command.spawn().map_err(|e| format!("cannot start the server: {e}"))?;
@@ -104,16 +105,16 @@ impl Server {
 
     /// The end of what it wrote to standard error.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub fn stderr_tail(&self) -> String {
         self.stderr.text()
     }
 
-    /// How it ended by itself, if it did within `grace`.
+    /// Its exit status, if it exits by itself within `grace`.
     pub fn ended_within(&mut self, grace: Duration) -> Option<ExitStatus> {
         if self.outlives(grace) { None } else { self.child.wait().ok() }
     }
 
-    /// Asks it to end (SIGTERM), and kills it if it has not after `grace`.
+    /// Sends SIGTERM, and SIGKILL if it has not exited within `grace`.
     pub fn stop(mut self, grace: Duration) -> Ended {
         self.end(grace)
     }
@@ -127,7 +128,7 @@ impl Server {
         Ended { status: self.child.wait().ok(), killed }
     }
 
-    /// Whether it still runs after `grace`; comes back as soon as it does not.
+    /// Whether it still runs after `grace`; returns as soon as it does not.
     fn outlives(&mut self, grace: Duration) -> bool {
         let until = Instant::now() + grace;
         while self.is_alive() {
@@ -139,7 +140,7 @@ impl Server {
         false
     }
 
-    /// Ends a server that did not do what it should, and says so in one sentence.
+    /// Stops a server that did not start as it should; returns the reason as a sentence.
     fn failed(&mut self, what: &str) -> String {
         let ended = self.end(Duration::ZERO);
         let status = match ended.status {
@@ -151,14 +152,14 @@ impl Server {
             _ => String::new(),
         };
         self.stderr.wait_for_end(PIPE_GRACE);
-        let words = self.last_words();
+        let words = self.stderr_tail();
         let words = if words.is_empty() { String::new() } else { format!("; it wrote: {}", words.trim_end()) };
         format!("the server under test {what}{status}{words}")
     }
 }
 
 impl Drop for Server {
-    /// Whatever way this ends, the server does not outlive it.
+    /// The server does not outlive this value, whatever happens.
     fn drop(&mut self) {
         if self.is_alive() {
             let _ = self.child.kill();
@@ -174,7 +175,7 @@ fn parse_listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((field("http=")?, field("admin=")?))
 }
 
-/// Sends the first line, then reads on without keeping anything: a server must not block on a full pipe.
+/// Sends the first line, then reads and discards the rest, so that the server does not block on a full pipe.
 fn first_line(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (line_in, line_out) = mpsc::channel();
     std::thread::spawn(move || {
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_dies_is_reported_with_its_last_words() {
+    fn a_server_that_dies_is_reported_with_its_stderr_tail() {
         let error = Server::start(shell("echo 'address in use' >&2; exit 7"), LONG).unwrap_err();
         assert!(error.contains("ended before it listened") && error.contains("address in use") && error.contains("code 7"), "{error}");
         let error = Server::start(shell("echo hello; exec sleep 60"), LONG).unwrap_err();

@@ -147,7 +147,7 @@ pub struct Settings<'a> {
     pub long: bool,
     /// Whether to show progress.
     pub progress: bool,
-    /// Set by Ctrl-C.
+    /// Set by SIGINT, SIGTERM and SIGHUP.
     pub interrupted: &'a AtomicBool,
 }
 
@@ -171,7 +171,7 @@ pub struct Measured {
     pub figures: BTreeMap<String, Figure>,
     /// What the machine did meanwhile.
     pub machine: Machine,
-    /// Whether Ctrl-C ended the measuring early.
+    /// Whether a signal ended the measurement early.
     pub interrupted: bool,
 }
 
@@ -211,7 +211,7 @@ impl From<Load> for Measured {
 pub struct Side<'a> {
     /// Where the server serves.
     pub http: SocketAddr,
-    /// Where it tells about itself.
+    /// Its admin port.
     pub admin: SocketAddr,
     /// Its process, for `/proc`.
     pub pid: u32,
@@ -219,7 +219,7 @@ pub struct Side<'a> {
     pub from: IpAddr,
     /// Whether this is the side with the mistake.
     pub broken: bool,
-    /// The scenario ends the server, and it is a fault if it does not end.
+    /// The scenario stops the server itself, and the side fails if the server does not exit.
     ends_by_itself: bool,
     scenario: &'a Scenario,
     settings: &'a Settings<'a>,
@@ -248,7 +248,7 @@ impl<'a> Side<'a> {
         Process { pid: self.pid }
     }
 
-    /// Set by Ctrl-C: whoever waits for something looks at it.
+    /// Set by SIGINT, SIGTERM and SIGHUP: every loop that waits checks it.
     #[must_use]
     pub fn interrupted(&self) -> &'a AtomicBool {
         self.settings.interrupted
@@ -283,7 +283,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The process of a server under test. It is valid as long as the side is driven: nobody waits for the process before that.
+/// The process of a server under test. Its number stays valid while the side is driven: only after that is the process waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     pid: u32,
@@ -349,7 +349,7 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
     let machine = control.end();
     let ends_by_itself = side.ends_by_itself;
     if !ends_by_itself && !server.is_alive() {
-        return Err(format!("the server under test died; it wrote: {}", server.last_words().trim_end()));
+        return Err(format!("the server under test died; it wrote: {}", server.stderr_tail().trim_end()));
     }
     let mut measured = measured?;
     measured.machine = machine;
@@ -357,7 +357,7 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
     if ends_by_itself {
         return match server.ended_within(STOP_GRACE) {
             Some(status) if status.success() => Ok(measured),
-            Some(status) => Err(format!("the server under test ended with {status}; it wrote: {}", server.last_words().trim_end())),
+            Some(status) => Err(format!("the server under test ended with {status}; it wrote: {}", server.stderr_tail().trim_end())),
             None => Err(format!("the server under test did not end within {STOP_GRACE:?} of the scenario that had told it to")),
         };
     }
