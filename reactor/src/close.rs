@@ -13,10 +13,8 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::callback::Callback;
-use crate::clock;
-use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
+use crate::errors::CloseReason;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::io::{ReadStop, drain_read};
@@ -24,6 +22,8 @@ use crate::loop_state::LoopState;
 use crate::os::{Os, Ready};
 use crate::policy::{ClosePolicy, DrainPolicy, HalfClose, WhenNearlyFull};
 use crate::slot::{Bits, Phase, Slot};
+use crate::stats::Callback;
+use crate::timers;
 use crate::visit::Visit;
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {
@@ -93,7 +93,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         let state = self.slot_mut();
         state.enter(Phase::Lingering { left_bytes });
         state.bits.remove(Bits::WANTS_WRITABLE);
-        state.deadline = clock::after(now, linger_timeout);
+        state.deadline = timers::after(now, linger_timeout);
         state.stall_at = None;
         self.shared.stats.connections_lingering.add(1);
     }

@@ -6,16 +6,15 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::callback::Callback;
-use crate::clock;
-use crate::close_reason::CloseReason;
+use crate::address::Connect;
 use crate::context::LoopContext;
+use crate::errors::CloseReason;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin, Pressure};
-use crate::loop_state::Connect;
 use crate::os::{Os, Ready};
 use crate::slot::{Bits, Phase};
-use crate::stats::Stats;
+use crate::stats::{Callback, Stats};
+use crate::timers;
 use crate::visit::Cause;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
@@ -47,7 +46,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let token = self.shared.slots.insert(&mut self.entries, stream, Phase::Connecting { tag: connect.tag });
         let state = self.shared.slots.get_mut(token.slot);
         state.bits.insert(Bits::OUTBOUND);
-        state.deadline = clock::after(self.shared.now, connect.timeout);
+        state.deadline = timers::after(self.shared.now, connect.timeout);
         let due = state.deadline;
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         self.shared.stats.connections_connecting.add(1);

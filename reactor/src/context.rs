@@ -7,12 +7,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
-use crate::clock;
-use crate::loop_state::{Connect, LoopState};
+use crate::address::{Address, Connect};
+use crate::loop_state::LoopState;
 use crate::os::Stream;
 use crate::output::{Output, OutputScratch};
 use crate::slot::{Bits, Slot};
+use crate::timers;
 use crate::token::Token;
 
 /// The loop and one connection, as a callback of that connection sees them.
@@ -224,7 +224,7 @@ impl Context<'_> {
     pub fn spread(&self, after: Duration) -> Duration {
         // Fibonacci hashing (Knuth, The Art of Computer Programming 3, section 6.4): neighbouring slots land far apart.
         let part = self.token.slot.wrapping_mul(2_654_435_769) >> 22;
-        clock::lengthened(after, part)
+        timers::lengthened(after, part)
     }
 
     /// Sets the least rate, in bytes a second, at which the peer must acknowledge output while some is pending, instead of

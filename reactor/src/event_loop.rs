@@ -3,8 +3,8 @@
 //! 1. Poll sleeps until an event or the timer. It returns at once while carried work can make progress (`poll_timeout`).
 //! 2. Runnable connections are visited: connections with events, then the rest of the new list, then the old list (`ready_list.rs`).
 //! 3. Listeners accept (`listen/accept.rs`).
-//! 4. Mail from other threads is delivered (`mail.rs`).
-//! 5. Deadlines expire (`deadlines.rs`).
+//! 4. Mail from other threads is delivered (`mailbox.rs`).
+//! 5. Deadlines expire (`notify.rs`).
 //! 6. Outbound connections begin (`connect.rs`).
 //! 7. Connections to evict are picked when the connection limit nears (`eviction.rs`).
 //! 8. Closed connections are freed with close(2) (`close.rs`).
@@ -24,23 +24,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use slab::Slab;
 
-use crate::callback::Callback;
-use crate::clock;
-use crate::close_reason::CloseReason;
 use crate::context::LoopContext;
+use crate::errors::CloseReason;
 use crate::handle::{Handle, Order, Orders, Shutdown};
 use crate::handler::Handler;
 use crate::io::InputScratch;
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
 use crate::listen::{Adoption, HandOffTarget, Listener};
 use crate::loop_state::LoopState;
-use crate::mail::{Envelope, Mailer};
-use crate::mailbox::{Inbox, Sender, mailbox};
+use crate::mailbox::{Envelope, Inbox, Mailer, Sender, mailbox};
 use crate::os::{Event, Linux, Os, Ready, Wake};
 use crate::output::OutputScratch;
 use crate::ready_list::Queued;
 use crate::slot::{Bits, Entry, Phase};
-use crate::stats::Stats;
+use crate::stats::{Callback, Stats};
+use crate::timers;
 use crate::token::Token;
 use crate::visit::{Cause, Visit};
 
@@ -258,7 +256,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
         // A close in another loop frees a slot for a hand-over and does not wake this loop.
         if !self.receivers.is_empty() && self.listeners.iter().any(|listener| listener.ready) {
-            earliest = sooner(earliest, clock::after(self.shared.now, self.shared.limits.accept_pause));
+            earliest = sooner(earliest, timers::after(self.shared.now, self.shared.limits.accept_pause));
         }
         // Unused buffers are also freed when no event follows a peak. This costs at most two wake-ups.
         if self.shared.buffers.held_bytes() > self.shared.buffers.leased_bytes() {

@@ -30,11 +30,10 @@
 //! and needs no search.
 
 use crate::buffers::{BufferOwner, Lease};
-use crate::close_reason::CloseReason;
+use crate::errors::CloseReason;
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Pressure};
-use crate::holders::held_of;
-use crate::loop_state::LoopState;
+use crate::loop_state::{LoopState, held_of};
 use crate::os::Os;
 use crate::policy::WhenNearlyFull;
 use crate::slot::{Bits, Slot};

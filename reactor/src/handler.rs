@@ -7,8 +7,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::close_reason::CloseReason;
 use crate::context::{Context, LoopContext};
+use crate::errors::CloseReason;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! 3. [`event_loop`]: one turn of the loop, in order;
 //! 4. `visit`: one visit to one connection; `io`: reading and writing until `EAGAIN`; `progress`, `notify`, `close`, `eviction`;
 //! 5. `slot`: the state of one connection; `ready_list`: which connections can make progress; `buffers`: the memory that connections lease;
-//! 6. `timers`, `deadlines`, `mailbox`, `connect`, [`listen`], `shutdown`;
+//! 6. `timers`, `mailbox`, `connect`, [`listen`], `shutdown`;
 //! 7. [`os`]: the trait for all system calls; `sim` (feature `sim`): its second implementation, a simulated system that tests the whole loop by seeds.
 //!
 //! A complete server, which echoes with backpressure and closes idle connections, its client, and its end:
@@ -69,16 +69,12 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("reactor is an event loop on Linux's epoll(7), and its tokens need 64-bit pointers: build it for 64-bit Linux");
 
-pub mod accept_error;
-pub mod callback;
 pub mod context;
 pub mod counter;
 pub mod event_loop;
 pub mod handler;
-pub mod histogram;
 pub mod limits;
 pub mod listen;
-pub mod mail;
 #[cfg(feature = "mistakes")]
 pub mod mistakes;
 pub mod os;
@@ -90,18 +86,13 @@ pub mod token;
 
 mod address;
 mod buffers;
-mod clock;
 mod close;
-mod close_reason;
 mod connect;
-mod deadlines;
 mod errors;
 mod eviction;
 mod handle;
-mod holders;
 mod invariants;
 mod io;
-mod log_limit;
 mod loop_state;
 mod mailbox;
 mod notify;
@@ -114,25 +105,21 @@ mod stall;
 mod timers;
 mod visit;
 
-pub use accept_error::AcceptError;
-pub use address::Address;
+pub use address::{Address, Connect};
 pub use buffers::BufferOwner;
-pub use callback::Callback;
-pub use close_reason::CloseReason;
 pub use context::{Context, LoopContext};
-pub use errors::{ConfigError, DescriptorsError};
+pub use errors::{AcceptError, CloseReason, ConfigError, DescriptorsError};
 pub use event_loop::EventLoop;
 pub use handle::Handle;
 pub use handler::{Handler, Origin, Pressure};
 pub use io::{Flushed, ReadOutcome, ReadStop, WriteOutcome, drain_read, drain_write};
 pub use limits::{Config, Limits};
-pub use loop_state::Connect;
-pub use mail::{Mailer, Reserved};
+pub use mailbox::{Mailer, Reserved};
 #[cfg(feature = "mistakes")]
 pub use mistakes::MISTAKES;
 pub use os::{Linux, LinuxListener, ListenerWakes, Os};
 pub use output::{Cursor, Output, OutputBuffer};
 pub use policy::{MailboxOrder, Policy};
 pub use slot::state_bytes;
-pub use stats::Stats;
+pub use stats::{Callback, Stats};
 pub use token::Token;

@@ -6,19 +6,19 @@
 
 use std::time::Duration;
 
-use crate::clock;
 use crate::event_loop::{EventLoop, sooner};
 use crate::handle::Shutdown;
 use crate::handler::{Handler, Pressure};
 use crate::listen::socket::LISTEN_BACKLOG;
 use crate::os::Os;
+use crate::timers;
 use crate::visit::Cause;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
     /// Begins a graceful shutdown. If one is in progress, the loop ends at the earlier of the two times. Test:
     /// `of_several_shutdowns_the_one_that_ends_first_counts`.
     pub(crate) fn start_shutdown(&mut self, grace: Duration) {
-        let until = clock::after(self.shared.now, grace);
+        let until = timers::after(self.shared.now, grace);
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.until = sooner(shutdown.until, until);
             return;

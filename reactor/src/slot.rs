@@ -12,7 +12,7 @@ use bitflags::bitflags;
 use slab::Slab;
 
 use crate::buffers::{BufferOwner, Lease};
-use crate::close_reason::CloseReason;
+use crate::errors::CloseReason;
 use crate::policy::TokenCheck;
 use crate::ready_list::Queued;
 use crate::token::Token;

@@ -16,12 +16,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock;
-use crate::close_reason::CloseReason;
+use crate::errors::CloseReason;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::os::Os;
+use crate::timers;
 
 /// The present window of a connection's pending output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +62,7 @@ impl Limits {
     /// When output that is pending since `now` is looked at first. An eighth of a window: soon enough that a peer which never reads is closed
     /// after one window and an eighth, and so late that a fast peer's output is never looked at.
     pub(crate) fn first_look(&self, rate_min: u32, now: Instant) -> Option<Instant> {
-        clock::after(now, self.window_for(rate_min) / 8)
+        timers::after(now, self.window_for(rate_min) / 8)
     }
 }
 
@@ -94,7 +94,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 });
                 has_stalled = output_window.ends_stalled(unacknowledged_bytes, needed_bytes(rate_min, window));
             }
-            state.stall_at = clock::after(now, window);
+            state.stall_at = timers::after(now, window);
         }
         let due = state.due();
         self.shared.wheel.set(slot, due, now);

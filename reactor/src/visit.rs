@@ -12,9 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::buffers::{BufferOwner, Lease};
-use crate::callback::Callback;
-use crate::close_reason::CloseReason;
 use crate::context::Context;
+use crate::errors::CloseReason;
 use crate::handler::{Handler, Origin, Pressure};
 use crate::io::{Flushed, InputScratch, ReadStop, drain_read, drain_write};
 use crate::loop_state::LoopState;
@@ -23,6 +22,7 @@ use crate::output::OutputScratch;
 use crate::policy::{Framing, HalfClose, ReadyRule, ResumePolicy, VisitPolicy, WritePolicy};
 use crate::progress::can_progress;
 use crate::slot::{Bits, Entry, Slot};
+use crate::stats::Callback;
 use crate::token::Token;
 
 /// The reason for a visit, if it is not the socket.
@@ -616,7 +616,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             }
         }
         // The wheel holds the connection at its due time or earlier. If a deadline has moved later, as with a new request, `expire`
-        // (deadlines.rs) moves it when the earlier time comes. Test: `a_deadline_that_is_moved_later_runs_once_and_later`.
+        // (notify.rs) moves it when the earlier time comes. Test: `a_deadline_that_is_moved_later_runs_once_and_later`.
         if let Some(due) = due
             && self.due_before.is_none_or(|before| due < before)
         {

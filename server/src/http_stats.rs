@@ -2,8 +2,8 @@
 //!
 //! Read next: `metrics.rs`, which prints it.
 
+use reactor::counter::Histogram;
 use reactor::counter::{Counter, Gauge};
-use reactor::histogram::Histogram;
 
 use crate::http::Refusal;
 

@@ -11,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use reactor::histogram::HistogramSnapshot;
+use reactor::counter::HistogramSnapshot;
 use reactor::{AcceptError, BufferOwner, CloseReason};
 use worker_pool::{Class, OutcomeKind, Reason};
 
@@ -389,7 +389,7 @@ impl Family<'_> {
 }
 
 fn of_reactor(family: &mut Family<'_>, labels: Labels<'_>, snapshot: &HistogramSnapshot) -> fmt::Result {
-    family.histogram(labels, snapshot.sum, &buckets(&snapshot.counts, reactor::histogram::Histogram::bound))
+    family.histogram(labels, snapshot.sum, &buckets(&snapshot.counts, reactor::counter::Histogram::bound))
 }
 
 fn of_pool(family: &mut Family<'_>, class: Class, histogram: &worker_pool::Histogram) -> fmt::Result {

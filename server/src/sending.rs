@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use reactor::Context;
-use reactor::histogram::Histogram;
+use reactor::counter::Histogram;
 
 use crate::connection::{Conn, HttpHandler};
 use crate::exchange::{Exchange, State};

@@ -1,6 +1,6 @@
 //! The loops' and the pool's histograms have equal bounds: one table reads them all, although the two crates do not know each other.
 
-use reactor::histogram::Histogram as OfLoops;
+use reactor::counter::Histogram as OfLoops;
 use worker_pool::{BUCKETS, Histogram as OfPool};
 
 #[test]

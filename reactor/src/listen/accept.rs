@@ -13,16 +13,15 @@
 use std::io;
 use std::time::Instant;
 
-use crate::accept_error::{AcceptError, is_of_the_connection};
 use crate::address::Address;
-use crate::clock;
-use crate::close_reason::CloseReason;
+use crate::errors::{AcceptError, CloseReason, is_of_the_connection};
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin, Pressure};
 use crate::listen::{Listener, Pause};
 use crate::os::{ListenerWakes, Os};
 use crate::policy::{AcceptPressure, AtConnectionsMax};
 use crate::slot::{Bits, Phase};
+use crate::timers;
 use crate::token::Token;
 use crate::visit::Cause;
 
@@ -215,7 +214,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Pauses accept(2) on a listener for `accept_pause`.
     fn pause_accepting(&mut self, index: usize, ends_at_close: bool) {
-        let until = clock::after(self.shared.now, self.shared.limits.accept_pause);
+        let until = timers::after(self.shared.now, self.shared.limits.accept_pause);
         self.listeners[index].pause = Some(Pause { until, ends_at_close });
     }
 

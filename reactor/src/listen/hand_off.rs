@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::event_loop::{EventLoop, StageTime};
 use crate::handler::{Handler, Origin};
 use crate::listen::{Adoption, HandOffTarget};
-use crate::mail::Envelope;
+use crate::mailbox::Envelope;
 use crate::os::Os;
 
 impl<H: Handler, O: Os> EventLoop<H, O> {

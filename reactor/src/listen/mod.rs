@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::address::Address;
-use crate::mail::{Envelope, Mailer};
-use crate::mailbox::Permit;
+use crate::mailbox::{Envelope, Mailer, Permit};
 use crate::stats::Stats;
 
 /// A pause of accept(2) after an error.

@@ -11,9 +11,8 @@ use mio::{Interest, Waker};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::{Event, ListenerWakes, Os, Ready, Stream, Wake, sys};
-use crate::address::Address;
+use crate::address::{Address, Connect};
 use crate::listen::socket::ListenSocket;
-use crate::loop_state::Connect;
 use crate::os::descriptors::{TableShare, grow_table};
 use crate::token::Token;
 

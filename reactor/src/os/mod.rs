@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use bitflags::bitflags;
 
-use crate::address::Address;
-use crate::loop_state::Connect;
+use crate::address::{Address, Connect};
 use crate::token::Token;
 
 /// The readiness of one source, as the poller reported it. It is not mio's type, because the simulator cannot construct that one.

@@ -12,9 +12,8 @@ use super::faults::Call;
 use super::kernel::{Kernel, Nanos, SocketId};
 use super::socket::Phase;
 use super::world::{Act, World};
-use crate::address::Address;
+use crate::address::{Address, Connect};
 use crate::limits::Limits;
-use crate::loop_state::Connect;
 use crate::os::{Event, ListenerWakes, Os, Stream, Wake};
 use crate::token::Token;
 

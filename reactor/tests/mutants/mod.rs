@@ -135,7 +135,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "lingering-without-an-end",
         file: "close.rs",
-        from: "state.deadline = clock::after(now, linger_timeout);",
+        from: "state.deadline = timers::after(now, linger_timeout);",
         to: "state.deadline = None;",
     },
     Mutant {
@@ -219,13 +219,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "eviction-takes-the-shortest-stall",
-        file: "holders.rs",
+        file: "loop_state.rs",
         from: "self.groups.get(number)?.oldest.checked_sub(1)",
         to: "self.groups.get(number)?.newest.checked_sub(1)",
     },
     Mutant {
         slug: "deadline-looks-at-its-socket-after-a-full-batch-only",
-        file: "deadlines.rs",
+        file: "notify.rs",
         from: "            Phase::Open => {\n",
         to: "            Phase::Open if self.events.len() < self.shared.limits.events_per_poll_max => {\n                self.visit_because(slot, crate::visit::Cause::Deadline);\n            }\n            Phase::Open => {\n",
     },
@@ -249,7 +249,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "connect-times-out-without-a-look",
-        file: "deadlines.rs",
+        file: "notify.rs",
         from: "                self.connect_event(slot, Ready::default());\n",
         to: "",
     },
@@ -267,21 +267,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "failed-adoption-stays-a-load",
-        file: "listen/accept.rs",
-        from: "                self.shared.stats.adoption_failures.add(1);\n",
+        file: "listen/hand_off.rs",
+        from: "                self.shared.stats.adoption_failures.add(u64::from(!is_own));\n",
         to: "",
     },
     Mutant {
         slug: "adoptions-not-counted",
-        file: "listen/accept.rs",
-        from: "                self.shared.stats.adoptions.add(1);\n",
+        file: "listen/hand_off.rs",
+        from: "                self.shared.stats.adoptions.add(u64::from(!is_own));\n",
         to: "",
     },
     Mutant {
         slug: "adoptions-without-a-budget",
-        file: "event_loop.rs",
-        from: "Some(socket @ Envelope::Socket { .. }) if self.accepts_left == 0 => {",
-        to: "Some(socket @ Envelope::Socket { .. }) if self.accepts_left == u32::MAX / 2 => {",
+        file: "listen/hand_off.rs",
+        from: "while self.accepts_left > 0 && self.can_adopt() {\n",
+        to: "while self.can_adopt() {\n            self.accepts_left = self.accepts_left.max(1);\n",
     },
     Mutant {
         slug: "shutdown-ends-with-connections-on-their-way",
