@@ -62,11 +62,11 @@ impl Job for RequestJob {
 }
 
 /// What became of an offer.
-pub(crate) enum Dispatched {
+pub(crate) enum Dispatched<T> {
     /// A worker will run it.
     Admitted(Admitted),
     /// It has run here.
-    Ran(JobOutput),
+    Ran(T),
     /// The server is full. Asking again makes sense after this time.
     Refused(Duration),
 }
@@ -89,7 +89,7 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// Finds a place for a job. Never waits.
-    pub(crate) fn dispatch<T>(&self, work: Work<T>, into: fn(T) -> JobOutput, to: Token, serial: u32, now: Instant) -> Dispatched
+    pub(crate) fn dispatch<T>(&self, work: Work<T>, into: fn(T) -> JobOutput, to: Token, serial: u32, now: Instant) -> Dispatched<T>
     where
         T: 'static,
     {
@@ -98,10 +98,10 @@ impl Dispatcher {
         let terms = Terms { class, deadline: Some(deadline), cancel: CancelFlag::new() };
         match self.placement {
             Placement::Pool => {}
-            Placement::Loop => return Dispatched::Ran(into(run(&Checkpoint::detached(&terms)))), // MISTAKE(loop-stall): while the job runs here, no other connection of this loop is read, answered or timed out.
+            Placement::Loop => return Dispatched::Ran(run(&Checkpoint::detached(&terms))), // MISTAKE(loop-stall): while the job runs here, no other connection of this loop is read, answered or timed out.
             Placement::PoolForCpuOnly => match class {
                 Class::Fast => {}
-                Class::Slow => return Dispatched::Ran(into(run(&Checkpoint::detached(&terms)))), // MISTAKE(file-stall): a disk that takes its time takes the loop's, and no poller can tell when it would not.
+                Class::Slow => return Dispatched::Ran(run(&Checkpoint::detached(&terms))), // MISTAKE(file-stall): a disk that takes its time takes the loop's, and no poller can tell when it would not.
             },
         }
         let Some(reply) = self.mailer.as_ref().and_then(|mailer| mailer.reserve(to)) else {

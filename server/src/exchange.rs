@@ -203,8 +203,7 @@ impl<S: Service> HttpHandler<S> {
                     conn.job_serial = conn.job_serial.wrapping_add(1);
                     match self.dispatcher.dispatch(work, JobOutput::Answer, cx.token(), conn.job_serial, cx.now()) {
                         Dispatched::Admitted(job) => break State::Working(job),
-                        Dispatched::Ran(JobOutput::Answer(answer)) => answer,
-                        Dispatched::Ran(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
+                        Dispatched::Ran(answer) => answer,
                         Dispatched::Refused(retry_after) => {
                             let response = self.busy(retry_after);
                             return self.respond_within(conn, response, times, cx);
@@ -353,6 +352,9 @@ impl<S: Service> HttpHandler<S> {
                     return self.fail(conn, Response::text("request body too slow\n").status(408), cx);
                 }
             }
+        }
+        if let State::Streaming(streaming) = &mut exchange.state {
+            streaming.pull_is_due(now);
         }
         match &exchange.state {
             State::Later(at, _) if *at <= now || times.is_over(now) => {

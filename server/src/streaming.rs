@@ -86,6 +86,11 @@ impl Streaming {
         self.pull_at
     }
 
+    /// Forgets the time of the next pull if it has come.
+    pub(crate) fn pull_is_due(&mut self, now: Instant) {
+        self.pull_at = self.pull_at.filter(|at| *at > now);
+    }
+
     pub(crate) fn waits_for_job(&self) -> bool {
         self.job.is_some()
     }
@@ -220,8 +225,7 @@ impl<S: Service> HttpHandler<S> {
         *serial = serial.wrapping_add(1);
         match self.dispatcher.dispatch(work, JobOutput::Bytes, cx.token(), *serial, cx.now()) {
             Dispatched::Admitted(job) => streaming.job = Some(job),
-            Dispatched::Ran(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
-            Dispatched::Ran(JobOutput::Answer(_)) => unreachable!("asked for bytes"),
+            Dispatched::Ran(bytes) => streaming.bring(bytes),
             Dispatched::Refused(retry_after) => return Some(self.job_rejected(streaming, retry_after, cx)),
         }
         None

@@ -412,6 +412,7 @@ impl Play<'_> {
 /// Byte 0 chooses limits, windows, timeouts and how unkind the system is; byte 1 is its seed, and an odd
 /// one has the peer end behind its last byte; byte 2 is the length of the script, which follows;
 /// the rest is what the peer sends.
+#[allow(dead_code, reason = "not every test that includes this file uses it")]
 pub(crate) fn any_script(input: &[u8]) {
     let [flags, seed, script_bytes, rest @ ..] = input else { return };
     let (script, sent) = rest.split_at(rest.len().min(usize::from(*script_bytes)));
