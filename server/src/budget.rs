@@ -173,7 +173,9 @@ fn item(what: impl Into<String>, count: u64, reason: &'static str) -> Item {
 fn descriptors_beside_connections(config: &Config) -> Vec<Item> {
     let (loops, workers) = (u64::from(config.loops), u64::from(config.pool.threads));
     let refusals = u64::from(config.reactor.limits.refusals_max);
-    vec![
+    // Inherited, there is one socket; then this is a few too many.
+    let more_listeners = config.listen.len().saturating_sub(1) as u64;
+    let mut items = vec![
         item(format!("refusals ({loops} loops x {refusals})"), loops * refusals, "accepted beyond the limit, only to be told so"),
         item(format!("loops ({loops} x {DESCRIPTORS_PER_LOOP})"), loops * DESCRIPTORS_PER_LOOP, "epoll, timer, waker, spare, listener"),
         item(
@@ -187,7 +189,12 @@ fn descriptors_beside_connections(config: &Config) -> Vec<Item> {
             "the way to a file, or the sockets of a name resolver",
         ),
         item("reserve", DESCRIPTORS_RESERVED, "standard streams, signals, /proc, libraries, whoever inspects the process"),
-    ]
+    ];
+    if more_listeners > 0 {
+        let what = format!("listeners ({loops} loops x {more_listeners})");
+        items.insert(2, item(what, loops * more_listeners, "a socket of each loop for each further --listen"));
+    }
+    items
 }
 
 fn memory(config: &Config, connections_max: u32) -> Vec<Item> {

@@ -21,8 +21,10 @@ use crate::shutdown::ShutdownPolicy;
 /// Everything that can be chosen about a server. The default is the correct one.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the service listens.
-    pub listen: ListenAddress,
+    /// Where the service listens: 1 to [`LISTENERS_MAX`] addresses, which share one budget.
+    pub listen: Vec<ListenAddress>,
+    /// Whether a listener on `[::]` serves IPv6 only. If not, it serves IPv4 too.
+    pub ipv6_only: bool,
     /// Where the admin port listens.
     pub admin: SocketAddr,
     /// Event loops.
@@ -54,6 +56,9 @@ pub struct Config {
 /// Connections when nobody asks for a number: what one loop has been measured with; a default should not reserve a slot table for the
 /// million descriptors that containers often allow.
 pub const CONNECTIONS_MAX: u32 = 10_000;
+
+/// Addresses to listen on. A service has one for each network that it is on; each costs every loop a descriptor.
+pub const LISTENERS_MAX: usize = 16;
 
 /// Places for mail that is no completion of a job: connections handed over by another loop. Without a place the loop that accepted one
 /// keeps it, so this bounds a burst and nothing fails. Each place takes its memory at once.
@@ -92,7 +97,8 @@ pub fn cpus() -> &'static (u32, Option<Limit>) {
 impl Default for Config {
     fn default() -> Config {
         let mut config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)).into(),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
+            ipv6_only: false,
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             loops: default_loops(),
             connections_max: None,
@@ -119,6 +125,7 @@ impl Config {
     pub fn from_args(args: &Args) -> Result<Config, String> {
         let mut config = Config {
             listen: args.listen.clone(),
+            ipv6_only: args.ipv6_only,
             admin: args.admin,
             loops: args.loops,
             connections_max: args.connections_max,
@@ -192,6 +199,14 @@ impl Config {
     /// # Errors
     /// One sentence that names the value and what is allowed.
     pub fn check(&self) -> Result<(), String> {
+        if self.listen.is_empty() || self.listen.len() > LISTENERS_MAX {
+            return Err(format!("--listen is given {} times; 1 to {LISTENERS_MAX} addresses are allowed", self.listen.len()));
+        }
+        let takes_free_port = |address: &ListenAddress| matches!(address, ListenAddress::Ip(address) if address.port() == 0);
+        let is_twice = |(at, address): &(usize, &ListenAddress)| !takes_free_port(address) && self.listen[..*at].contains(address);
+        if let Some((_, twice)) = self.listen.iter().enumerate().find(is_twice) {
+            return Err(format!("--listen has {twice} twice; each address is allowed once"));
+        }
         if let Some(connections_max) = self.connections_max.filter(|wanted| *wanted < self.loops) {
             return Err(format!("--connections-max is {connections_max}; each of the {} loops needs at least one", self.loops));
         }

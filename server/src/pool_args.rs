@@ -1,4 +1,4 @@
-//! The flags of the worker pool: how much may wait, for how long, in which order, and what gives way.
+//! The flags of the worker pool: how many jobs may wait, for how long, in which order, and which are rejected.
 //!
 //! The choices themselves are documented where they belong, in `worker_pool::Policy` and `worker_pool::Limits`; the figures behind the
 //! defaults are in docs/numbers.md, "Overload". Read next: `config.rs`.
@@ -12,7 +12,7 @@ use crate::units::{Time, time_above_zero};
 /// See the module.
 #[derive(Clone, Debug, Args)]
 pub struct PoolArgs {
-    /// Worker threads for jobs. Default: the cores that the loops leave, at least two.
+    /// Number of worker threads for jobs. The default is the CPUs that the loops leave, at least 2.
     #[arg(
         long, env = "SERVER_WORKERS", value_name = "N",
         default_value_t = default_workers(),
@@ -20,7 +20,7 @@ pub struct PoolArgs {
     )]
     pub workers: u32,
 
-    /// Jobs that may wait for a worker. One more is answered 503 with Retry-After.
+    /// Jobs that may wait for a worker. One more gets a 503 with Retry-After.
     #[arg(
         long, env = "SERVER_QUEUE_JOBS_MAX", value_name = "N",
         default_value_t = Config::default().pool.limits.queue_jobs_max,
@@ -28,7 +28,7 @@ pub struct PoolArgs {
     )]
     pub queue_jobs_max: u32,
 
-    /// A job that would wait longer than this for a worker is answered 503 at once. Never more than half of --job-deadline.
+    /// Expected wait for a worker above which a job gets a 503 at once. At most half of --job-deadline.
     #[arg(
         long, env = "SERVER_QUEUE_WAIT_MAX", value_name = "TIME",
         default_value_t = Time(Config::default().pool.limits.wait_max),
@@ -36,7 +36,7 @@ pub struct PoolArgs {
     )]
     pub queue_wait_max: Time,
 
-    /// The same once every worker has been busy for as long as --queue-wait-max: that is no burst that passes.
+    /// The same limit once the queue has been backed up for --queue-wait-max, which is longer than a burst.
     #[arg(
         long, env = "SERVER_QUEUE_STANDING_WAIT_MAX", value_name = "TIME",
         default_value_t = Time(Config::default().pool.limits.standing_wait_max),
@@ -44,22 +44,22 @@ pub struct PoolArgs {
     )]
     pub queue_standing_wait_max: Time,
 
-    /// Which waiting job is next.
+    /// Which waiting job runs next.
     #[arg(long, env = "SERVER_QUEUE_DISCIPLINE", value_name = "HOW", value_enum, default_value_t = QueueDiscipline::Fifo)]
     pub queue_discipline: QueueDiscipline,
 
-    /// What gives way when no more may wait.
+    /// Which job is rejected when the queue is full.
     #[arg(long, env = "SERVER_QUEUE_WHEN_FULL", value_name = "WHAT", value_enum, default_value_t = QueueWhenFull::RefuseNewest)]
     pub queue_when_full: QueueWhenFull,
 
-    /// With --queue-when-full sample: the part of the jobs, in percent, that is kept from a half-full queue on.
+    /// With --queue-when-full sample: the percentage of jobs that is admitted while the queue is at least half full.
     #[arg(
         long, env = "SERVER_QUEUE_SAMPLE_PERCENT", value_name = "N", default_value_t = 50,
         value_parser = clap::value_parser!(u8).range(1..=99)
     )]
     pub queue_sample_percent: u8,
 
-    /// Whether the bound on jobs in flight, waiting and running, moves with their latency.
+    /// Whether the limit of jobs in flight (waiting and running) changes with their latency.
     #[arg(long, env = "SERVER_QUEUE_BOUND", value_name = "HOW", value_enum, default_value_t = QueueBound::Static)]
     pub queue_bound: QueueBound,
 }
@@ -69,16 +69,16 @@ pub struct PoolArgs {
 pub enum QueueDiscipline {
     /// The oldest
     Fifo,
-    /// The oldest; the newest as long as the oldest has waited for 100 ms
+    /// The oldest; the newest while the oldest has waited for 100 ms
     NewestFirst,
-    /// The oldest; while every wait of 100 ms was over 5 ms, those that waited over 10 ms are shed
+    /// The oldest; while every wait within 100 ms was above 5 ms, jobs that waited longer than 10 ms are shed
     Codel,
 }
 
 /// The names of [`WhenFull`] on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum QueueWhenFull {
-    /// The job that wants in
+    /// The new job
     RefuseNewest,
     /// The job that has waited longest
     DropOldest,
@@ -89,9 +89,9 @@ pub enum QueueWhenFull {
 /// The names of [`Concurrency`] on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum QueueBound {
-    /// --workers and --queue-jobs-max
+    /// It is --workers + --queue-jobs-max
     Static,
-    /// Below that it follows the gradient of latency
+    /// It is lower while latency rises (Gradient2)
     Gradient,
 }
 

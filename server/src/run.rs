@@ -30,10 +30,11 @@ use crate::http_stats::HttpStats;
 use crate::listeners::Listeners;
 use crate::logging;
 use crate::monitor::{LoopView, Monitor};
-use crate::probe::{Probe, Without, probes};
+use crate::probe::{Without, probes};
 use crate::service::Service;
 use crate::shutdown::{self, Event};
 use crate::source_limit::SourceLimit;
+use crate::startup_log::{listening, log_settings};
 use crate::watchdog::{LoopWatch, Watchdog};
 
 /// The exit code of a failure at run time: a port in use, a loop that ended.
@@ -70,7 +71,7 @@ where
     match start(&args, service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&name, &failure.complaint);
+            complain(&name, &args.sources.named(&failure.complaint));
             ExitCode::from(failure.code)
         }
     }
@@ -109,7 +110,7 @@ where
     if args.check {
         let inherited = Inherited::take().map_err(Failure::usage)?;
         let budget = Budget::of(&config, Machine::prepare().map_err(Failure::runtime)?);
-        print(&check::report(&config, &inherited, &budget));
+        print(&check::report(&config, &args.sources, &inherited, &budget));
         return budget.map(drop).map_err(Failure::usage);
     }
     let make_service = service(&config);
@@ -159,14 +160,15 @@ where
     let is_inherited = (inherited.http.is_some(), inherited.admin.is_some());
     let listeners = match inherited.http {
         Some(socket) => Listeners::inherit(socket, config.loops, config.reactor.policy),
-        None => Listeners::bind(&config.listen, config.loops, config.reactor.policy),
+        None => Listeners::bind(&config.listen, config.ipv6_only, config.loops, config.reactor.policy),
     };
     let listeners = listeners.map_err(Failure::runtime)?;
-    let admin_listener = inherited.admin.map_or_else(|| listen(config.admin, ListenOptions::default()), Ok).map_err(Failure::runtime)?;
-    let addresses = (listeners.first.address().map_err(Failure::runtime)?, admin_listener.local_addr().map_err(Failure::runtime)?);
+    let admin_options = ListenOptions { ipv6_only: config.ipv6_only, ..ListenOptions::default() };
+    let admin_listener = inherited.admin.map_or_else(|| listen(config.admin, admin_options), Ok).map_err(Failure::runtime)?;
+    let listening = listening(&listeners.addresses, admin_listener.local_addr().map_err(Failure::runtime)?);
 
     let log = logging::start().map_err(Failure::runtime)?;
-    warn_at_start(config, &budget);
+    log_settings(config, &budget);
     if is_inherited != (false, false) {
         log::info!("listening sockets were inherited http={} admin={}", is_inherited.0, is_inherited.1);
     }
@@ -191,7 +193,6 @@ where
     let _ = monitored.set(Arc::clone(&monitor));
     let _watchdog = Watchdog::start(Arc::clone(&monitor)).map_err(Failure::runtime)?;
     let admin = start_admin(admin_listener, pool.submitter(), Arc::clone(&monitor)).map_err(Failure::runtime)?;
-    let listening = format!("listening http={} admin={} pid={}", addresses.0, addresses.1, std::process::id());
     log::info!("{listening}");
     print(&format!("{listening}\n"));
 
@@ -213,31 +214,6 @@ where
 /// For jobs whose clients have gone already.
 const POOL_GRACE: Duration = Duration::from_secs(1);
 
-fn warn_at_start(config: &Config, budget: &Budget) {
-    log::info!(
-        "limits connections_max={} descriptors={}/{} memory={}/{} ({})",
-        budget.connections_max,
-        budget.descriptors_sum(),
-        budget.machine.descriptors_max,
-        crate::budget::mebibytes(budget.memory_sum()),
-        crate::budget::mebibytes(budget.machine.memory_bytes_max),
-        budget.machine.memory_source,
-    );
-    if budget.cut {
-        log::warn!(
-            "fewer connections than usual fit under the descriptor limit (raise it: ulimit -n) connections_max={} descriptors_max={}",
-            budget.connections_max,
-            budget.machine.descriptors_max
-        );
-    }
-    for complaint in probes(config.files_root.is_some()).iter().filter_map(Probe::complaint) {
-        log::warn!("{complaint}");
-    }
-    for slug in &config.mistakes {
-        log::warn!("a deliberate mistake is on: this server fails on purpose mistake={slug}");
-    }
-}
-
 type Started = (Vec<Handle>, Vec<LoopView>);
 
 fn start_loops<S, M>(
@@ -252,10 +228,8 @@ where
     S: Service + 'static,
     M: Fn() -> S + Clone + Send + 'static,
 {
-    let Listeners { first, others, wakes, hand_off, inherited } = listeners;
+    let Listeners { mut of_loops, hand_off, inherited, .. } = listeners;
     let sources = config.http.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max)));
-    let mut sockets: Vec<Option<ListenSocket>> = std::iter::once(first).chain(others).map(Some).collect();
-    sockets.resize_with(config.loops as usize, || None);
     let mut started = Vec::new();
     let mut receivers = Vec::new();
     // The last one first: the first one hands connections to all others, so they must be there.
@@ -264,8 +238,7 @@ where
             name: format!("loop-{index}"),
             config: config.one_loop(budget.connections_of(index), budget.buffer_memory_of_one_loop()),
             http: config.http.clone(),
-            listener: sockets.pop().flatten(),
-            wakes,
+            listeners: of_loops.pop().unwrap_or_default(),
             inherited,
             pool: pool.submitter(),
             sources: sources.clone(),
@@ -287,8 +260,7 @@ struct Plan {
     name: String,
     config: reactor::Config,
     http: HttpSettings,
-    listener: Option<ListenSocket>,
-    wakes: ListenerWakes,
+    listeners: Vec<(ListenSocket, ListenerWakes)>,
     inherited: bool,
     pool: Submitter<RequestJob>,
     sources: Option<Arc<SourceLimit>>,
@@ -303,10 +275,13 @@ impl Plan {
         let mut event_loop = EventLoop::new(self.config, handler)?;
         let mailer = event_loop.mailer();
         event_loop.handler_mut().set_mailer(mailer);
-        match self.listener.map(LinuxListener::new).transpose()? {
-            Some(listener) if self.inherited => drop(event_loop.listen_on_inherited(listener, self.wakes)?),
-            Some(listener) => drop(event_loop.listen_on(listener, self.wakes)?),
-            None => {}
+        for (listener, wakes) in self.listeners {
+            let listener = LinuxListener::new(listener)?;
+            if self.inherited {
+                event_loop.listen_on_inherited(listener, wakes)?;
+            } else {
+                event_loop.listen_on(listener, wakes)?;
+            }
         }
         event_loop.hand_off_to(self.receivers);
         Ok(event_loop)
@@ -354,8 +329,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         name: "admin".to_owned(),
         config: admin::reactor_config(),
         http: admin::http_settings(),
-        listener: Some(listener.into()),
-        wakes: ListenerWakes::All,
+        listeners: vec![(listener.into(), ListenerWakes::All)],
         inherited: false, // It drains at the very end: who is in its queue then is answered.
         pool,
         sources: None,

@@ -171,7 +171,7 @@ fn check_shows_what_is_inherited() {
     let output = inheriting(vec![duplicate(&held)], None, &["--check", "--loops", "2"]).output().expect("it runs");
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{report}");
-    for needle in [format!("{address}  the service: an inherited socket"), "exclusive  how they share".to_owned()] {
+    for needle in [format!("{address}  system    an inherited socket"), "exclusive  default   how the loops share".to_owned()] {
         assert!(report.contains(&needle), "{needle} is not in {report}");
     }
 }

@@ -27,6 +27,11 @@ fn assert_complains(output: &Output, code: i32, needles: &[&str]) {
     assert_eq!(text(&output.stdout), "");
 }
 
+/// Whether a line of the report begins with these words.
+fn is_row(report: &str, words: &[&str]) -> bool {
+    report.lines().any(|line| line.split_whitespace().take(words.len()).eq(words.iter().copied()))
+}
+
 #[test]
 fn a_wrong_value_is_named_with_what_is_allowed() {
     let table: &[(&[&str], &[&str])] = &[
@@ -104,15 +109,23 @@ fn without_the_feature_there_is_no_flag() {
 #[test]
 fn the_environment_sets_what_no_flag_does_and_a_flag_goes_first() {
     let mut wrong = command();
-    assert_complains(&run(wrong.env("SERVER_IDLE_TIMEOUT", "5")), 2, &["--idle-timeout", "'5'"]);
+    assert_complains(&run(wrong.env("SERVER_IDLE_TIMEOUT", "5")), 2, &["--idle-timeout", "'5'", "set by the variable SERVER_IDLE_TIMEOUT"]);
     let check = |command: &mut Command| text(&run(command.arg("--check")).stdout);
     let from_environment = check(command().env("SERVER_IDLE_TIMEOUT", "7s"));
-    assert!(from_environment.contains(" 7s  between requests"), "{from_environment}");
+    assert!(is_row(&from_environment, &["--idle-timeout", "7s", "variable"]), "{from_environment}");
+    let empty = check(command().env("SERVER_IDLE_TIMEOUT", "").env("SERVER_LOOPS", "").env("SERVER_CHECK", ""));
+    assert!(is_row(&empty, &["--idle-timeout", "1m", "default"]), "an empty variable is not set: {empty}");
+    let in_range = run(command().env("SERVER_BUFFER_BYTES_MAX", "1KiB").arg("--check"));
+    assert_complains(&in_range, 2, &["--buffer-bytes-max is 1KiB", "set by the variable SERVER_BUFFER_BYTES_MAX"]);
+    assert!(
+        !text(&run(command().args(["--idle-timeout", "5"]).env("SERVER_IDLE_TIMEOUT", "7s")).stderr).contains("SERVER_"),
+        "the flag is wrong"
+    );
     let from_flag = check(command().env("SERVER_IDLE_TIMEOUT", "7s").args(["--idle-timeout", "9s"]));
-    assert!(from_flag.contains(" 9s  between requests"), "{from_flag}");
+    assert!(is_row(&from_flag, &["--idle-timeout", "9s", "flag"]), "{from_flag}");
     for (value, shown) in [("128KiB", "128KiB"), ("auto", "auto"), ("0", "auto")] {
         let report = check(command().env("SERVER_SEND_BUFFER_MAX", value));
-        assert!(report.contains(&format!(" {shown}  of one connection")), "{report}");
+        assert!(is_row(&report, &["--send-buffer-max", shown, "variable"]), "{report}");
     }
 }
 
@@ -128,10 +141,10 @@ fn the_choices_around_jobs_take_effect_and_jobs_are_done_with_each() {
         (&["--half-close", "has-left"], "has-left"),
         (&["--listener-sharing", "hand-off"], "hand-off"),
         (&["--when-nearly-full", "evict"], "evict"),
-        (&["--queue-wait-max", "70ms"], " 70ms  a job that would wait longer"),
+        (&["--queue-wait-max", "70ms"], " 70ms  flag      a job that would wait longer"),
         // What follows from it: no more than it, and no more than half of what the client allows.
-        (&["--queue-wait-max", "70ms"], " 70ms  the same when no worker was free"),
-        (&["--job-deadline", "90ms"], " 45ms  a job that would wait longer"),
+        (&["--queue-wait-max", "70ms"], " 70ms  default   the same once the queue"),
+        (&["--job-deadline", "90ms"], " 45ms  default   a job that would wait longer"),
     ];
     for (flags, shown) in all {
         let checked = text(&run(command().args(*flags).arg("--check")).stdout);
@@ -197,6 +210,72 @@ fn two_servers_of_several_loops_do_not_share_a_port_by_accident() {
     assert_complains(&run(second.args(["--listen", &http, "--admin", "127.0.0.1:0", "--loops", "2"])), 1, &[&http, "in use"]);
 }
 
+fn addresses(server: &Server) -> Vec<std::net::SocketAddr> {
+    let words = server.first_line.split_whitespace().filter_map(|word| word.strip_prefix("http="));
+    words.map(|word| word.parse().expect("an address")).collect()
+}
+
+#[test]
+fn several_listeners_serve_and_share_one_limit_of_connections() {
+    for (loops, sharing) in [("1", "reuse-port"), ("2", "reuse-port"), ("2", "exclusive"), ("2", "hand-off")] {
+        let server = Server::start(&["--loops", loops, "--listener-sharing", sharing, "--listen", "127.0.0.2:0"]);
+        let addresses = addresses(&server);
+        assert_eq!(addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(), ["127.0.0.1", "127.0.0.2"]);
+        for address in addresses {
+            for _ in 0..20 {
+                assert_eq!(get(address, "/").body, "Hello, World!", "{address} {loops} {sharing}");
+            }
+        }
+    }
+    let server = Server::start(&["--loops", "1", "--listen", "127.0.0.2:0", "--connections-max", "2", "--when-nearly-full", "keep"]);
+    let addresses = addresses(&server);
+    let _held: Vec<_> = addresses.iter().map(|address| std::net::TcpStream::connect(address).expect("it accepts")).collect();
+    let open = "connections{loop=\"loop-0\",state=\"open\"}";
+    process::wait_for("both to be counted", || (process::sample(server.admin, open) == 2.0).then_some(()));
+    assert!(addresses.iter().all(|address| get(*address, "/").status == 503), "one limit for both");
+    let list = Server::spawn(command().args(["--listen", "127.0.0.2:0,127.0.0.3:0"]).stderr(Stdio::null()));
+    assert_eq!(list.first_line.matches("http=").count(), 3, "commas separate too: {}", list.first_line);
+    let from_environment =
+        Command::new(env!("CARGO_BIN_EXE_server")).args(["--check"]).env("SERVER_LISTEN", "127.0.0.2:1,[::1]:1").output();
+    let report = text(&from_environment.expect("it runs").stdout);
+    assert!(is_row(&report, &["--listen", "127.0.0.2:1", "variable"]) && is_row(&report, &["--listen", "[::1]:1", "variable"]), "{report}");
+    let twice = Command::new(env!("CARGO_BIN_EXE_server")).args(["--listen", "127.0.0.2:1", "--listen", "127.0.0.2:1"]).output();
+    assert_complains(&twice.expect("it runs"), 2, &["--listen", "127.0.0.2:1", "twice"]);
+}
+
+/// Each with a socket of its own at the same port, as configurations of other servers have it.
+#[test]
+fn the_unspecified_ipv6_address_serves_ipv4_unless_asked_not_to() {
+    let start = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
+        Server::spawn(command.args(["--admin", "127.0.0.1:0"]).args(flags).stderr(Stdio::null()))
+    };
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    }
+    for loops in ["1", "2"] {
+        let both = start(&["--listen", "[::]:0", "--loops", loops]);
+        let port = both.http.port();
+        for address in [("127.0.0.1", port), ("::1", port)] {
+            let address = std::net::ToSocketAddrs::to_socket_addrs(&address).expect("an address").next().expect("one");
+            assert_eq!(get(address, "/").status, 200, "{address}");
+        }
+        drop(both);
+        let ipv6 = start(&["--listen", "[::]:0", "--ipv6-only", "--loops", loops]);
+        assert_eq!(get(std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, ipv6.http.port())), "/").status, 200);
+        assert!(std::net::TcpStream::connect(("127.0.0.1", ipv6.http.port())).is_err());
+        // A port that is free for both, as far as can be known.
+        let free = std::net::TcpListener::bind("[::]:0").expect("a port").local_addr().expect("bound").port();
+        let (v4, v6) = (format!("127.0.0.1:{free}"), format!("[::]:{free}"));
+        let each = start(&["--listen", &v6, "--listen", &v4, "--loops", loops]);
+        for address in [&v4, &format!("[::1]:{free}")] {
+            assert_eq!(get(address.parse().expect("an address"), "/").status, 200, "{address}");
+        }
+        drop(each);
+    }
+}
+
 #[test]
 fn several_loops_serve_however_they_share_the_port() {
     for sharing in ["reuse-port", "exclusive", "hand-off"] {
@@ -252,6 +331,12 @@ fn check_prints_every_limit_with_its_reason_and_the_sums() {
     ] {
         assert!(report.contains(flag), "{flag} is not in {report}");
     }
+    // A line has the setting, its value, where that came from, and what it means.
+    for line in report.lines().skip(4).take_while(|line| *line != "descriptors").filter(|line| line.starts_with("  ")) {
+        let origins = ["default", "flag", "variable", "derived", "fixed", "system"];
+        assert!(line.split_whitespace().any(|word| origins.contains(&word)), "{line}");
+    }
+    assert!(is_row(&report, &["--idle-timeout", "1m", "default"]) && is_row(&report, &["--listen", "127.0.0.1:0", "flag"]), "{report}");
     for needle in ["RLIMIT_NOFILE", "epoll, timer, waker, spare, listener", "reserve", "mailboxes", "\n  = "] {
         assert!(report.contains(needle), "{needle} is not in {report}");
     }

@@ -32,7 +32,7 @@ const CHILD: &str = "PANICS_SERVER";
 fn a_panic_is_answered_logged_in_one_line_and_survived() {
     if std::env::var_os(CHILD).is_some() {
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
-        let config = Config { listen: any.into(), admin: any, loops: 1, ..Config::default() };
+        let config = Config { listen: vec![any.into()], admin: any, loops: 1, ..Config::default() };
         return server::run::serve(&config, || Panics).expect("it serves until it is told to end");
     }
     let mut command = Command::new(std::env::current_exe().expect("this program has a file"));

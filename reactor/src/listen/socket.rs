@@ -155,6 +155,9 @@ pub struct ListenOptions {
     pub send_buffer_bytes: Option<usize>,
     /// Whether `TCP_NODELAY` is set. Must be the same as in the loop's policy.
     pub write: WritePolicy,
+    /// `IPV6_V6ONLY`: whether `[::]` accepts IPv6 only. If not, it accepts IPv4 too, and those clients have IPv4-mapped addresses
+    /// (`::ffff:192.0.2.1`). Always set, so that the meaning of `[::]` does not depend on `net.ipv6.bindv6only` (ipv6(7)).
+    pub ipv6_only: bool,
 }
 
 impl ListenOptions {
@@ -176,9 +179,23 @@ impl ListenOptions {
 /// # Errors
 /// socket(2), bind(2) with the address in the message, listen(2).
 pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
-    let in_context = |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what} {address}: {e}"));
+    let socket = bind(address, options)?;
+    socket.listen(LISTEN_BACKLOG).map_err(|e| in_context("cannot listen on", address, &e))?;
+    Ok(socket.into())
+}
+
+/// Checks that the address can be bound, without listening: while this runs no client can connect, so none is reset at its end. Test:
+/// `a_check_of_an_address_accepts_no_client`.
+///
+/// # Errors
+/// socket(2), bind(2) with the address in the message: `AddrInUse` while another socket listens there.
+pub fn check_free(address: SocketAddr, options: ListenOptions) -> io::Result<()> {
+    bind(address, options).map(drop)
+}
+
+fn bind(address: SocketAddr, options: ListenOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
-        .map_err(|e| in_context("no socket for", e))?;
+        .map_err(|e| in_context("no socket for", address, &e))?;
     // A restarted server must not wait until its predecessor's connections leave TIME_WAIT (socket(7)).
     socket.set_reuse_address(true)?;
     if options.reuse_port {
@@ -186,12 +203,14 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<TcpList
     }
     options.set_what_is_accepted(&socket)?;
     if address.is_ipv6() {
-        // IPv6 only, so that the meaning of `[::]` does not depend on net.ipv6.bindv6only (ipv6(7)).
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(options.ipv6_only)?;
     }
-    socket.bind(&SockAddr::from(address)).map_err(|e| in_context("cannot bind", e))?;
-    socket.listen(LISTEN_BACKLOG).map_err(|e| in_context("cannot listen on", e))?;
-    Ok(socket.into())
+    socket.bind(&SockAddr::from(address)).map_err(|e| in_context("cannot bind", address, &e))?;
+    Ok(socket)
+}
+
+fn in_context(what: &str, address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {address}: {error}"))
 }
 
 /// Takes over a listening socket, TCP or Unix, that another process has opened. While that process (systemd, say) holds the socket, its queue
@@ -259,6 +278,32 @@ mod tests {
         let _client = UnixStream::connect(&path).unwrap();
         adopted.accept().unwrap();
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_check_of_an_address_accepts_no_client() {
+        let address = listen("127.0.0.1:0".parse().unwrap(), ListenOptions::default()).unwrap().local_addr().unwrap();
+        // What `check_free` does, held open: a client that comes in between is refused, not accepted and then reset.
+        let bound = bind(address, ListenOptions::default()).unwrap();
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        drop(bound);
+        let _held = listen(address, ListenOptions::default()).unwrap();
+        assert_eq!(check_free(address, ListenOptions::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // Also when the other socket shares its port: it would get a part of the clients.
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let other = listen("127.0.0.2:0".parse().unwrap(), shared).unwrap();
+        assert!(check_free(other.local_addr().unwrap(), ListenOptions::default()).is_err());
+    }
+
+    #[test]
+    fn the_unspecified_ipv6_address_accepts_ipv4_unless_it_is_for_ipv6_only() {
+        for ipv6_only in [false, true] {
+            // A machine without IPv6 skips this.
+            let Ok(socket) = listen("[::]:0".parse().unwrap(), ListenOptions { ipv6_only, ..ListenOptions::default() }) else { continue };
+            let port = socket.local_addr().unwrap().port();
+            assert_eq!(TcpStream::connect(("127.0.0.1", port)).is_ok(), !ipv6_only);
+            assert!(TcpStream::connect(("::1", port)).is_ok());
+        }
     }
 
     #[test]
