@@ -156,7 +156,7 @@ fn run(args: &Args) -> Result<Vec<String>, String> {
         failures.push(format!("clients that did nothing wrong lost their connection: {counts:?}"));
     }
     if !server.is_alive() {
-        failures.push(format!("the server has ended: {}", server.last_words()));
+        failures.push(format!("the server has ended: {}", server.stderr_tail()));
     }
     if let Some(path) = &args.plot {
         let title = format!(
