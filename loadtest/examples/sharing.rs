@@ -1,4 +1,4 @@
-//! What each way to share a listening port costs and how evenly it spreads: the table behind the default (failure modes H1, H2).
+//! What each way to share a listening port costs and how evenly it spreads: the table behind the default (`herd`, `unbalanced-loops`).
 //!
 //! `cargo run --release -p loadtest --example sharing`. Loops of this process with a handler that greets, so that the loop alone is
 //! measured; the table says, for 2 and 4 loops:

@@ -1,6 +1,6 @@
 //! Nothing that only waits keeps the loop awake: not a paused peer that has left, not a lingering one that is woken, not a full house.
 //!
-//! A spin (failure mode R4) shows as turns: tens of thousands in the 50 ms until a deadline, where a sleeping loop makes a handful.
+//! A spin (`hot-loop`) shows as turns: tens of thousands in the 50 ms until a deadline, where a sleeping loop makes a handful.
 #![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;

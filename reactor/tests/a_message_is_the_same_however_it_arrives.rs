@@ -1,4 +1,4 @@
-//! Segments are not messages: cut anywhere, joined by the thousand, read a byte at a time, the conversation is the same (failure modes P1, P2).
+//! Segments are not messages: cut anywhere, joined by the thousand, read a byte at a time, the conversation is the same (`partial-read`, `partial-write`).
 
 mod support;
 

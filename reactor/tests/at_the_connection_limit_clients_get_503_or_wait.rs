@@ -42,7 +42,7 @@ fn a_client_over_the_limit_hears_so_and_then_the_end() {
 
 #[test]
 fn a_client_that_was_sending_when_it_was_refused_still_reads_why() {
-    // Its bytes lie unread in our socket; a plain close would reset it (failure mode P4).
+    // Its bytes lie unread in our socket; a plain close would reset it (`early-close`).
     let mut lines = Lines::silent();
     lines.goodbye = "full\n";
     let server = prepare(config(1, 8, AtConnectionsMax::Refuse), lines);

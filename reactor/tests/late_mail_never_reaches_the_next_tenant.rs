@@ -1,4 +1,4 @@
-//! What was meant for a connection that has gone goes back to the handler, never to whoever has its slot now (failure modes R6, R7).
+//! What was meant for a connection that has gone goes back to the handler, never to whoever has its slot now (`stale-completion`, `ghost-events`).
 #![allow(clippy::unwrap_used)] // In helpers too: what fails here fails the test.
 
 mod support;

@@ -1,4 +1,4 @@
-//! A peer that says everything at once and then falls silent is answered in full: no second edge will ever come for it (failure mode R1, R5, P5).
+//! A peer that says everything at once and then falls silent is answered in full: no second edge will ever come for it (`edge-starvation`, `spurious-readiness`, `half-close`).
 
 mod support;
 

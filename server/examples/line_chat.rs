@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p server --example line_chat -- 127.0.0.1:7000`, then `nc 127.0.0.1 7000` in several terminals.
 //!
-//! What one member says goes to all. Written naively that is a copy of each line for each member, waiting wherever a member is slow (failure
-//! mode B12: n × m copies). Here:
+//! What one member says goes to all. Written naively that is a copy of each line for each member, waiting wherever a member is slow
+//! (`broadcast-copy`: n × m copies). Here:
 //!
 //! - A line exists once, in the [`Backlog`]; a member is a cursor into it. `writable` copies what fits.
 //! - Everything is bounded: a line, the backlog, a member's unsent output (by the reactor), the members served in one turn.
@@ -223,7 +223,7 @@ impl Handler for Chat {
         self.catch_up(member, cx);
     }
 
-    /// A peer that vanished without a word sends nothing and never will (failure mode P5). So it is asked, and has as long again to answer.
+    /// A peer that vanished without a word sends nothing and never will (`half-close`). So it is asked, and has as long again to answer.
     fn deadline(&mut self, member: &mut Member, cx: &mut Context<'_>) {
         cx.deadline(Some(cx.now() + cx.spread(self.idle_timeout)));
         if member.asked {

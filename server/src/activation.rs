@@ -1,6 +1,6 @@
 //! Listening sockets that this process was started with: systemd's socket activation, or any parent that keeps them over restarts.
 //!
-//! While a parent holds the socket its queue outlives every server, so a restart refuses nobody (failure mode H3). The protocol is that of
+//! While a parent holds the socket its queue outlives every server, so a restart refuses nobody (`ungraceful-shutdown`). The protocol is that of
 //! sd_listen_fds(3): `LISTEN_PID` says for whom, `LISTEN_FDS` how many descriptors from 3 on, `LISTEN_FDNAMES` what they are. Read next:
 //! `listeners.rs`, how the loops share them.
 

@@ -1,6 +1,6 @@
 //! Whether a request's body comes fast enough: so many bytes in each window of time, and our own backpressure is never the client's fault.
 //!
-//! A byte now and then keeps an idle timeout away for ever (failure mode P3), and a limit on the whole upload must allow for the largest.
+//! A byte now and then keeps an idle timeout away for ever (`slowloris`), and a limit on the whole upload must allow for the largest.
 //! So each window is judged by itself, the first one from the head on: that is the grace period. Apache's mod_reqtimeout asks for 500
 //! bytes a second after 20 s (`RequestReadTimeout`), hyper has been asked for the same (hyper issue 3970). Read next: `exchange.rs`.
 

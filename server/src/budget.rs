@@ -1,7 +1,7 @@
 //! The sums of descriptors and of memory: whether all limits together fit this machine. A server that does not fit does not start.
 //!
-//! A limit that is only found when it is reached fails in accept(2), in open(2), in the log and in the allocator all at once (failure
-//! modes L1, L5). Read next: `check.rs`, which prints it.
+//! A limit that is only found when it is reached fails in accept(2), in open(2), in the log and in the allocator all at once (`fd-exhaustion`,
+//! `buffer-per-connection`). Read next: `check.rs`, which prints it.
 
 use reactor::os::descriptors::{DESCRIPTORS_RESERVED, fit_connections, raise_descriptor_limit};
 

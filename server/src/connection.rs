@@ -24,10 +24,10 @@ use crate::source_limit::{Seat, SourceLimit, group_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the first byte of a head (or from the connection's start) to its blank line. Absolute: a byte every few seconds does not
-    /// extend it (failure mode P3). HAProxy `timeout http-request`; hyper's default is 30 s.
+    /// extend it (`slowloris`). HAProxy `timeout http-request`; hyper's default is 30 s.
     pub header: Duration,
     /// Between two requests. nginx `keepalive_timeout` is 75 s, Node's 5 s. Not advertised: a service may (`Keep-Alive: timeout=N`, less than
-    /// this; docs/fork.md, step 6), so that clients which obey it close first and no request meets our close (failure mode P6).
+    /// this; docs/fork.md, step 6), so that clients which obey it close first and no request meets our close (`keep-alive-race`).
     pub idle: Duration,
     /// From the head to the last byte of the response. Absolute, so it limits the size of a transfer too. `None`, the default: there is none, and
     /// least rates find the slow clients. A service sets one for an answer with [`crate::answer::AnswerLimits::deadline`].

@@ -1,7 +1,7 @@
 //! A log that never blocks: lines go into a bounded queue, and a thread of its own writes them. What finds no room is dropped and counted.
 //!
-//! write(2) to a pipe blocks when nobody reads the pipe, and a loop that logs would then stop for all its connections (failure mode
-//! S4). Here only the thread `log` can block. `RUST_LOG` filters as env_logger does; without it, `info`. Warnings and errors of one
+//! write(2) to a pipe blocks when nobody reads the pipe, and a loop that logs would then stop for all its connections (`log-stall`).
+//! Here only the thread `log` can block. `RUST_LOG` filters as env_logger does; without it, `info`. Warnings and errors of one
 //! place in the code appear once a second at most, with the number of those left out: a flood of them is a failure mode too.
 //!
 //! A line is `TIME LEVEL THREAD TARGET MESSAGE key=value…`, time in UTC. Read next: `run.rs`, which starts it.

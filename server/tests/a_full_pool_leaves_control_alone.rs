@@ -1,5 +1,5 @@
 //! With every worker held and the queue full: jobs are refused at once and counted by reason, and whoever asks how the server is gets an answer, on
-//! both ports (failure mode B11).
+//! both ports (`blocked-health-check`).
 
 mod process;
 

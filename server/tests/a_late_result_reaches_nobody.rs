@@ -1,4 +1,4 @@
-//! A result for a client that has left must not reach the next client in its slot (failure mode R6).
+//! A result for a client that has left must not reach the next client in its slot (`stale-completion`).
 
 mod support;
 

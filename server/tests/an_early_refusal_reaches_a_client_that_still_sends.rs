@@ -1,4 +1,4 @@
-//! A refusal is seen by a client that first sends all, and takes a failed write for a failed request (failure mode P4).
+//! A refusal is seen by a client that first sends all, and takes a failed write for a failed request (`early-close`).
 
 mod support;
 

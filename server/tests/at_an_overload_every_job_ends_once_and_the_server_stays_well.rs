@@ -1,5 +1,5 @@
 //! More work than the pool can do, from clients that give up: counted, not timed. Each admitted job ends once, the queue keeps its bound, and a
-//! job whose client left while it waited never runs (failure modes B1 to B4, B11).
+//! job whose client left while it waited never runs (`unbounded-queue`, `queue-order`, `departed-clients`, `no-admission`, `blocked-health-check`).
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! `examples/line_chat.rs` as a real process: fifty members, one of whom never reads (failure mode B12).
+//! `examples/line_chat.rs` as a real process: fifty members, one of whom never reads (`broadcast-copy`).
 
 #[path = "process/example.rs"]
 mod example;

@@ -1,4 +1,4 @@
-//! Each part of an exchange has its deadline, and progress does not extend those that are absolute (failure mode P3).
+//! Each part of an exchange has its deadline, and progress does not extend those that are absolute (`slowloris`).
 
 mod support;
 

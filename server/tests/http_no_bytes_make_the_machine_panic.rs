@@ -96,7 +96,7 @@ proptest! {
     }
 }
 
-/// Failure mode S8: work for each byte that grows with the bytes before it is a stall for sale.
+/// `quadratic-parse`: work for each byte that grows with the bytes before it is a stall for sale.
 ///
 /// Shown without a clock: what was looked at once is overwritten with NUL, which a second look would
 /// refuse. Only at the blank line is the whole head read again.

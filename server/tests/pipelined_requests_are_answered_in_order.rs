@@ -1,4 +1,4 @@
-//! Pipelined requests are answered in the order in which they were sent, however differently they are made (failure mode B6).
+//! Pipelined requests are answered in the order in which they were sent, however differently they are made (`pipelining-order`).
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Near the connection limit those make room that have kept us waiting the longest, each with the word that is due to it; whoever is being
-//! answered stays (failure mode P3).
+//! answered stays (`slowloris`).
 
 mod support;
 

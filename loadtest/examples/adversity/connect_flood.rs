@@ -1,4 +1,4 @@
-//! 5,000 connections at 40,000 a second, beside 500 requests a second of others (failure modes H4 and L3).
+//! 5,000 connections at 40,000 a second, beside 500 requests a second of others (`accept-flood`, `listen-overflow`).
 
 use std::io;
 use std::time::{Duration, Instant};

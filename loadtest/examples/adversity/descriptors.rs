@@ -1,4 +1,4 @@
-//! The server may open 256 descriptors; 256 clients come and stay, 300 more wait; then 300 leave (failure mode L1).
+//! The server may open 256 descriptors; 256 clients come and stay, 300 more wait; then 300 leave (`fd-exhaustion`).
 //!
 //! Two questions: how soon is a client answered that comes after that, and what became of those who waited. Refusals count as answers: a
 //! client that is told 503 knows where it stands. The limit is lowered while the server runs, so that fitting to it does not hide it.

@@ -1,4 +1,4 @@
-//! One connection pipelines `GET /` as fast as it can, beside 100 requests a second of others (failure mode R2).
+//! One connection pipelines `GET /` as fast as it can, beside 100 requests a second of others (`firehose`).
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Jobs of 20 ms at more than the server can do, from clients that leave when their patience ends, beside 200 light requests a second
-//! (failure modes B1 to B4, B11 and S7).
+//! (`unbounded-queue`, `queue-order`, `departed-clients`, `no-admission`, `blocked-health-check`, `cpu-contention`).
 //!
 //! First the capacity: what a closed loop gets. Then the open loop, which does not wait for answers: `--overload` times the capacity. A
 //! client that has waited 500 ms closes its connection, and the next job comes on a new one. What counts is what was answered in time in the

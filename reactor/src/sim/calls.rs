@@ -312,7 +312,7 @@ impl World {
         let registered = socket.registered.is_some();
         let with_reset = socket.resets_at_close || !socket.received.is_empty() || socket.phase == Phase::Reset;
         if with_reset {
-            // The peer may lose what it has not read yet (failure mode P4): the worst that a stack may do.
+            // The peer may lose what it has not read yet (`early-close`): the worst that a stack may do.
             socket.unsent.clear();
             socket.phase = Phase::Reset;
         }

@@ -124,7 +124,7 @@ impl Drop for SimListener {
         let mut world = self.world.borrow_mut();
         let listener = &mut world.kernel.listeners[self.index];
         listener.open = false;
-        // Whoever still waits in the queue is reset (failure mode H3).
+        // Whoever still waits in the queue is reset (`ungraceful-shutdown`).
         for id in std::mem::take(&mut listener.queue) {
             world.came_too_late(id);
             world.kernel.peer_resets(id);

@@ -209,7 +209,7 @@ impl World {
             return;
         }
         if peer.is_accepted && !socket.open {
-            // The loop has closed. What is sent now comes back as a reset, and takes with it what was not read (failure mode P4).
+            // The loop has closed. What is sent now comes back as a reset, and takes with it what was not read (`early-close`).
             self.kernel.socket(id).unsent.clear();
             return self.peer_sees_end(index, true);
         }

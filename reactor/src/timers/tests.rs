@@ -296,7 +296,7 @@ fn ten_thousand_idle_connections_wake_the_loop_once_for_each_bucket_and_not_each
     let slots: u32 = 10_000;
     let start = Instant::now();
     let mut wheel = Wheel::new(start, slots);
-    // 60 s, spread by up to 10 % (failure mode H6).
+    // 60 s, spread by up to 10 % (`timer-herd`).
     for slot in 0..slots {
         wheel.set(slot, Some(start + Duration::from_millis(60_000 + u64::from(slot) * 7919 % 6000)), start);
     }

@@ -1,6 +1,6 @@
 //! Finds the end of a head that arrives in pieces. It reads each byte once.
 //!
-//! A head that arrives byte by byte must cost O(n) and not O(n²) (failure mode S8), and the response must not depend on how the bytes were cut.
+//! A head that arrives byte by byte must cost O(n) and not O(n²) (`quadratic-parse`), and the response must not depend on how the bytes were cut.
 //! So the scan also refuses a head at the first byte that no head may contain. The parser would find it only at the blank line, which may never
 //! arrive.
 //! Read next: `head.rs`.

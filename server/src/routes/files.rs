@@ -1,6 +1,6 @@
 //! `GET /files/PATH`: a file from beneath the root, whole, in part, or not at all if the client has it (`conditional.rs`).
 //!
-//! Every call that touches the disk is a job: a loop that reads a file stalls with the disk (failure mode S2), and no readiness event tells when it
+//! Every call that touches the disk is a job: a loop that reads a file stalls with the disk (`file-stall`), and no readiness event tells when it
 //! would not. One piece of each file is in flight, no longer than the output space: a slow reader makes the reads rare.
 
 use std::fs::File;

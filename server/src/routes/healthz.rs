@@ -1,4 +1,4 @@
-//! `GET /healthz`: answered by the loop itself, so that a full pool does not look like a dead server (failure mode B11).
+//! `GET /healthz`: answered by the loop itself, so that a full pool does not look like a dead server (`blocked-health-check`).
 
 use std::time::Instant;
 
