@@ -42,6 +42,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         to: "            state.close();\n",
     },
     Mutant {
+        slug: "client-of-another-loop-dropped-for-want-of-a-slot",
+        file: "listen/hand_off.rs",
+        from: "Ok(descriptor) => self.adoptions_waiting.push_back(",
+        to: "Ok(_) if true => {}\n            Ok(descriptor) => self.adoptions_waiting.push_back(",
+    },
+    Mutant {
         slug: "output-lease-not-returned",
         file: "loop_state.rs",
         from: "        self.drop_input(slot);\n        self.drop_output(slot);\n",
