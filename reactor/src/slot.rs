@@ -20,8 +20,7 @@ use crate::token::Token;
 /// The state of one connection, except its socket and the handler's state. It is reachable while the entry is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    /// Number of connections that the slot has held. 32 bits: at 10,000 reuses a second it repeats after five days, and no mail or event is
-    /// in flight for so long.
+    /// Number of connections that the slot has held. At 10,000 reuses a second it repeats after five days; no mail is in flight for so long.
     pub(crate) generation: u32,
     pub(crate) bits: Bits,
     /// Exactly one phase at a time. Changed by [`Slot::enter`] and by the methods that call it.
@@ -311,11 +310,8 @@ impl Slots {
     }
 }
 
-// Readiness is a bit here that stays set until a system call shows that it is false; it is not a message.
-//
-// `READABLE` is set by events, and where input may have arrived without one: after a connect, after a failure, and before a connection is
-// timed out or evicted. It is cleared by the result of a read. `WRITABLE` is set at first, and by events. It is
-// cleared by the result of a write.
+// Readiness is a bit that stays set until a system call shows that it is false. `READABLE` is set by events, and where input may have arrived
+// without one: after a connect, after a failure, and before a timeout or an eviction. `WRITABLE` is set at first, and by events.
 
 bitflags! {
     /// The facts about one connection that do not exclude each other.
@@ -395,10 +391,9 @@ pub(crate) struct Entry<C, S> {
 #[must_use]
 pub const fn state_bytes<C>() -> usize {
     // slab::Slab keeps `enum { Vacant(usize), Occupied(T) }`; the same shape here has the same size.
+    #[expect(dead_code, reason = "only its size matters")]
     enum SlabEntry<T> {
-        #[expect(dead_code, reason = "only its size matters")]
         Vacant(usize),
-        #[expect(dead_code, reason = "only its size matters")]
         Occupied(T),
     }
     size_of::<SlabEntry<Entry<C, crate::os::LinuxStream>>>() + size_of::<Slot>() + crate::timers::LINK_BYTES
