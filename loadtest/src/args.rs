@@ -22,7 +22,7 @@ use crate::units;
 ///
 /// Without arguments it runs every scenario and prints one line for each: the same load against a server with one mistake, and without.
 #[derive(Debug, Parser)]
-#[command(name = "loadtest", version, after_help = EXIT_CODES)]
+#[command(name = "loadtest", version, after_help = EXIT_CODES, override_usage = "loadtest\n       loadtest [OPTIONS] URL\n       loadtest COMMAND")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -134,7 +134,7 @@ pub struct RunArgs {
     /// How long to wait for responses after the last request was due; never less than --timeout, so that every request is answered or fails.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time, env = "LOADTEST_DRAIN")]
     pub drain: Duration,
-    /// Length of a second pass on one connection, each request sent when the last one is answered; 0s for none. Not with --closed or -n.
+    /// Length of a second pass on one connection, each request sent when the last one is answered; 0s for none. Not with --closed, -n or -c 1.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time, env = "LOADTEST_ONE_CONNECTION")]
     pub one_connection: Duration,
     /// Request method.

@@ -99,6 +99,10 @@ fn a_figure_that_one_side_does_not_have_is_a_dash_and_a_part_is_shown_with_its_w
     contrast.broken = contrast.broken.with("missing", Figure::count(2));
     let line = contrast.report().lines().find(|line| line.contains("neither")).map(str::to_owned);
     assert_eq!(line.as_deref(), Some("         what neither side has                           2             –"));
+    let all = Figure::count(12_000);
+    contrast.broken = contrast.broken.with("stuck", all).with("clients", all);
+    contrast.correct = contrast.correct.with("stuck", all).with("clients", all);
+    assert!(contrast.report().contains("    12,000 of 12,000    12,000 of 12,000\n"), "long cells do not run into each other");
 }
 
 #[test]

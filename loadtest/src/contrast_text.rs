@@ -23,6 +23,9 @@ pub fn in_words(figure: Figure) -> String {
     }
 }
 
+/// Spaces between two columns of the table, at least.
+const COLUMN_GAP: usize = 4;
+
 /// The cell of a row: `12 of 150`, `398 MiB`. `None` if it was not measured.
 fn cell(row: &Row, measured: &Measured) -> Option<String> {
     let figure = in_words(measured.figure(row.figure)?);
@@ -119,6 +122,19 @@ impl Contrast {
         open.chain(self.verdicts()).collect::<Vec<_>>().join("; ")
     }
 
+    /// Label, both cells and ratio of a row; `None` if neither side has the figure. A figure that one side cannot have (a latency, where
+    /// nothing was answered) is shown as a dash.
+    fn table_row(&self, row: &Row) -> Option<[String; 4]> {
+        let cells = [&self.broken, &self.correct].map(|side| cell(row, side));
+        if cells == [None, None] {
+            return None;
+        }
+        let ratio = self.broken.figure(row.figure).zip(self.correct.figure(row.figure));
+        let ratio = ratio.and_then(|(broken, correct)| times_more(broken, correct)).unwrap_or_default();
+        let [broken, correct] = cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
+        Some([row.label.to_owned(), broken, correct, ratio])
+    }
+
     /// The whole contrast, ending in a newline.
     #[must_use]
     pub fn report(&self) -> String {
@@ -134,18 +150,14 @@ impl Contrast {
             MistakeIn::Server => "with --mistake",
             MistakeIn::Client => "with the mistake",
         };
-        let label_len = scenario.rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0);
-        line("", &format!("{:label_len$}{broken:>18}{:>14}", "", "correct"));
-        for row in scenario.rows {
-            // A figure that one side cannot have (a latency, where nothing was answered) is shown as a dash.
-            let cells = [&self.broken, &self.correct].map(|side| cell(row, side));
-            if cells == [None, None] {
-                continue;
-            }
-            let ratio = self.broken.figure(row.figure).zip(self.correct.figure(row.figure));
-            let ratio = ratio.and_then(|(broken, correct)| times_more(broken, correct)).unwrap_or_default();
-            let [broken, correct] = cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
-            line("", &format!("{:<label_len$}{broken:>18}{correct:>14}   {ratio}", row.label));
+        let rows: Vec<_> = scenario.rows.iter().filter_map(|row| self.table_row(row)).collect();
+        let len = |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text.chars().count()).max().unwrap_or(0);
+        let label_len = len(&mut rows.iter().map(|row| row[0].as_str()));
+        let broken_len = len(&mut rows.iter().map(|row| row[1].as_str()).chain([broken])) + COLUMN_GAP;
+        let correct_len = len(&mut rows.iter().map(|row| row[2].as_str()).chain(["correct"])) + COLUMN_GAP;
+        line("", &format!("{:label_len$}{broken:>broken_len$}{:>correct_len$}", "", "correct"));
+        for [label, broken, correct, ratio] in &rows {
+            line("", &format!("{label:<label_len$}{broken:>broken_len$}{correct:>correct_len$}   {ratio}"));
         }
         line("", "");
         for (index, (condition, judged)) in self.judged.iter().enumerate() {

@@ -81,7 +81,7 @@ fn merged(found: BTreeSet<String>) -> BTreeSet<String> {
 fn the_page_has_every_field_of_a_real_result_and_no_other() {
     let server = Scripted::start(|n| Some(if n % 10 == 9 { b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec() } else { ok() }));
     let args =
-        ["-R", "50", "-d", "2s", "-c", "1", "--warmup", "0", "--timeout", "1s", "--one-connection", "1s", "--fail-if", "errors>1000"];
+        ["-R", "50", "-d", "2s", "-c", "2", "--warmup", "0", "--timeout", "1s", "--one-connection", "1s", "--fail-if", "errors>1000"];
     let (_, run) = run_json(&server, &args);
     let mut found = BTreeSet::new();
     paths(&run, "", &mut found);
