@@ -10,7 +10,7 @@
 
 use std::time::Instant;
 
-use crate::stall::OutputWindow;
+use crate::output_window::OutputWindow;
 
 /// Partial input of an ordinary message: a browser's request head. One page. The smallest buffer is smaller: see `Limits::buffer_bytes_min`.
 const SMALL_BYTES: u32 = 4 << 10;

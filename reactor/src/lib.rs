@@ -97,6 +97,7 @@ mod loop_state;
 mod mailbox;
 mod notify;
 mod output;
+mod output_window;
 mod progress;
 mod ready_list;
 mod shutdown;

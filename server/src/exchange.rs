@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use reactor::Context;
 use worker_pool::Outcome;
 
-use crate::answer::{Answer, AnswerLimits, BodySink, Limited, too_long};
+use crate::answer::{Answer, BodySink, too_long};
 use crate::body_rate::Judgement;
 use crate::connection::{Conn, HttpHandler};
 use crate::dispatch::{Admitted, Dispatched, JobOutput};
-use crate::exchange_limits::{Times, earlier};
+use crate::exchange_limits::{Times, earlier, unwrap_limits};
 use crate::http::{BodyKind, CONTINUE, Response};
 use crate::sending::Sending;
 use crate::service::Service;
@@ -380,20 +380,6 @@ impl<S: Service> HttpHandler<S> {
             }
         }
     }
-}
-
-/// Applies the limits around an answer, and returns the answer inside. Where several limits are set, the outermost one holds.
-fn unwrap_limits(mut answer: Answer, times: &mut Times, has_body: bool, cx: &mut Context<'_>) -> Answer {
-    let mut all: Option<AnswerLimits> = None;
-    while let Answer::Limited(limited) = answer {
-        let Limited { limits, answer: inner } = *limited;
-        all = Some(all.map_or(limits, |outer| outer.or(limits)));
-        answer = inner;
-    }
-    if let Some(limits) = all {
-        times.apply(limits, has_body, cx);
-    }
-    answer
 }
 
 fn deadline_passed() -> Response {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reactor::Context;
 
+use crate::answer::{Answer, Limited};
 use crate::body_rate::{BodyRateMin, Window};
 use crate::clock::later;
 use crate::connection::HttpSettings;
@@ -150,6 +151,20 @@ impl Times {
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
+}
+
+/// Applies the limits around an answer, and returns the answer inside. Where several limits are set, the outermost one holds.
+pub(crate) fn unwrap_limits(mut answer: Answer, times: &mut Times, has_body: bool, cx: &mut Context<'_>) -> Answer {
+    let mut all: Option<AnswerLimits> = None;
+    while let Answer::Limited(limited) = answer {
+        let Limited { limits, answer: inner } = *limited;
+        all = Some(all.map_or(limits, |outer| outer.or(limits)));
+        answer = inner;
+    }
+    if let Some(limits) = all {
+        times.apply(limits, has_body, cx);
+    }
+    answer
 }
 
 /// The earlier of two times, where `None` is never.

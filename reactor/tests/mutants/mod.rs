@@ -237,13 +237,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "stall-judged-by-what-was-written",
-        file: "stall.rs",
+        file: "output_window.rs",
         from: "at_begin.saturating_add(before.written_bytes).saturating_sub(unacknowledged_bytes)",
         to: "before.written_bytes.min(at_begin.saturating_add(before.written_bytes))",
     },
     Mutant {
         slug: "stall-judged-at-the-first-look",
-        file: "stall.rs",
+        file: "output_window.rs",
         from: "before.unacknowledged_bytes else { return false };",
         to: "before.unacknowledged_bytes else { return true };",
     },
