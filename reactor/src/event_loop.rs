@@ -36,7 +36,7 @@ use crate::mailbox::{Envelope, Inbox, Mailer, Sender, mailbox};
 use crate::os::{Event, Linux, Os, Ready, Wake};
 use crate::output::OutputScratch;
 use crate::ready_list::Queued;
-use crate::slot::{Bits, Entry, Phase};
+use crate::slot::{Bits, Entry, Phase, Slot};
 use crate::stats::{Callback, Stats};
 use crate::timers;
 use crate::token::Token;
@@ -612,4 +612,18 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
+}
+
+/// Bytes of state that the loop holds for one connection whose handler's state is a `C`: the slab's entry, the slot, and the link of the
+/// timer wheel. An idle connection has no buffer besides. For a compile-time assertion next to `C`.
+#[must_use]
+pub const fn state_bytes<C>() -> usize {
+    // slab::Slab keeps `enum { Vacant(usize), Occupied(T) }`; the same shape here has the same size.
+    enum SlabEntry<T> {
+        #[expect(dead_code, reason = "only its size matters")]
+        Vacant(usize),
+        #[expect(dead_code, reason = "only its size matters")]
+        Occupied(T),
+    }
+    size_of::<SlabEntry<Entry<C, crate::os::LinuxStream>>>() + size_of::<Slot>() + crate::timers::LINK_BYTES
 }

@@ -385,16 +385,3 @@ pub(crate) struct Entry<C, S> {
     /// The handler's state. None until the connection is open.
     pub(crate) conn: Option<C>,
 }
-
-/// Bytes of state that the loop holds for one connection whose handler's state is a `C`: the slab's entry, the slot, and the link of the
-/// timer wheel. An idle connection has no buffer besides. For a compile-time assertion next to `C`.
-#[must_use]
-pub const fn state_bytes<C>() -> usize {
-    // slab::Slab keeps `enum { Vacant(usize), Occupied(T) }`; the same shape here has the same size.
-    #[expect(dead_code, reason = "only its size matters")]
-    enum SlabEntry<T> {
-        Vacant(usize),
-        Occupied(T),
-    }
-    size_of::<SlabEntry<Entry<C, crate::os::LinuxStream>>>() + size_of::<Slot>() + crate::timers::LINK_BYTES
-}
