@@ -124,7 +124,7 @@ pub struct Limits {
     pub output_rate_min: u32,
     /// The window over which that rate is measured. At least as long as one receive buffer takes at the least rate, because a receiver
     /// acknowledges in steps of that size: 131,072 bytes, the default of Linux (`tcp_rmem[1]`, tcp(7)), take 262 s at 500 bytes a second. A reader of
-    /// 2,000 bytes a second acknowledged nothing for up to 65 s, and for up to 197 s if it had read fast before and its buffer had grown (measured:
+    /// 2,000 bytes a second acknowledged nothing for up to 65 s, and, once its buffer had grown, for 197 s (loopback) and over 598 s (veth), so that one is reset (measured:
     /// docs/numbers.md, "Steps of acknowledgement"). 270 s. While memory or slots are short, such a connection is evicted earlier.
     pub output_rate_window: Duration,
     /// Time for which output must have stalled before its connection can be evicted for a new client when few slots are free. The stall counts
