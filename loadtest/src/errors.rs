@@ -12,10 +12,8 @@ use crate::units::{as_us, microseconds};
 /// How far a request had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// A connection was being made for it.
+    /// A connection was being made for it, or it waited for one that did not come.
     Connect,
-    /// It waited for a free connection.
-    Wait,
     /// Part of it was written.
     Write,
     /// It was written; no byte of the answer had come.
@@ -32,7 +30,6 @@ impl Phase {
     pub const fn label(self) -> &'static str {
         match self {
             Phase::Connect => "connect",
-            Phase::Wait => "wait",
             Phase::Write => "write",
             Phase::FirstByte => "first byte",
             Phase::Body => "body",
@@ -146,7 +143,6 @@ pub fn cause(phase: Phase, kind: Kind) -> String {
         (_, Kind::Errno(libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => "the whole system is out of descriptors or memory",
         (_, Kind::NoSlot) => "the generator's old connections are still closing: the server does not close its side",
         (Phase::Connect, _) => "the connection could not be made",
-        (Phase::Wait, _) => "no connection was free in time: all of them waited for answers",
         (Phase::Write, Kind::Timeout) => "the server does not read: its receive buffer is full",
         (Phase::FirstByte, Kind::Timeout) => "no answer came: the server is stalled or overloaded",
         (_, Kind::Timeout) => "the answer began and did not end in time",
@@ -236,7 +232,7 @@ mod tests {
         ];
         let errnos = ERRNO_NAMES.iter().map(|(errno, _)| Kind::Errno(*errno));
         for kind in kinds.into_iter().chain(errnos) {
-            for phase in [Phase::Connect, Phase::Wait, Phase::Write, Phase::FirstByte, Phase::Body, Phase::Idle] {
+            for phase in [Phase::Connect, Phase::Write, Phase::FirstByte, Phase::Body, Phase::Idle] {
                 let cause = cause(phase, kind);
                 assert!(!cause.is_empty() && !cause.contains('\n') && cause.len() < 110, "{phase:?} {kind:?}: {cause}");
             }

@@ -246,6 +246,7 @@ impl Lane {
     /// A complete answer.
     pub fn answered(&mut self, exchange: &Exchange, response: &Response, now: Instant) {
         self.account.answer(exchange, response);
+        self.account.own_delay(self.overdue(now));
         let end = if response.status >= 400 {
             End::Failed(Phase::Body, Kind::Status(response.status))
         } else if !response.body_as_expected {
@@ -257,8 +258,16 @@ impl Lane {
         self.account.end_of(&exchange.arrival, Some(exchange.sent), end, now);
     }
 
+    /// How late the next arrival is: the loop hands out input before it looks at the schedule, so a thread that was not running reads an
+    /// answer first. Test: `a_pause_of_the_generator_is_not_a_silence_of_the_server`.
+    fn overdue(&self, now: Instant) -> Duration {
+        let due = self.started.zip(self.next_due).map(|(started, due)| later(started, due));
+        due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due))
+    }
+
     /// A request on a connection has failed.
     pub fn failed(&mut self, exchange: &Exchange, phase: Phase, kind: Kind, now: Instant) {
+        self.account.own_delay(self.overdue(now));
         self.account.end_of(&exchange.arrival, Some(exchange.sent), End::Failed(phase, kind), now);
     }
 

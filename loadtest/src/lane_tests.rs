@@ -351,6 +351,20 @@ fn a_stall_inside_a_second_is_seen_at_its_end() {
 }
 
 #[test]
+fn a_pause_of_the_generator_is_not_a_silence_of_the_server() {
+    let start = Instant::now();
+    let mut lane = started(&plan(100.0, 1, WhenBusy::Queue), start);
+    lane.handle_due(start);
+    let sent = send(&mut lane, start).unwrap();
+    // The thread does not run for 300 ms. The answer came in the first of them, and is read before the schedule is looked at.
+    lane.answered(&sent, &OK, start + 300 * MS);
+    lane.handle_due(start + 300 * MS);
+    lane.end(start + 300 * MS);
+    let quiet = lane.account.record.quiet.unwrap();
+    assert!(quiet.iter().all(|quiet| quiet.silence() <= 10 * MS), "{quiet:?}");
+}
+
+#[test]
 fn the_rate_is_over_the_time_that_was_measured() {
     let start = Instant::now();
     let mut plan = plan(100.0, 1, WhenBusy::Queue);

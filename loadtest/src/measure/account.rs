@@ -233,6 +233,11 @@ impl Account {
         self.started.map_or(Duration::ZERO, |started| now.saturating_duration_since(started))
     }
 
+    /// The generator itself was late by this much when it read an answer: so much of the silence before it is not the server's.
+    pub fn own_delay(&mut self, delay: Duration) {
+        self.watch.own_delay(delay);
+    }
+
     /// The run ends.
     pub fn end(&mut self, now: Instant) {
         if let Some(started) = self.started {

@@ -81,7 +81,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
         of_phase.map(|(_, error)| error.count).sum::<u64>()
     };
     let lost = errors(&[Phase::Write, Phase::FirstByte, Phase::Body]) + load.outcome.records[0].totals.unfinished;
-    let refused = errors(&[Phase::Connect, Phase::Wait]);
+    let refused = errors(&[Phase::Connect]);
     Ok(Measured::from(load)
         .with("requests_lost", Figure::count(lost))
         .with("queued", Figure::count(QUEUED))

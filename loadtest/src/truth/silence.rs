@@ -95,7 +95,12 @@ impl Watch {
     pub fn due(&mut self, due: Instant, send_delay: Duration) {
         self.waited_from.get_or_insert(due);
         self.due_since += 1;
-        self.own_delay = self.own_delay.max(send_delay);
+        self.own_delay(send_delay);
+    }
+
+    /// The generator itself was late by this much.
+    pub fn own_delay(&mut self, delay: Duration) {
+        self.own_delay = self.own_delay.max(delay);
     }
 
     /// The server gave a sign of life: an answer of any kind, or a reset. `waits`: whether a request still waits.

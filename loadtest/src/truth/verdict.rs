@@ -55,9 +55,11 @@ impl Verdict {
         let scheduled: u64 = outcome.records.iter().map(|record| record.totals.scheduled).sum();
         let handled_share = if scheduled == 0 { 1.0 } else { handled as f64 / scheduled as f64 };
         if handled_share < HANDLED_SHARE_MIN {
+            let busiest = outcome.cpu_by_thread.iter().copied().fold(0.0, f64::max);
             reasons.push(format!(
-                "limited by CPU: it handled {:.2}% of the arrivals in time and needs at least 99%; lower -R or add --threads",
-                handled_share * 100.0
+                "limited by CPU: it handled {:.2}% of the arrivals in time and needs at least 99%; {}",
+                handled_share * 100.0,
+                advice(busiest)
             ));
         }
         for (thread, share) in outcome.cpu_by_thread.iter().enumerate() {
@@ -83,6 +85,18 @@ impl Verdict {
         };
         let machine = self.machine.as_ref().map_or_else(String::new, |machine| format!("; the machine was busy: {machine}"));
         format!("{state} (cpu {}, {:.2}% of arrivals handled on time){machine}", cpu.join("/"), self.handled_share * 100.0)
+    }
+}
+
+/// A thread that was late and used less than this part of a core was kept from running by the machine.
+const CPU_SHARE_OF_A_BUSY_THREAD: f64 = 0.5;
+
+/// What to do about a generator that is late, by the part of a core that its busiest thread used.
+fn advice(cpu_share: f64) -> &'static str {
+    if cpu_share < CPU_SHARE_OF_A_BUSY_THREAD {
+        "it used little CPU itself: other programs kept it from running"
+    } else {
+        "lower -R or add --threads"
     }
 }
 
@@ -114,7 +128,10 @@ fn limited(class: &Class, record: &Record, outcome: &Outcome) -> Option<String> 
             "limited by ports: connect(2) failed with EADDRNOTAVAIL{count}; see `sysctl net.ipv4.ip_local_port_range`, and whether the server \
              keeps connections alive"
         ),
-        Limit::Cpu => format!("limited by CPU: it was too late to send{count}; lower -R or add --threads"),
+        Limit::Cpu => {
+            let busiest = outcome.cpu_by_thread.iter().copied().fold(0.0, f64::max);
+            format!("limited by CPU: it was too late to send{count}; {}", advice(busiest))
+        }
     })
 }
 
@@ -173,6 +190,7 @@ mod tests {
     #[test]
     fn unhandled_arrivals_and_a_full_core_each_spoil_the_verdict() {
         assert!(judge(2_000, 20, 9_900, 0.5).generator_ok);
+        assert!(judge(2_000, 20, 9_899, 0.1).reasons[0].ends_with("other programs kept it from running"));
         let lost = judge(2_000, 20, 9_899, 0.5);
         assert!(!lost.generator_ok && lost.reasons[0].contains("98.99%"), "{lost:?}");
         assert!(judge(2_000, 20, 10_000, 0.9).generator_ok);
