@@ -178,6 +178,11 @@ fn a_disturbed_machine_can_hide_a_contrast_and_not_refute_it() {
     };
     assert_eq!((judged(3, 0), judged(2, 0)), ("shown", "NOT SHOWN"));
     assert_eq!((judged(3, 60), judged(2, 60)), ("shown", "NOT TRUSTWORTHY"), "a client may have been late");
+    let mut starved = side(0, 60);
+    starved.machine.run_delay = Some(Duration::from_secs(4));
+    starved.machine.elapsed = Duration::from_secs(7);
+    let expect = ["broken.stuck == 3".parse().unwrap()];
+    assert_eq!(judge(&SCENARIO, starved, side(0, 0), &expect).unwrap().state(), "NOT TRUSTWORTHY", "without a CPU nothing is refuted");
     assert_eq!((judged(0, 60), judged(1, 60)), ("NOT SHOWN", "NOT SHOWN"), "a mistake without an effect is found all the same");
 }
 
