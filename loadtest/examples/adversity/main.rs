@@ -1,7 +1,7 @@
-//! Nine kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
+//! Eleven kinds of adversity, and what each costs the other clients of a server: any server, so that two can be compared.
 //!
 //! `cargo run --release -p loadtest --example adversity -- NAME --server 'COMMAND with {port}'`, where NAME is `firehose`, `mass-close`,
-//! `connect-flood`, `descriptors`, `overload`, `mixed`, `never-read`, `slowloris` or `pipelining`. The server gets CPU 0, the clients CPU 1; only
+//! `connect-flood`, `descriptors`, `overload`, `mixed`, `never-read`, `newcomers`, `memory`, `slowloris` or `pipelining`. The server gets CPU 0, the clients CPU 1; only
 //! loopback, every run bounded in time and count.
 //!
 //! All clients of a run live on one thread that never sleeps: a second thread on the same CPU would be measured by the scheduler's time
@@ -15,8 +15,10 @@ mod firehose;
 mod jobs;
 mod light;
 mod mass_close;
+mod memory;
 mod mixed;
 mod never_read;
+mod newcomers;
 mod others;
 mod overload;
 mod pipeline;
@@ -52,7 +54,8 @@ struct Args {
     /// firehose: requests that may be unanswered at a time; 0 is as many as the sockets take.
     #[arg(long, value_delimiter = ',', default_value = "16,64,256,0")]
     depth: Vec<u64>,
-    /// mass-close, connect-flood, never-read, slowloris and pipelining: how many connections. [default: 8000, 5000, 300, 9500 and 4000]
+    /// mass-close, connect-flood, never-read, newcomers, memory, slowloris and pipelining: how many connections. [default: 8000, 5000, 300, 2000, 10000,
+    /// 9500 and 4000]
     #[arg(long)]
     connections: Option<usize>,
     /// mass-close, overload, mixed: clients leave by a reset (SO_LINGER 0) instead of a FIN.
@@ -100,6 +103,10 @@ enum Name {
     Mixed,
     /// 300 clients ask for 4 MiB and read nothing
     NeverRead,
+    /// 2,000 clients ask for 1 GB and read nothing, next to 200 requests in two pieces and 200 downloads of 1 MB a second
+    Newcomers,
+    /// 10,000 connections with ten times the memory for bodies: resident memory against the sum of --check
+    Memory,
     /// 9,500 clients send a byte of a head every 5 s, beside 50 newcomers a second
     Slowloris,
     /// 4,000 clients connect and pipeline 768 requests each, next to a light client that pings, and a newcomer
@@ -129,6 +136,8 @@ fn run(args: &Args) -> io::Result<()> {
         Name::Overload => overload::run(args),
         Name::Mixed => mixed::run(args),
         Name::NeverRead => never_read::run(args),
+        Name::Newcomers => newcomers::run(args),
+        Name::Memory => memory::run(args),
         Name::Slowloris => slowloris::run(args),
         Name::Pipelining => pipelining::run(args),
     }
