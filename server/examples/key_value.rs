@@ -17,12 +17,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use server::answer::{Answer, BodySink};
+use server::collected::CollectedBody;
 use server::http::{BodyKind, Method, Request, Response, percent_decode};
+use server::ledger::{Charge, MemoryBudget};
 use server::service::Service;
 
 /// Bytes of a decoded key. As much as a file name has on Linux (`NAME_MAX`, limits.h).
@@ -30,7 +31,7 @@ const KEY_BYTES_MAX: usize = 255;
 /// Bytes of a value. It is copied once, on a loop, when its last byte has come: keep it small, or leave the copy to the pool.
 const VALUE_BYTES_MAX: usize = 256 << 10;
 /// Bytes of all keys and values, of what each costs beside them, and of the bodies on their way.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
+const MEMORY_BYTES_MAX: u64 = 64 << 20;
 /// What a key costs beside its bytes: its place in the table (49 bytes, in a table of which just after growing 7 of 16 places are used), the
 /// two counts of `Arc`, two headers of the allocator.
 const KEY_OVERHEAD_BYTES: usize = 160;
@@ -39,35 +40,43 @@ const SHARDS: usize = 64;
 
 /// All keys, of all loops.
 struct Store {
-    shards: [Mutex<HashMap<Box<str>, Value>>; SHARDS],
+    shards: [Mutex<HashMap<Box<str>, Arc<Value>>>; SHARDS],
     /// Keyed by chance: who could choose keys of one shard, or of one place in a table, could make it slow.
     hasher: RandomState,
-    used_bytes: AtomicUsize,
+    /// The memory of keys and values, and of bodies that are arriving.
+    budget: Arc<MemoryBudget>,
 }
 
-/// A value with the room that it takes. Responses share the bytes: a reader that takes minutes holds no lock, and no copy.
+/// A value and the memory that it takes. Responses share it: a reader that takes minutes holds no lock and no copy, and a value that is deleted meanwhile stays
+/// charged until the last reader has it.
 struct Value {
-    bytes: Arc<[u8]>,
-    _room: Room,
+    bytes: Box<[u8]>,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Store {
-    fn new() -> Arc<Store> {
-        Arc::new(Store { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new(), used_bytes: AtomicUsize::new(0) })
+    fn new(budget: Arc<MemoryBudget>) -> Arc<Store> {
+        Arc::new(Store { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new(), budget })
     }
 
     /// Nothing panics under the lock, so a poisoned one is as good as any.
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Value>> {
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Arc<Value>>> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, key: &str) -> Option<Arc<[u8]>> {
-        self.shard(key).get(key).map(|value| Arc::clone(&value.bytes))
+    fn get(&self, key: &str) -> Option<Arc<Value>> {
+        self.shard(key).get(key).map(Arc::clone)
     }
 
     /// True if the key is new.
-    fn put(&self, key: Box<str>, value: Value) -> bool {
+    fn put(&self, key: Box<str>, value: Arc<Value>) -> bool {
         // The old value is freed behind the semicolon, when the lock is open again.
         let old = self.shard(&key).insert(key, value);
         old.is_none()
@@ -79,59 +88,46 @@ impl Store {
     }
 }
 
-/// Room taken of [`MEMORY_BYTES_MAX`], given back when it is dropped: with its value, or with a body whose client has gone.
-struct Room {
-    store: Arc<Store>,
-    bytes: usize,
-}
-
-impl Room {
-    /// False, and nothing has changed, if there is no more.
-    fn grow(&mut self, bytes: usize) -> bool {
-        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= MEMORY_BYTES_MAX);
-        let grown = self.store.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        self.bytes += if grown { bytes } else { 0 };
-        grown
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.store.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A value that is arriving. Room is taken for what has come, not for what was announced: a length is only a promise. (The vector grows by
-/// doubling, so that for a moment it may hold twice that.)
+/// A value that is arriving. Its memory is charged as it comes, not as it was announced: a length is only a promise.
 struct Put {
+    store: Arc<Store>,
     key: Box<str>,
-    bytes: Vec<u8>,
-    room: Room,
+    body: CollectedBody,
+    charge: Charge,
     refused: Option<Response>,
 }
 
 impl BodySink for Put {
     fn take(&mut self, piece: &[u8]) -> usize {
-        if piece.len() > VALUE_BYTES_MAX - self.bytes.len() {
+        if piece.len() > VALUE_BYTES_MAX - self.body.len() {
             self.refused = Some(too_large());
-        } else if !self.room.grow(piece.len()) {
+        } else if self.charge.grow_to(overhead_bytes(&self.key) + self.body.memory_bytes(piece.len())).is_err() || !self.body.append(piece)
+        {
             self.refused = Some(full());
         } else {
-            self.bytes.extend_from_slice(piece);
             return piece.len();
         }
         0
     }
 
+    fn expect(&mut self, length_bytes: u64) {
+        self.body.expect(length_bytes);
+    }
+
     fn end(self: Box<Self>) -> Answer {
-        let Put { key, bytes, room, refused } = *self;
+        let Put { store, key, body, mut charge, refused } = *self;
         if let Some(refused) = refused {
             return refused.into();
         }
-        let store = Arc::clone(&room.store);
-        let is_new = store.put(key, Value { bytes: bytes.into(), _room: room });
+        charge.shrink_to(overhead_bytes(&key) + body.len());
+        let is_new = store.put(key, Arc::new(Value { bytes: body.into_bytes().into(), _charge: charge }));
         Response::empty(if is_new { 201 } else { 204 }).into()
     }
+}
+
+/// What a key costs with its bytes.
+fn overhead_bytes(key: &str) -> usize {
+    KEY_OVERHEAD_BYTES + key.len()
 }
 
 fn too_large() -> Response {
@@ -172,15 +168,14 @@ impl KeyValue {
         if matches!(body, BodyKind::Length(bytes) if bytes > VALUE_BYTES_MAX as u64) {
             return too_large().into();
         }
-        let mut room = Room { store: Arc::clone(&self.0), bytes: 0 };
-        if !room.grow(KEY_OVERHEAD_BYTES + key.len()) {
-            return full().into();
-        }
-        Answer::Read(Box::new(Put { key: key.into(), bytes: Vec::new(), room, refused: None }))
+        let Ok(charge) = self.0.budget.charge(overhead_bytes(key)) else { return full().into() };
+        Answer::Read(Box::new(Put { store: Arc::clone(&self.0), key: key.into(), body: CollectedBody::default(), charge, refused: None }))
     }
 }
 
 fn main() -> ExitCode {
-    let store = Store::new();
-    server::run::program(std::env::args_os(), move |_config| move || KeyValue(Arc::clone(&store)))
+    server::run::program(std::env::args_os(), |config| {
+        let store = Store::new(config.memory_budget("values", MEMORY_BYTES_MAX, "keys and values, and bodies that are arriving"));
+        move || KeyValue(Arc::clone(&store))
+    })
 }

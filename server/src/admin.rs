@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use worker_pool::{OutcomeKind, Reason};
 
 use crate::answer::Answer;
-use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX};
+use crate::budget::{ADMIN_CONNECTIONS_MAX, ADMIN_REFUSALS_MAX, ADMIN_RESPONSES_BYTES_MAX as RESPONSES_BYTES_MAX};
 use crate::connection::{HttpSettings, Timeouts};
 use crate::http::{Method, Request, Response};
+use crate::ledger::{MemoryBudget, MemoryLimits};
 use crate::metrics::{LOOP_COUNTERS, Metrics};
 use crate::metrics_format::Format;
 use crate::monitor::{LoopView, Monitor};
@@ -84,7 +85,9 @@ pub fn reactor_config() -> reactor::Config {
 #[must_use]
 pub fn http_settings() -> HttpSettings {
     let timeouts = Timeouts { drain_idle: Duration::from_millis(20), ..Timeouts::default() };
-    HttpSettings { timeouts, ..HttpSettings::default() }
+    // A few dozen pages that are not read. Beyond, a page is answered 503, and the probes, which are a line each, are answered as ever.
+    let memory = MemoryLimits { bodies_bytes_max: 0, responses_bytes_max: RESPONSES_BYTES_MAX };
+    HttpSettings { timeouts, memory, ..HttpSettings::default() }
 }
 
 /// Writes what `/debug/state` shows to the log: a line of JSON for each loop, for each eight threads, and for everything else. One line for
@@ -120,6 +123,7 @@ fn state(monitor: &Monitor) -> Value {
         "mistakes": monitor.mistakes,
         "connections_max": monitor.connections_max,
         "loops": monitor.loops.iter().map(|view| one_loop(view, now)).collect::<Vec<_>>(),
+        "memory": monitor.ledger.budgets().map(|budget| (budget.name().to_owned(), one_budget(budget))).collect::<serde_json::Map<_, _>>(),
         "pool": {
             "threads": pool.threads_alive(),
             "busy": pool.threads_busy(),
@@ -149,6 +153,15 @@ fn one_process(monitor: &Monitor) -> Value {
         "cpu_seconds": usage.map(|usage| usage.cpu.as_secs_f64()),
         "descriptors": process::open_descriptors(),
         "descriptors_max": monitor.descriptors_max(),
+    })
+}
+
+fn one_budget(budget: &MemoryBudget) -> Value {
+    json!({
+        "bytes": budget.held_bytes(),
+        "bytes_max": budget.bytes_max(),
+        "bytes_peak": budget.held_bytes_peak(),
+        "refusals": budget.refusals(),
     })
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::collected::CollectedBody;
 use crate::http::{Method, Response, StreamHead};
 
 pub use crate::exchange_limits::AnswerLimits;
@@ -78,7 +79,7 @@ impl Answer {
     /// The answer to a whole body of at most `bytes_max`; a longer one is answered 413. `then` runs on the loop: what takes time in it goes
     /// into a job of its own. For a body that need not be held as a whole there is [`Answer::Read`].
     pub fn body(bytes_max: usize, then: impl FnOnce(Vec<u8>) -> Answer + Send + 'static) -> Answer {
-        Answer::Read(Box::new(Collected { bytes: Vec::new(), bytes_max, too_long: false, then }))
+        Answer::Read(Box::new(Collected { body: CollectedBody::default(), bytes_max, refused: None, then }))
     }
 
     /// The same answer with limits that differ from the server's. An answer that fits the output space at once is finished with the request's
@@ -108,26 +109,49 @@ impl Answer {
     }
 }
 
-/// Grows with what has arrived, not with what was announced: a length is only a promise.
+/// A whole body in memory, and the function that makes an answer of it.
 struct Collected<F> {
-    bytes: Vec<u8>,
+    body: CollectedBody,
     bytes_max: usize,
-    too_long: bool,
+    /// The response instead of the function's, and the body is given up.
+    refused: Option<Refused>,
     then: F,
+}
+
+/// Why a body is given up.
+enum Refused {
+    TooLong,
+    NoMemory,
 }
 
 impl<F: FnOnce(Vec<u8>) -> Answer + Send> BodySink for Collected<F> {
     fn take(&mut self, piece: &[u8]) -> usize {
-        if piece.len() > self.bytes_max - self.bytes.len() {
-            self.too_long = true;
+        if piece.len() > self.bytes_max - self.body.len() {
+            self.refused = Some(Refused::TooLong);
             return 0;
         }
-        self.bytes.extend_from_slice(piece);
+        if !self.body.append(piece) {
+            self.refused = Some(Refused::NoMemory);
+            return 0;
+        }
         piece.len()
     }
 
     fn end(self: Box<Self>) -> Answer {
-        if self.too_long { self.too_long() } else { (self.then)(self.bytes) }
+        match self.refused {
+            Some(Refused::TooLong) => self.too_long(),
+            Some(Refused::NoMemory) => Response::out_of_memory().into(),
+            None => (self.then)(self.body.into_bytes()),
+        }
+    }
+
+    fn expect(&mut self, length_bytes: u64) {
+        self.body.expect(length_bytes);
+    }
+
+    fn memory_bytes(&self, more: usize) -> usize {
+        // A piece that makes the body too long is not kept.
+        if more > self.bytes_max - self.body.len() { self.body.memory_bytes(0) } else { self.body.memory_bytes(more) }
     }
 
     fn bytes_max(&self) -> u64 {
@@ -159,6 +183,19 @@ pub trait BodySink: Send {
     fn too_long(self: Box<Self>) -> Answer {
         too_long().into()
     }
+
+    /// The length of the body, before its first piece, if the request announces one. A body that is sent in chunks has none.
+    fn expect(&mut self, length_bytes: u64) {
+        let _ = length_bytes;
+    }
+
+    /// Bytes of memory that the sink holds after it has taken `more` bytes. The server charges them to the budget of bodies
+    /// ([`crate::ledger`]) before it calls [`BodySink::take`], and answers 503 if the budget is spent. The charge stays until the answer of
+    /// [`BodySink::end`] no longer needs the body: after the job, if it is one. The default, 0, is for a sink that keeps nothing, or that has a budget of its own.
+    fn memory_bytes(&self, more: usize) -> usize {
+        let _ = more;
+        0
+    }
 }
 
 /// Makes the body of a response, piece by piece as it is sent.
@@ -189,6 +226,12 @@ pub trait StreamSource: Send {
     fn body(&mut self, piece: &[u8], last: bool) -> usize {
         let _ = last;
         piece.len()
+    }
+
+    /// Bytes of memory that the source may hold at most. Charged to the budget of bodies ([`crate::ledger`]) while the stream lasts. If the
+    /// budget is spent, the client gets 503 instead of the stream.
+    fn memory_bytes_max(&self) -> usize {
+        0
     }
 
     /// How many bytes of body [`StreamSource::body`] would take now. At 0 the body stays in the kernel until a [`StreamSource::pull`] has

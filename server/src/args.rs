@@ -69,6 +69,17 @@ pub struct Args {
     #[arg(long, env = "SERVER_BUFFER_MEMORY_MAX", value_name = "SIZE", default_value_t = Size(Config::default().buffer_memory_bytes_max))]
     pub buffer_memory_max: Size,
 
+    /// Bytes of request bodies that are collected in memory or wait in jobs, of all loops together. Beyond: 503.
+    #[arg(long, env = "SERVER_BODY_MEMORY_MAX", value_name = "SIZE", default_value_t = Size(Config::default().http.memory.bodies_bytes_max))]
+    pub body_memory_max: Size,
+
+    /// Bytes of job outputs and of whole responses that wait for their clients to read, of all loops together. Beyond: 503.
+    #[arg(
+        long, env = "SERVER_RESPONSE_MEMORY_MAX", value_name = "SIZE",
+        default_value_t = Size(Config::default().http.memory.responses_bytes_max)
+    )]
+    pub response_memory_max: Size,
+
     /// Size of a loop's scratch buffer, and the most that one connection can buffer. 4KiB to 16MiB.
     #[arg(
         long, env = "SERVER_BUFFER_BYTES_MAX", value_name = "SIZE",

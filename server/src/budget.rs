@@ -34,6 +34,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Whether the limit counts reserved address space, and not only resident memory.
+    pub(crate) fn limits_address_space(&self) -> bool {
+        self.memory_source == "RLIMIT_AS"
+    }
+
     /// Raises the descriptor limit to the hard one, and asks the kernel.
     ///
     /// # Errors
@@ -63,6 +68,8 @@ pub struct Budget {
 
 /// Connections of the admin port: a few scrapers, a few people.
 pub const ADMIN_CONNECTIONS_MAX: u32 = 64;
+/// Bytes of pages of the admin port that wait for their readers.
+pub const ADMIN_RESPONSES_BYTES_MAX: u64 = 2 << 20;
 /// Refusals of the admin port beyond those.
 pub const ADMIN_REFUSALS_MAX: u32 = 8;
 
@@ -74,10 +81,17 @@ const DESCRIPTORS_PER_WORKER: u64 = 3;
 const CONNECTION_BYTES: u64 = reactor::state_bytes::<Conn>() as u64;
 /// What a channel adds to each message: its stamp and padding.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
+/// Allowed for a request in flight, next to what the ledger counts: the box of the exchange, that of the service's answer, a small response. A request that is
+/// answered at once has none of them.
+const EXCHANGE_BYTES: u64 = 1 << 10;
 /// Allowed for a waiting job: a boxed closure, its way back, and what the pool adds (worker-pool `Limits::queue_jobs_max`: about 100 bytes).
 const JOB_BYTES: u64 = 512;
 /// Allowed for what a thread touches of its 2 MiB of stack.
 const STACK_BYTES: u64 = 128 << 10;
+/// A stack of std::thread, with its guard page.
+const STACK_RESERVED_BYTES: u64 = (2 << 20) + (16 << 10);
+/// Allowed for mappings of the program and its libraries that are not resident.
+const PROGRAM_RESERVED_BYTES: u64 = 16 << 20;
 /// main, admin, watchdog, log, signals, pool-deadlines.
 const OTHER_THREADS: u64 = 6;
 /// Allowed for the program itself, its tables and its log queue. At rest all of it together is resident with under 8 MiB.
@@ -102,7 +116,7 @@ impl Budget {
         if config.files_root.is_some() {
             descriptors.insert(1, item("files", connections_max.into(), "each connection may have one under way; --files-root"));
         }
-        let memory = memory(config, connections_max);
+        let memory = memory(config, machine, connections_max);
         let needed: u64 = memory.iter().map(|item| item.count).sum();
         if needed > machine.memory_bytes_max {
             return Err(format!(
@@ -197,26 +211,39 @@ fn descriptors_beside_connections(config: &Config) -> Vec<Item> {
     items
 }
 
-fn memory(config: &Config, connections_max: u32) -> Vec<Item> {
+fn memory(config: &Config, machine: Machine, connections_max: u32) -> Vec<Item> {
     let limits = &config.reactor.limits;
     let loops = u64::from(config.loops);
     let slots = u64::from(connections_max) + loops * u64::from(limits.refusals_max);
     let mail_bytes = size_of::<Mail>() as u64 + MESSAGE_OVERHEAD_BYTES;
     let threads = loops + u64::from(config.pool.threads) + OTHER_THREADS;
-    vec![
+    let mut items = vec![
         item("buffers", config.buffer_memory_bytes_max, "unfinished input and unsent output; --buffer-memory-max"),
         item(
             "scratch",
             loops * 3 * u64::from(limits.buffer_bytes_max),
             "each loop: one to read into, one to write from, one lease in hand",
         ),
+        item("bodies", config.http.memory.bodies_bytes_max, "request bodies in memory and in jobs; --body-memory-max"),
+        item("responses", config.http.memory.responses_bytes_max, "job outputs and responses not sent yet; --response-memory-max"),
+        item("requests in flight", u64::from(connections_max) * EXCHANGE_BYTES, "1 KiB each, next to bodies and responses"),
         item("connections", slots * CONNECTION_BYTES, "slot, protocol state and timer link: at most 192 bytes each"),
         item("mailboxes", loops * u64::from(limits.mail_max) * mail_bytes, "room for the result of every job in flight, in each loop"),
         item("job queue", u64::from(config.pool.limits.queue_jobs_max) * JOB_BYTES, "waiting jobs; --queue-jobs-max"),
-        item("admin port", 4 * (64 << 10) + (1 << 20), "its buffers and one page of metrics"),
+        item(
+            "admin port",
+            4 * (64 << 10) + ADMIN_RESPONSES_BYTES_MAX + (1 << 20),
+            "its buffers, pages that wait for their readers, and one in the making",
+        ),
         item(format!("stacks of {threads} threads"), threads * STACK_BYTES, "what is touched of 2 MiB each"),
         item("program", PROGRAM_BYTES, "code, tables, log queue"),
-    ]
+    ];
+    if machine.limits_address_space() {
+        let reserved_bytes = threads * (STACK_RESERVED_BYTES - STACK_BYTES) + PROGRAM_RESERVED_BYTES;
+        items.push(item("address space", reserved_bytes, "stacks, code and libraries that are not resident; RLIMIT_AS counts them"));
+    }
+    items.extend(config.service_budgets.iter().map(|budget| item(budget.name(), budget.bytes_max(), budget.reason())));
+    items
 }
 
 /// Rounded up, for people.

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::args::Args;
 use crate::body_rate::BodyRateMin;
 use crate::cgroup::{self, Limit};
 use crate::connection::HttpSettings;
+use crate::ledger::{MemoryBudget, MemoryLimits};
 use crate::shutdown::ShutdownPolicy;
 
 /// Everything that can be chosen about a server. The default is the correct one.
@@ -49,6 +50,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// The directory of `GET /files/PATH`.
     pub files_root: Option<PathBuf>,
+    /// Budgets of the service's own memory; see [`Config::memory_budget`].
+    pub service_budgets: Vec<Arc<MemoryBudget>>,
     /// Deliberate mistakes that are on, by slug.
     pub mistakes: Vec<&'static str>,
 }
@@ -110,6 +113,7 @@ impl Default for Config {
             shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             files_root: None,
+            service_budgets: Vec::new(),
             mistakes: Vec::new(),
         };
         config.derive();
@@ -162,6 +166,7 @@ impl Config {
         http.timeouts.header = args.header_timeout.0;
         http.connections_per_source_max = args.connections_per_source_max;
         http.body_rate_min = BodyRateMin { bytes_per_second: args.body_rate_min.0, window: args.body_rate_window.0 };
+        http.memory = MemoryLimits { bodies_bytes_max: args.body_memory_max.0, responses_bytes_max: args.response_memory_max.0 };
         http.timeouts.idle = args.idle_timeout.0;
         http.timeouts.request = args.request_timeout.map(|time| time.0);
         // A result that comes after the request has timed out cannot be sent.
@@ -178,6 +183,14 @@ impl Config {
         config.derive();
         config.check()?;
         Ok(config)
+    }
+
+    /// A budget for memory that the service holds itself, such as the values of a store. Its limit is in the sum that `--check` prints and its use in the
+    /// metrics, as `name`. `reason` says in a few words what it is for.
+    pub fn memory_budget(&mut self, name: &'static str, bytes_max: u64, reason: &'static str) -> Arc<MemoryBudget> {
+        let budget = MemoryBudget::new(name, bytes_max, reason);
+        self.service_budgets.push(Arc::clone(&budget));
+        budget
     }
 
     /// Sets what follows from other numbers.

@@ -14,8 +14,9 @@ use crate::body_rate::BodyRateMin;
 use crate::clock::later;
 use crate::dispatch::{Dispatcher, Mail, Placement, RequestJob};
 use crate::exchange::Exchange;
-use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Refusal, Response, Step};
+use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Response, Step};
 use crate::http_stats::HttpStats;
+use crate::ledger::{Ledger, MemoryLimits};
 use crate::sending::Ended;
 use crate::service::Service;
 use crate::source_limit::{Seat, SourceLimit, group_of};
@@ -63,6 +64,8 @@ pub struct HttpSettings {
     pub header_deadline: HeaderDeadline,
     /// How fast a body must come.
     pub body_rate_min: BodyRateMin,
+    /// Memory for bodies and waiting responses, of all loops together; see `ledger.rs`.
+    pub memory: MemoryLimits,
     /// Connections of one source address, of all loops together; see `source_limit.rs`.
     pub connections_per_source_max: Option<u32>,
     /// How long a client has use for a job's result, unless the job says otherwise.
@@ -80,6 +83,7 @@ impl Default for HttpSettings {
             timeouts: Timeouts::default(),
             header_deadline: HeaderDeadline::default(),
             body_rate_min: BodyRateMin::default(),
+            memory: MemoryLimits::default(),
             connections_per_source_max: None,
             job_deadline: JOB_DEADLINE_DEFAULT,
             placement: Placement::default(),
@@ -91,15 +95,13 @@ impl Default for HttpSettings {
 /// Far longer than the pool lets a job wait, shorter than the patience of most clients (curl has none, browsers minutes, proxies 30 to 60 s).
 const JOB_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
-/// A refusal fits this: about 150 bytes of head, and its reason.
-const REFUSAL_BYTES_MAX: usize = 512;
-
 /// HTTP on one loop: a service and everything that its connections share.
 pub struct HttpHandler<S> {
     service: S,
     pub(crate) settings: HttpSettings,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) stats: Arc<HttpStats>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) date: HttpDate,
     /// The idle timeout, lengthened differently for eight groups of connections: those that went idle together must not expire together.
     idle_spread: [Duration; 8],
@@ -115,7 +117,7 @@ pub struct HttpHandler<S> {
 pub struct Conn {
     pub(crate) machine: Machine,
     /// A head has begun and its deadline runs.
-    in_head: bool,
+    pub(crate) in_head: bool,
     /// Counted in [`HttpStats::in_flight`]: whatever ends the exchange, a panic included, counts it out once.
     pub(crate) in_flight: bool,
     /// Its place in the table of sources.
@@ -137,6 +139,7 @@ impl<S: Service> HttpHandler<S> {
             service,
             dispatcher: Dispatcher { placement: settings.placement, pool, mailer: None, job_deadline: settings.job_deadline },
             stats,
+            ledger: Arc::new(Ledger::new(settings.memory, Vec::new())),
             date: HttpDate::new(Instant::now(), SystemTime::now),
             idle_spread: std::array::from_fn(|group| idle.saturating_add(idle / 80 * group as u32)),
             draining: false,
@@ -178,34 +181,8 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// The connection limit nears, and this one has waited for its peer for the longest. An idle one goes without a word, as at its timeout.
-    fn make_room(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let (counter, text) = match conn.exchange {
-            Some(_) => (&self.stats.body_evictions, "request body too slow for a busy server\n"),
-            None if conn.in_head => (&self.stats.header_evictions, "request head too slow for a busy server\n"),
-            None => (&self.stats.idle_evictions, ""),
-        };
-        counter.add(1);
-        if conn.machine.ended() != AtEnd::Clean {
-            self.fail(conn, Response::text(text).status(408), cx);
-        }
-    }
-
-    /// Answers what the machine refuses. Returns false if there is not enough output space yet: the machine will refuse again.
-    #[cold]
-    fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, cx: &mut Context<'_>) -> bool {
-        if self.withdraw(conn, cx) && cx.output_space() < REFUSAL_BYTES_MAX {
-            cx.want_writable();
-            return false;
-        }
-        self.stats.refusals(refusal).add(1);
-        log::debug!("refused reason={} status={}", refusal.label(), refusal.status());
-        self.fail(conn, Response::text(refusal.label()).status(refusal.status()), cx);
-        true
-    }
-
     /// Ends the exchange without its response. Returns false, and changes nothing, if a part of the response may have been sent.
-    fn withdraw(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn withdraw(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> bool {
         let Some(exchange) = &conn.exchange else { return true };
         if exchange.has_begun_to_answer() && !exchange.written_bytes().is_some_and(|bytes| cx.discard_unsent(bytes)) {
             return false;
@@ -321,7 +298,7 @@ impl<S: Service> Handler for HttpHandler<S> {
     fn mail(&mut self, conn: &mut Conn, mail: Mail, cx: &mut Context<'_>) {
         let expected = conn.exchange.as_ref().is_some_and(|exchange| exchange.waits_for_job());
         if expected && conn.job_serial == mail.serial {
-            self.job_ended(conn, mail.outcome, cx);
+            self.job_ended(conn, mail.outcome, mail.charge, cx);
         } else {
             self.stats.late_results.add(1);
         }

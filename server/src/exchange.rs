@@ -3,6 +3,7 @@
 //! An answer that is there at once and fits the room never gets here. Read next: `sending.rs`, the whole responses; `streaming.rs`, those
 //! made while they are sent.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reactor::Context;
@@ -11,9 +12,11 @@ use worker_pool::Outcome;
 use crate::answer::{Answer, BodySink, too_long};
 use crate::body_rate::Judgement;
 use crate::connection::{Conn, HttpHandler};
-use crate::dispatch::{Admitted, Dispatched, JobOutput};
+use crate::dispatch::{Admitted, Dispatched, JobOutput, Origin};
 use crate::exchange_limits::{Times, earlier, unwrap_limits};
-use crate::http::{BodyKind, CONTINUE, Response};
+use crate::http::{CONTINUE, Response};
+use crate::ledger::Charge;
+use crate::memory::grow;
 use crate::sending::Sending;
 use crate::service::Service;
 use crate::streaming::Streaming;
@@ -26,40 +29,23 @@ pub(crate) struct Exchange {
 
 /// What it waits for.
 pub(crate) enum State {
-    /// A time.
-    Later(Instant, Response),
+    /// A time. With the memory of the response.
+    Later { at: Instant, response: Response, _charge: Option<Charge> },
     /// A worker.
     Working(Admitted),
-    /// The request's body.
-    Reading(Box<dyn BodySink>),
+    /// The request's body. With its memory.
+    Reading(Box<dyn BodySink>, Option<Charge>),
     /// Room for a whole response.
     Sending(Sending),
     /// Room, or whatever the source waits for.
     Streaming(Streaming),
 }
 
-/// Body that an answer does not need is read and dropped if it is at most this long; beyond, the connection closes after the answer.
-/// One buffer: what the peer may have sent before it could know.
-const UNWANTED_BODY_BYTES_MAX: u64 = 64 << 10;
-
-/// Drops a body and then gives the answer that was there before it.
-struct Unwanted(Option<Answer>);
-
-impl BodySink for Unwanted {
-    fn take(&mut self, piece: &[u8]) -> usize {
-        piece.len()
-    }
-
-    fn end(mut self: Box<Self>) -> Answer {
-        self.0.take().unwrap_or_else(|| Answer::Now(Response::empty(500)))
-    }
-}
-
 impl Exchange {
     /// Whether a part of the response may have been sent: then nothing else can be said any more.
     pub(crate) fn has_begun_to_answer(&self) -> bool {
         match &self.state {
-            State::Later(..) | State::Working(_) | State::Reading(_) => false,
+            State::Later { .. } | State::Working(_) | State::Reading(..) => false,
             State::Sending(sending) => sending.has_begun(),
             State::Streaming(streaming) => streaming.has_begun(),
         }
@@ -70,7 +56,7 @@ impl Exchange {
     pub(crate) fn written_bytes(&self) -> Option<usize> {
         match &self.state {
             State::Streaming(streaming) => Some(streaming.written_bytes()),
-            State::Later(..) | State::Working(_) | State::Reading(_) | State::Sending(_) => None,
+            State::Later { .. } | State::Working(_) | State::Reading(..) | State::Sending(_) => None,
         }
     }
 
@@ -78,7 +64,7 @@ impl Exchange {
     pub(crate) fn answered(&self) -> Option<u16> {
         match &self.state {
             State::Streaming(streaming) => streaming.answered(),
-            State::Later(..) | State::Working(_) | State::Reading(_) | State::Sending(_) => None,
+            State::Later { .. } | State::Working(_) | State::Reading(..) | State::Sending(_) => None,
         }
     }
 
@@ -87,7 +73,7 @@ impl Exchange {
     fn cut_shows(&self) -> bool {
         match &self.state {
             State::Streaming(streaming) => streaming.cut_shows(),
-            State::Later(..) | State::Working(_) | State::Reading(_) | State::Sending(_) => true,
+            State::Later { .. } | State::Working(_) | State::Reading(..) | State::Sending(_) => true,
         }
     }
 
@@ -96,22 +82,22 @@ impl Exchange {
         match &self.state {
             State::Working(_) => true,
             State::Streaming(streaming) => streaming.waits_for_job(),
-            State::Later(..) | State::Reading(_) | State::Sending(_) => false,
+            State::Later { .. } | State::Reading(..) | State::Sending(_) => false,
         }
     }
 
     /// Whether the request's body is what it waits for.
     pub(crate) fn is_reading(&self) -> bool {
-        matches!(self.state, State::Reading(_))
+        matches!(self.state, State::Reading(..))
     }
 
     /// When something is due: what it waits for, the end of the body's window, or its deadline.
     pub(crate) fn due(&self, is_in_body: bool) -> Option<Instant> {
         let own = match &self.state {
-            State::Later(at, _) => Some(*at),
+            State::Later { at, .. } => Some(*at),
             State::Working(job) => Some(job.deadline),
             State::Streaming(streaming) => streaming.pull_at(),
-            State::Reading(_) | State::Sending(_) => None,
+            State::Reading(..) | State::Sending(_) => None,
         };
         let window = self.times.body.ends().filter(|_| is_in_body);
         earlier(earlier(own, window), self.times.deadline)
@@ -122,95 +108,67 @@ impl Exchange {
         match &self.state {
             State::Working(job) => job.cancel.cancel(),
             State::Streaming(streaming) => streaming.call_off(),
-            State::Later(..) | State::Reading(_) | State::Sending(_) => {}
+            State::Later { .. } | State::Reading(..) | State::Sending(_) => {}
         }
     }
 }
 
 impl<S: Service> HttpHandler<S> {
-    /// The service has answered a head. `nothing_follows`: of the body, nothing has arrived yet.
-    #[inline]
-    pub(crate) fn begin(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
-        if body == BodyKind::None
-            && let Answer::Now(response) = answer
-        {
-            // The common case: nothing to keep, nothing to allocate.
-            return self.respond(conn, response, cx.now(), cx);
-        }
-        self.begin_exchange(conn, answer, body, nothing_follows, cx);
-    }
-
-    fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
-        self.count_in(conn);
-        let has_body = body != BodyKind::None;
-        let mut times = Times::new(&self.settings, cx.now(), has_body);
-        let answer = unwrap_limits(answer, &mut times, has_body, cx);
-        cx.essential();
-        // RFC 9110 section 10.1.1: only a peer that has sent nothing of the body yet waits to be asked for it.
-        let waits = nothing_follows && conn.machine.take_continue();
-        let is_too_long = matches!(body, BodyKind::Length(bytes) if bytes > times.body_left_bytes);
-        let (answer, wanted) = match answer {
-            Answer::Read(sink) if is_too_long || matches!(body, BodyKind::Length(bytes) if bytes > sink.bytes_max()) => {
-                (sink.too_long(), false)
-            }
-            Answer::Stream { source, .. } if is_too_long && source.wants_body() => (too_long().into(), false),
-            answer => {
-                let wanted = match &answer {
-                    Answer::Read(_) => true,
-                    Answer::Stream { source, .. } => source.wants_body(),
-                    Answer::Now(_) | Answer::At(..) | Answer::Job(_) | Answer::Limited(_) => false,
-                };
-                (answer, wanted)
-            }
-        };
-        let answer = match body {
-            BodyKind::None => answer,
-            BodyKind::Length(_) | BodyKind::Chunked if wanted => {
-                times.continue_due = waits;
-                answer
-            }
-            BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !waits => {
-                times.body_left_bytes = bytes;
-                Answer::Read(Box::new(Unwanted(Some(answer))))
-            }
-            BodyKind::Length(_) | BodyKind::Chunked => {
-                conn.machine.give_up_body();
-                answer
-            }
-        };
-        self.carry_out(conn, answer, times, cx);
-    }
-
-    /// Any answer, of a service, of a job or at the end of a body. A loop, since each answer may lead to the next one, as often as a service
-    /// likes. Test: `an_answer_may_lead_to_the_next_one_a_hundred_thousand_times`.
-    fn carry_out(&mut self, conn: &mut Conn, mut answer: Answer, mut times: Times, cx: &mut Context<'_>) {
+    /// Any answer, of a service, of a job or at the end of a body. `charge` is the memory that it may hold. A loop, since each answer may lead to the
+    /// next one, as often as a service likes. Test: `an_answer_may_lead_to_the_next_one_a_hundred_thousand_times`.
+    pub(crate) fn carry_out(
+        &mut self,
+        conn: &mut Conn,
+        mut answer: Answer,
+        mut charge: Option<Charge>,
+        mut times: Times,
+        cx: &mut Context<'_>,
+    ) {
         let state = loop {
             answer = match unwrap_limits(answer, &mut times, conn.machine.is_in_body(), cx) {
-                Answer::Now(response) => return self.respond_within(conn, response, times, cx),
+                Answer::Now(response) => {
+                    drop(charge); // If the response has to wait, `respond_in_pieces` charges what is left of it.
+                    return self.respond_within(conn, response, times, cx);
+                }
                 Answer::At(at, response) => {
                     cx.pause();
-                    break State::Later(at, response);
+                    drop(charge);
+                    match self.charge_response(&response) {
+                        Ok(charge) => break State::Later { at, response, _charge: charge },
+                        Err(instead) => return self.respond_within(conn, instead, times, cx),
+                    }
                 }
                 // There is none, or it has been read: waiting for it would be waiting for ever.
                 Answer::Read(sink) if !conn.machine.is_in_body() => sink.end(),
                 Answer::Read(sink) => {
                     // It waits for its peer again, as it did for the head.
                     cx.expendable();
-                    break State::Reading(sink);
+                    break State::Reading(sink, charge);
                 }
                 Answer::Job(work) => {
                     cx.pause();
                     conn.job_serial = conn.job_serial.wrapping_add(1);
-                    match self.dispatcher.dispatch(work, JobOutput::Answer, cx.token(), conn.job_serial, cx.now()) {
+                    let responses = Arc::clone(&self.ledger.responses);
+                    let from = Origin { token: cx.token(), serial: conn.job_serial, charge, responses };
+                    match self.dispatcher.dispatch(work, JobOutput::Answer, from, cx.now()) {
                         Dispatched::Admitted(job) => break State::Working(job),
-                        Dispatched::Ran(answer) => answer,
+                        Dispatched::Ran(answer, held) => {
+                            charge = held;
+                            answer
+                        }
                         Dispatched::Refused(retry_after) => {
                             let response = self.busy(retry_after);
                             return self.respond_within(conn, response, times, cx);
                         }
                     }
                 }
-                Answer::Stream { head, source } => break State::Streaming(Streaming::new(head, source, conn.machine.is_in_body())),
+                Answer::Stream { head, source } => match self.charge_stream(&*source, charge) {
+                    Ok(charge) => break State::Streaming(Streaming::new(head, source, conn.machine.is_in_body(), charge)),
+                    Err(instead) => {
+                        conn.machine.give_up_body();
+                        return self.respond_within(conn, instead, times, cx);
+                    }
+                },
                 Answer::Limited(limited) => limited.answer,
             };
         };
@@ -235,7 +193,7 @@ impl<S: Service> HttpHandler<S> {
         match exchange.state {
             State::Sending(_) => self.send_more(conn, cx),
             State::Streaming(_) => self.pump(conn, cx),
-            State::Later(..) | State::Working(_) | State::Reading(_) => {}
+            State::Later { .. } | State::Working(_) | State::Reading(..) => {}
         }
     }
 
@@ -247,7 +205,11 @@ impl<S: Service> HttpHandler<S> {
             return self.body_too_long(conn, cx);
         }
         match &mut exchange.state {
-            State::Reading(sink) => {
+            State::Reading(sink, charge) => {
+                if grow(charge, &self.ledger.bodies, sink.memory_bytes(piece.len())).is_err() {
+                    self.reject_body(conn, cx);
+                    return 0;
+                }
                 let taken = sink.take(piece).min(piece.len());
                 conn.machine.took(taken);
                 exchange.times.body_came(taken);
@@ -260,7 +222,7 @@ impl<S: Service> HttpHandler<S> {
                 taken
             }
             State::Streaming(_) => self.body_while_streaming(conn, piece, last, cx),
-            State::Later(..) | State::Working(_) | State::Sending(_) => unreachable!("the body was read or given up"),
+            State::Later { .. } | State::Working(_) | State::Sending(_) => unreachable!("the body was read or given up"),
         }
     }
 
@@ -275,8 +237,8 @@ impl<S: Service> HttpHandler<S> {
         let Some(exchange) = conn.exchange.take() else { return 0 };
         cx.essential();
         let Exchange { times, state } = *exchange;
-        if let State::Reading(sink) = state {
-            self.carry_out(conn, sink.too_long(), times, cx);
+        if let State::Reading(sink, charge) = state {
+            self.carry_out(conn, sink.too_long(), charge, times, cx);
         }
         0
     }
@@ -285,24 +247,25 @@ impl<S: Service> HttpHandler<S> {
         let Some(exchange) = conn.exchange.take() else { return };
         let Exchange { times, state } = *exchange;
         cx.essential();
-        if let State::Reading(sink) = state {
+        if let State::Reading(sink, charge) = state {
             let answer = sink.end();
-            self.carry_out(conn, answer, times, cx);
+            self.carry_out(conn, answer, charge, times, cx);
         }
     }
 
     /// What a worker sent.
-    pub(crate) fn job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, cx: &mut Context<'_>) {
+    pub(crate) fn job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, charge: Option<Charge>, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.as_ref() else { return };
         if matches!(exchange.state, State::Streaming(_)) {
-            return self.stream_job_ended(conn, outcome, cx);
+            return self.stream_job_ended(conn, outcome, charge, cx);
         }
         let times = exchange.times;
         let response = match outcome {
             Outcome::Done(JobOutput::Answer(answer)) => {
                 conn.exchange = None;
-                return self.carry_out(conn, answer, times, cx);
+                return self.carry_out(conn, answer, charge, times, cx);
             }
+            Outcome::Done(JobOutput::Dropped) => self.out_of_memory(),
             Outcome::Done(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
             Outcome::Panicked => Response::text("internal error\n").status(500),
             Outcome::Expired => deadline_passed(),
@@ -357,9 +320,9 @@ impl<S: Service> HttpHandler<S> {
             streaming.pull_is_due(now);
         }
         match &exchange.state {
-            State::Later(at, _) if *at <= now || times.is_over(now) => {
+            State::Later { at, .. } if *at <= now || times.is_over(now) => {
                 let Some(exchange) = conn.exchange.take() else { return };
-                if let State::Later(_, response) = exchange.state {
+                if let State::Later { response, .. } = exchange.state {
                     self.respond_within(conn, response, times, cx);
                 }
             }
@@ -373,7 +336,7 @@ impl<S: Service> HttpHandler<S> {
             state => {
                 self.stats.request_timeouts.add(1);
                 let (status, text) = match state {
-                    State::Reading(_) => (408, "request body too slow\n"),
+                    State::Reading(..) => (408, "request body too slow\n"),
                     _ => (503, "request timeout\n"),
                 };
                 self.fail(conn, Response::text(text).status(status), cx);
@@ -389,9 +352,9 @@ fn deadline_passed() -> Response {
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = match self.state {
-            State::Later(..) => "later",
+            State::Later { .. } => "later",
             State::Working(_) => "working",
-            State::Reading(_) => "reading",
+            State::Reading(..) => "reading",
             State::Sending(_) => "sending",
             State::Streaming(_) => "streaming",
         };

@@ -22,6 +22,8 @@ pub struct HttpStats {
     pub jobs_refused: Counter,
     /// Jobs for the next piece of a response that the pool rejected or gave up, and that the stream asks for again. The client only waits.
     pub stream_retries: Counter,
+    /// Requests, and pieces of streams, that a spent memory budget refused: 503 where it could be sent.
+    pub memory_refusals: Counter,
     /// Connections closed because no request came within the idle timeout.
     pub idle_timeouts: Counter,
     /// Heads that did not arrive within the header timeout: 408.
@@ -53,6 +55,7 @@ impl Default for HttpStats {
             in_flight: Gauge::default(),
             jobs_refused: Counter::default(),
             stream_retries: Counter::default(),
+            memory_refusals: Counter::default(),
             idle_timeouts: Counter::default(),
             header_timeouts: Counter::default(),
             body_timeouts: Counter::default(),

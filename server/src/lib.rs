@@ -14,6 +14,7 @@ pub mod budget;
 pub mod cgroup;
 pub mod check;
 pub mod clock;
+pub mod collected;
 pub mod config;
 pub mod connection;
 #[cfg(feature = "demo")]
@@ -21,6 +22,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod http;
 pub mod http_stats;
+pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod metrics_format;
@@ -43,12 +45,15 @@ pub mod watchdog;
 #[doc = include_str!("../../docs/fork.md")]
 pub mod guide {}
 
+mod beginning;
 mod beneath;
 mod complaint;
 mod exchange;
 mod exchange_limits;
 mod listeners;
+mod memory;
 mod metrics_page;
+mod rejecting;
 mod sending;
 mod startup_log;
 mod streaming;

@@ -17,6 +17,7 @@ use worker_pool::{Class, OutcomeKind, Reason};
 
 use crate::http::Refusal;
 use crate::http_stats::HttpStats;
+use crate::ledger::MemoryBudget;
 use crate::metrics_format::{Format, text_of};
 use crate::metrics_page::{Labels, Page, of_pool, of_reactor};
 use crate::monitor::{LoopView, Monitor};
@@ -50,6 +51,7 @@ impl Metrics {
 
 type OfLoop = fn(&LoopView) -> u64;
 type OfHttp = fn(&HttpStats) -> u64;
+type OfBudget = fn(&MemoryBudget) -> u64;
 
 /// Name, help, value. `/debug/state` shows the same.
 pub(crate) const LOOP_COUNTERS: &[(&str, &str, OfLoop)] = &[
@@ -100,6 +102,7 @@ const LOOP_BYTE_GAUGES: &[(&str, &str, OfLoop)] = &[
 
 const HTTP_COUNTERS: &[(&str, &str, OfHttp)] = &[
     ("http_source_refusals", "Connections refused because their source address has too many", |h| h.source_refusals.get()),
+    ("http_memory_refusals", "Requests, and pieces of streams, that a spent memory budget refused", |h| h.memory_refusals.get()),
     ("http_jobs_refused", "Jobs that the pool rejected or gave up, so that a client got a 503 or a response cut short", |h| {
         h.jobs_refused.get()
     }),
@@ -131,6 +134,7 @@ impl Collector for Source {
         server(&mut page, monitor)?;
         http(&mut page, monitor)?;
         loops(&mut page, monitor, now)?;
+        memory(&mut page, monitor)?;
         pool(&mut page, monitor, now)?;
         log(&mut page, monitor)?;
         process(&mut page, monitor)
@@ -271,6 +275,24 @@ fn pool(page: &mut Page<'_>, monitor: &Monitor, now: Instant) -> fmt::Result {
     })?;
     page.family("pool_job_run", "Run time of jobs", seconds, MetricType::Histogram, |family| {
         Class::ALL.iter().try_for_each(|class| of_pool(family, *class, pool.run_time(*class)))
+    })
+}
+
+fn memory(page: &mut Page<'_>, monitor: &Monitor) -> fmt::Result {
+    let ledger = &monitor.ledger;
+    let bytes = Some(Unit::Bytes);
+    let gauges: [(_, _, OfBudget); 3] = [
+        ("memory", "Memory that is charged to a budget", MemoryBudget::held_bytes),
+        ("memory_max", "The limit of a budget", MemoryBudget::bytes_max),
+        ("memory_peak", "The most that was ever charged to a budget at a time", MemoryBudget::held_bytes_peak),
+    ];
+    for (name, help, of) in gauges {
+        page.family(name, help, bytes.clone(), MetricType::Gauge, |family| {
+            ledger.budgets().try_for_each(|budget| family.gauge(&[("budget", budget.name())], of(budget)))
+        })?;
+    }
+    page.family("memory_refusals", "Times that a budget had too little left", None, MetricType::Counter, |family| {
+        ledger.budgets().try_for_each(|budget| family.counter(&[("budget", budget.name())], budget.refusals()))
     })
 }
 

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use reactor::os::descriptors::descriptor_limit;
 
 use crate::http_stats::HttpStats;
+use crate::ledger::Ledger;
 use crate::logging::LogStats;
 use crate::watchdog::LoopWatch;
 
@@ -54,6 +55,8 @@ pub struct Monitor {
     pub mistakes: Vec<&'static str>,
     /// Connections of all loops together.
     pub connections_max: u32,
+    /// The memory that is charged.
+    pub ledger: Arc<Ledger>,
     /// Shutdown has begun.
     pub draining: AtomicBool,
 }

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::connection::{HttpHandler, HttpSettings};
 use crate::dispatch::{Mail, RequestJob};
 use crate::http_stats::HttpStats;
+use crate::ledger::Ledger;
 use crate::listeners::Listeners;
 use crate::logging;
 use crate::monitor::{LoopView, Monitor};
@@ -44,7 +45,8 @@ pub const USAGE: u8 = 2;
 
 /// A whole program around a service: `args` as main gets them, the program's name first. Returns the exit code.
 ///
-/// `service` gets the configuration and returns what makes a service: called once on each loop's own thread, so that no service is shared.
+/// `service` gets the configuration, which it may change, and returns what makes a service: called once on each loop's own thread, so that no
+/// service is shared. `--check` calls `service` too, because a service may have memory budgets ([`Config::memory_budget`]).
 /// At most once in a process: it takes the signals, the log and the panic hook.
 ///
 /// ```no_run
@@ -57,7 +59,7 @@ pub const USAGE: u8 = 2;
 ///     server::run::program(std::env::args_os(), |_config| || Hello)
 /// }
 /// ```
-pub fn program<S, M>(args: impl IntoIterator<Item = OsString>, service: impl FnOnce(&Config) -> M) -> ExitCode
+pub fn program<S, M>(args: impl IntoIterator<Item = OsString>, service: impl FnOnce(&mut Config) -> M) -> ExitCode
 where
     S: Service + 'static,
     M: Fn() -> S + Clone + Send + 'static,
@@ -96,7 +98,7 @@ impl Failure {
     }
 }
 
-fn start<S, M>(args: &Args, service: impl FnOnce(&Config) -> M) -> Result<(), Failure>
+fn start<S, M>(args: &Args, service: impl FnOnce(&mut Config) -> M) -> Result<(), Failure>
 where
     S: Service + 'static,
     M: Fn() -> S + Clone + Send + 'static,
@@ -106,14 +108,14 @@ where
         print(&crate::demo::mistakes::list());
         return Ok(());
     }
-    let config = Config::from_args(args).map_err(Failure::usage)?;
+    let mut config = Config::from_args(args).map_err(Failure::usage)?;
+    let make_service = service(&mut config);
     if args.check {
         let inherited = Inherited::take().map_err(Failure::usage)?;
         let budget = Budget::of(&config, Machine::prepare().map_err(Failure::runtime)?);
         print(&check::report(&config, &args.sources, &inherited, &budget));
         return budget.map(drop).map_err(Failure::usage);
     }
-    let make_service = service(&config);
     serve(&config, make_service)
 }
 
@@ -146,6 +148,7 @@ where
             return Err(Failure::runtime(complaint));
         }
     }
+    crate::sys::set_up_allocator(budget.machine.limits_address_space());
     let (events, ended) = channel();
     // Before the ports are bound: who sees the first line on stdout may send a signal at once.
     let monitored = Arc::new(OnceLock::<Arc<Monitor>>::new());
@@ -177,7 +180,8 @@ where
         e => Failure::usage(e),
     })?;
 
-    let (handles, views) = start_loops(config, &budget, listeners, &pool, &make_service, &events).map_err(Failure::runtime)?;
+    let ledger = Arc::new(Ledger::new(config.http.memory, config.service_budgets.clone()));
+    let (handles, views) = start_loops(config, &budget, listeners, &pool, &ledger, &make_service, &events).map_err(Failure::runtime)?;
     drop(events);
 
     let monitor = Arc::new(Monitor {
@@ -188,6 +192,7 @@ where
         log: log.stats(),
         mistakes: config.mistakes.clone(),
         connections_max: budget.connections_max,
+        ledger,
         draining: AtomicBool::new(false),
     });
     let _ = monitored.set(Arc::clone(&monitor));
@@ -221,6 +226,7 @@ fn start_loops<S, M>(
     budget: &Budget,
     listeners: Listeners,
     pool: &Pool<RequestJob>,
+    ledger: &Arc<Ledger>,
     make_service: &M,
     events: &Sender<Event>,
 ) -> io::Result<Started>
@@ -242,6 +248,7 @@ where
             inherited,
             pool: pool.submitter(),
             sources: sources.clone(),
+            ledger: Some(Arc::clone(ledger)),
             receivers: if index == 0 && hand_off { std::mem::take(&mut receivers) } else { Vec::new() },
         };
         let (name, events) = (plan.name.clone(), events.clone());
@@ -264,6 +271,8 @@ struct Plan {
     inherited: bool,
     pool: Submitter<RequestJob>,
     sources: Option<Arc<SourceLimit>>,
+    /// The ledger of all loops. None: a ledger of its own.
+    ledger: Option<Arc<Ledger>>,
     /// The loops that it hands connections to.
     receivers: Vec<HandOffTarget<Mail>>,
 }
@@ -272,6 +281,9 @@ impl Plan {
     fn build<S: Service>(self, service: S, http_stats: Arc<HttpStats>) -> io::Result<EventLoop<HttpHandler<S>>> {
         let mut handler = HttpHandler::new(service, self.http, self.pool, http_stats);
         handler.share_sources(self.sources);
+        if let Some(ledger) = self.ledger {
+            handler.share_ledger(ledger);
+        }
         let mut event_loop = EventLoop::new(self.config, handler)?;
         let mailer = event_loop.mailer();
         event_loop.handler_mut().set_mailer(mailer);
@@ -333,6 +345,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         inherited: false, // It drains at the very end: who is in its queue then is answered.
         pool,
         sources: None,
+        ledger: None,
         receivers: Vec::new(),
     };
     let (handle, ..) = start_loop(

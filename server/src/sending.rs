@@ -11,11 +11,14 @@ use crate::connection::{Conn, HttpHandler};
 use crate::exchange::{Exchange, State};
 use crate::exchange_limits::Times;
 use crate::http::Response;
+use crate::ledger::Charge;
 use crate::service::Service;
 
 /// A whole response of which a part is sent.
 pub(crate) struct Sending {
     response: Response,
+    /// The memory of the response, until it is sent.
+    _charge: Option<Charge>,
     head_sent: bool,
     sent_bytes: usize,
 }
@@ -107,12 +110,16 @@ impl<S: Service> HttpHandler<S> {
 
     #[cold]
     fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, times: Option<Times>, started: Instant, cx: &mut Context<'_>) {
+        let (response, charge) = match self.charge_response(&response) {
+            Ok(charge) => (response, charge),
+            Err(instead) => (instead, None),
+        };
         self.count_in(conn);
         cx.pause();
         let times = times.unwrap_or_else(|| Times::new(&self.settings, started, false));
         cx.deadline(times.deadline);
         cx.essential();
-        let state = State::Sending(Sending { response, head_sent: false, sent_bytes: 0 });
+        let state = State::Sending(Sending { response, _charge: charge, head_sent: false, sent_bytes: 0 });
         conn.exchange = Some(Box::new(Exchange { times, state }));
         self.send_more(conn, cx);
     }

@@ -2,6 +2,7 @@
 //!
 //! Read next: `demo/bytes.rs` and `demo/echo.rs`, which use it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reactor::Context;
@@ -9,9 +10,11 @@ use worker_pool::Outcome;
 
 use crate::answer::{Pulled, StreamSource, Work};
 use crate::connection::{Conn, HttpHandler};
-use crate::dispatch::{Admitted, Dispatched, JobOutput};
+use crate::dispatch::{Admitted, Dispatched, JobOutput, Origin};
 use crate::exchange::{Exchange, State};
 use crate::http::{CHUNK_END, CHUNK_HEADER_BYTES, LAST_CHUNK, StreamFraming, StreamHead, chunk_header};
+use crate::ledger::Charge;
+use crate::memory::PIECE_BYTES;
 use crate::sending::RESPONSE_HEAD_BYTES_MAX;
 use crate::service::Service;
 
@@ -19,11 +22,15 @@ use crate::service::Service;
 pub(crate) struct Streaming {
     head: StreamHead,
     source: Box<dyn StreamSource>,
+    /// The memory that the source may hold.
+    _charge: Option<Charge>,
     /// None until the head is written.
     framing: Option<StreamFraming>,
     /// Bytes that a worker brought and that are not written yet.
     brought: Vec<u8>,
     brought_sent: usize,
+    /// Their memory.
+    brought_charge: Option<Charge>,
     /// A worker has been asked.
     job: Option<Admitted>,
     /// What the source wants since its job was given up: looked at instead of the next pull.
@@ -43,13 +50,15 @@ const PULL_SPACE_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.
 
 impl Streaming {
     /// `takes_body`: the source takes the request's body, and the body is not complete.
-    pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>, takes_body: bool) -> Streaming {
+    pub(crate) fn new(head: StreamHead, source: Box<dyn StreamSource>, takes_body: bool, charge: Option<Charge>) -> Streaming {
         Streaming {
             head,
             source,
+            _charge: charge,
             framing: None,
             brought: Vec::new(),
             brought_sent: 0,
+            brought_charge: None,
             job: None,
             instead: None,
             pull_at: None,
@@ -222,10 +231,16 @@ impl<S: Service> HttpHandler<S> {
 
     /// Asks for the next bytes, or tells the source that it cannot be, and says what that wants instead.
     fn ask_worker(&self, streaming: &mut Streaming, serial: &mut u32, work: Work<Vec<u8>>, cx: &mut Context<'_>) -> Option<Pulled> {
+        let Ok(charge) = self.ledger.responses.charge(PIECE_BYTES) else {
+            self.stats.memory_refusals.add(1);
+            return Some(self.job_rejected(streaming, Duration::ZERO, cx));
+        };
         *serial = serial.wrapping_add(1);
-        match self.dispatcher.dispatch(work, JobOutput::Bytes, cx.token(), *serial, cx.now()) {
+        let responses = Arc::clone(&self.ledger.responses);
+        let from = Origin { token: cx.token(), serial: *serial, charge: Some(charge), responses };
+        match self.dispatcher.dispatch(work, JobOutput::Bytes, from, cx.now()) {
             Dispatched::Admitted(job) => streaming.job = Some(job),
-            Dispatched::Ran(bytes) => streaming.bring(bytes),
+            Dispatched::Ran(bytes, charge) => streaming.bring(bytes, charge),
             Dispatched::Refused(retry_after) => return Some(self.job_rejected(streaming, retry_after, cx)),
         }
         None
@@ -255,15 +270,15 @@ impl<S: Service> HttpHandler<S> {
     }
 
     /// A worker has brought bytes for a stream, or failed to.
-    pub(crate) fn stream_job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, cx: &mut Context<'_>) {
+    pub(crate) fn stream_job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, charge: Option<Charge>, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.as_mut() else { return };
         let State::Streaming(streaming) = &mut exchange.state else { return };
         streaming.job = None;
         match outcome {
-            Outcome::Done(JobOutput::Bytes(bytes)) => streaming.bring(bytes),
+            Outcome::Done(JobOutput::Bytes(bytes)) => streaming.bring(bytes, charge),
             // It was given up without having run, as if it had been refused.
             Outcome::Expired | Outcome::Shed => streaming.instead = Some(self.job_rejected(streaming, Duration::ZERO, cx)),
-            Outcome::Done(JobOutput::Answer(_)) | Outcome::Panicked | Outcome::Cancelled | Outcome::Dropped => {
+            Outcome::Done(JobOutput::Answer(_) | JobOutput::Dropped) | Outcome::Panicked | Outcome::Cancelled | Outcome::Dropped => {
                 streaming.instead = Some(Pulled::Broken);
             }
         }
@@ -272,8 +287,8 @@ impl<S: Service> HttpHandler<S> {
 }
 
 impl Streaming {
-    fn bring(&mut self, bytes: Vec<u8>) {
-        (self.brought, self.brought_sent) = (bytes, 0);
+    fn bring(&mut self, bytes: Vec<u8>, charge: Option<Charge>) {
+        (self.brought, self.brought_sent, self.brought_charge) = (bytes, 0, charge);
     }
 
     /// Counts body bytes against the length that was promised. More than that is a fault of the service.
@@ -306,7 +321,7 @@ impl Streaming {
             self.brought_sent += bytes;
         }
         self.brought = Vec::new();
-        self.brought_sent = 0;
+        (self.brought_sent, self.brought_charge) = (0, None);
         true
     }
 

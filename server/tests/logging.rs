@@ -51,7 +51,7 @@ fn a_line_has_time_level_thread_and_target() {
     // Year to milliseconds, in UTC.
     let shape: String = time.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{line}");
-    assert_eq!((level, thread, target), ("DEBUG", "loop-0", "server::connection"), "{line}");
+    assert_eq!((level, thread, target), ("DEBUG", "loop-0", "server::rejecting"), "{line}");
     assert!(line.contains("reason=host_repeated status=400"), "{line}");
 }
 

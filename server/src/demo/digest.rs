@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use worker_pool::Checkpoint;
 
 use super::number;
-use crate::answer::{Answer, BodySink, Work};
+use crate::answer::{Answer, Work};
 use crate::http::{Request, Response};
 
 /// A few seconds of CPU.
@@ -18,30 +18,18 @@ const BYTES_PER_CHECKPOINT: usize = 64 << 10;
 
 pub(super) fn call(request: &Request<'_>, _now: Instant) -> Answer {
     match number(request, "rounds", 1..=ROUNDS_MAX) {
-        Ok(rounds) => Answer::Read(Box::new(Body { bytes: Vec::new(), rounds })),
+        // The largest body that the server takes at all: `--body-bytes-max` bounds it.
+        Ok(rounds) => Answer::body(usize::MAX, move |bytes| digest_job(bytes, rounds)),
         Err(answer) => *answer,
     }
 }
 
-/// Grows with what has arrived, and not by the announced length, which a client need not keep.
-struct Body {
-    bytes: Vec<u8>,
-    rounds: u64,
-}
-
-impl BodySink for Body {
-    fn take(&mut self, piece: &[u8]) -> usize {
-        self.bytes.extend_from_slice(piece);
-        piece.len()
-    }
-
-    fn end(self: Box<Self>) -> Answer {
-        Answer::Job(Work::fast(move |checkpoint| match digest(&self.bytes, self.rounds, checkpoint) {
-            Some(digest) => Answer::Now(Response::text(hex(&digest))),
-            // The deadline has passed, or the client has disconnected and will not read it.
-            None => Answer::Now(Response::text("deadline passed\n").status(504)),
-        }))
-    }
+fn digest_job(bytes: Vec<u8>, rounds: u64) -> Answer {
+    Answer::Job(Work::fast(move |checkpoint| match digest(&bytes, rounds, checkpoint) {
+        Some(digest) => Answer::Now(Response::text(hex(&digest))),
+        // The deadline has passed or the client has disconnected.
+        None => Answer::Now(Response::text("deadline passed\n").status(504)),
+    }))
 }
 
 fn digest(bytes: &[u8], rounds: u64, checkpoint: &Checkpoint<'_>) -> Option<[u8; 32]> {

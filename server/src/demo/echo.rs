@@ -46,6 +46,10 @@ impl StreamSource for Echo {
         taken
     }
 
+    fn memory_bytes_max(&self) -> usize {
+        HELD_BYTES_MAX
+    }
+
     fn body_room_bytes(&self) -> usize {
         HELD_BYTES_MAX.saturating_sub(self.held.len())
     }

@@ -25,7 +25,28 @@ pub enum ResponseBody {
     Owned(Vec<u8>),
     /// Shared by many responses.
     Shared(Arc<[u8]>),
+    /// A part of a value that many responses share. The value lives until the last of them is sent, and with it what it carries next to the bytes, such
+    /// as a [`crate::ledger::Charge`].
+    SharedValue(SharedValue),
 }
+
+/// Any shared value that has bytes.
+#[derive(Clone)]
+pub struct SharedValue(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl std::fmt::Debug for SharedValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SharedValue({} bytes)", (*self.0).as_ref().len())
+    }
+}
+
+impl PartialEq for SharedValue {
+    fn eq(&self, other: &SharedValue) -> bool {
+        (*self.0).as_ref() == (*other.0).as_ref()
+    }
+}
+
+impl Eq for SharedValue {}
 
 impl ResponseBody {
     /// The bytes themselves.
@@ -36,6 +57,16 @@ impl ResponseBody {
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::SharedValue(value) => (*value.0).as_ref(),
+        }
+    }
+
+    /// Bytes of memory that this response holds alone.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        match self {
+            Self::Owned(bytes) => bytes.capacity(),
+            Self::Static(_) | Self::Shared(_) | Self::SharedValue(_) => 0,
         }
     }
 }
@@ -67,6 +98,12 @@ impl From<Vec<u8>> for ResponseBody {
 impl From<Arc<[u8]>> for ResponseBody {
     fn from(bytes: Arc<[u8]>) -> Self {
         Self::Shared(bytes)
+    }
+}
+
+impl<T: AsRef<[u8]> + Send + Sync + 'static> From<Arc<T>> for ResponseBody {
+    fn from(value: Arc<T>) -> Self {
+        Self::SharedValue(SharedValue(value))
     }
 }
 
@@ -114,6 +151,18 @@ impl Response {
     #[must_use]
     pub fn not_found() -> Self {
         Self::text("not found\n").status(404)
+    }
+
+    /// 503 with Retry-After, for a request that the server has no memory for now.
+    #[must_use]
+    pub fn out_of_memory() -> Self {
+        Self::text("out of memory\n").status(503).with_header("Retry-After", "1")
+    }
+
+    /// Bytes of memory that its body holds and no other response shares.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.body.owned_bytes()
     }
 
     /// Changes the status.

@@ -15,6 +15,7 @@ use server::connection::{HttpHandler, HttpSettings};
 use server::dispatch::RequestJob;
 use server::http::Request;
 use server::http_stats::HttpStats;
+use server::ledger::Ledger;
 use server::routes::Routes;
 use server::service::Service;
 use worker_pool::Pool;
@@ -44,6 +45,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub stats: Arc<reactor::Stats>,
     pub http: Arc<HttpStats>,
+    pub ledger: Arc<Ledger>,
     pub pool: Pool<RequestJob>,
     pub handle: Handle,
     thread: Option<JoinHandle<()>>,
@@ -58,9 +60,12 @@ impl Server {
         let pool = Pool::<RequestJob>::start(setup.pool).expect("the pool starts");
         let http = Arc::new(HttpStats::default());
         let (submitter, stats_of_http) = (pool.submitter(), Arc::clone(&http));
+        let ledger = Arc::new(Ledger::new(setup.http.memory, Vec::new()));
+        let shared_ledger = Arc::clone(&ledger);
         let (tell, told) = channel();
         let thread = std::thread::spawn(move || {
-            let handler = HttpHandler::new(service, setup.http, submitter, stats_of_http);
+            let mut handler = HttpHandler::new(service, setup.http, submitter, stats_of_http);
+            handler.share_ledger(shared_ledger);
             let mut event_loop = EventLoop::new(setup.reactor, handler).expect("the loop starts");
             let mailer = event_loop.mailer();
             event_loop.handler_mut().set_mailer(mailer);
@@ -72,7 +77,7 @@ impl Server {
             event_loop.run().map(drop).expect("the loop runs");
         });
         let (address, stats, handle) = told.recv().expect("the loop has started");
-        Server { address, stats, http, pool, handle, thread: Some(thread) }
+        Server { address, stats, http, ledger, pool, handle, thread: Some(thread) }
     }
 
     pub fn connect(&self) -> Client {
@@ -97,6 +102,7 @@ impl Server {
         until("requests counted in are counted out", || self.http.in_flight.get() == 0);
         until("nobody lingers", || self.stats.connections_lingering.get() == 0);
         until("all leases are given back", || self.stats.leased_bytes.get() == 0);
+        until("all memory is given back", || self.ledger.budgets().all(|budget| budget.held_bytes() == 0));
     }
 
     /// The server still serves, on a new connection.
