@@ -23,11 +23,9 @@ pub enum ResponseBody {
     Static(&'static [u8]),
     /// This response's own.
     Owned(Vec<u8>),
-    /// Shared by many responses.
-    Shared(Arc<[u8]>),
-    /// A part of a value that many responses share. The value lives until the last of them is sent, and with it what it carries next to the bytes, such
-    /// as a [`crate::ledger::Charge`].
-    SharedValue(SharedValue),
+    /// A value that many responses share. It lives until the last of them is sent, and with it what it carries next to the bytes, such as a
+    /// [`crate::ledger::Charge`].
+    Shared(SharedValue),
 }
 
 /// Any shared value that has bytes.
@@ -56,8 +54,7 @@ impl ResponseBody {
         match self {
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-            Self::SharedValue(value) => (*value.0).as_ref(),
+            Self::Shared(value) => (*value.0).as_ref(),
         }
     }
 
@@ -66,7 +63,7 @@ impl ResponseBody {
     pub fn owned_bytes(&self) -> usize {
         match self {
             Self::Owned(bytes) => bytes.capacity(),
-            Self::Static(_) | Self::Shared(_) | Self::SharedValue(_) => 0,
+            Self::Static(_) | Self::Shared(_) => 0,
         }
     }
 }
@@ -97,13 +94,14 @@ impl From<Vec<u8>> for ResponseBody {
 
 impl From<Arc<[u8]>> for ResponseBody {
     fn from(bytes: Arc<[u8]>) -> Self {
-        Self::Shared(bytes)
+        // One more box: a slice is not a sized value.
+        Self::Shared(SharedValue(Arc::new(bytes)))
     }
 }
 
 impl<T: AsRef<[u8]> + Send + Sync + 'static> From<Arc<T>> for ResponseBody {
     fn from(value: Arc<T>) -> Self {
-        Self::SharedValue(SharedValue(value))
+        Self::Shared(SharedValue(value))
     }
 }
 
