@@ -25,14 +25,14 @@ use crate::units::{Size, SizeOrAuto, Time, time_above_zero};
 #[command(name = "server", version, max_term_width = 110)]
 pub struct Args {
     /// Address of the service. May be given several times, or with commas between the addresses. Port 0 takes a free port; the first line on stdout
-    /// has it. [::] serves IPv4 too. unix:PATH is a Unix socket.
+    /// has it. `[::]` serves IPv4 too. unix:PATH is a Unix socket.
     #[arg(
         long, env = "SERVER_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080",
         value_delimiter = ',', value_parser = listen_address
     )]
     pub listen: Vec<ListenAddress>,
 
-    /// A listener on [::] serves IPv6 only.
+    /// A listener on `[::]` serves IPv6 only.
     #[arg(long, env = "SERVER_IPV6_ONLY", value_parser = FalseyValueParser::new())]
     pub ipv6_only: bool,
 

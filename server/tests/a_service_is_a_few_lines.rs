@@ -67,13 +67,17 @@ fn each_short_form_answers_as_it_is_documented() {
 fn a_body_beyond_the_limit_is_refused_whether_its_length_was_announced_or_not() {
     let server = Server::start(Serve(call), Setup::default());
     let chunked = "POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\neight by\r\n3\r\ntes\r\n0\r\n\r\n";
-    for request in [post("/body", "eleven byte"), chunked.to_owned()] {
-        let mut client = server.connect();
-        client.send(&request);
+    // An announced body of this size is read and discarded, so the connection persists. A chunked one could go on for ever.
+    let mut client = server.connect();
+    for _ in 0..2 {
+        client.send(post("/body", "eleven byte"));
         let response = client.response();
-        assert_eq!((response.status, response.header("Connection")), (413, Some("close")), "{request}");
-        client.is_closed();
+        assert_eq!((response.status, response.header("Connection")), (413, None));
     }
+    client.send(chunked);
+    let response = client.response();
+    assert_eq!((response.status, response.header("Connection")), (413, Some("close")));
+    client.is_closed();
 }
 
 #[test]

@@ -95,8 +95,10 @@ fn newcomers_are_served_next_to_clients_that_never_read() {
     setup.reactor.limits.buffer_memory_bytes_max = 16 * (64 << 10);
     let server = Server::start(server::demo::routes(None), setup);
     // Ten times as much pending output as there is memory for.
-    let stuck: Vec<TcpStream> =
-        (0..160).map(|_| never_reads(server.address, "GET /bytes?n=1000000000 HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+    let request = "GET /bytes?n=1000000000 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let stuck: Vec<TcpStream> = (0..160).map(|_| never_reads(server.address, request)).collect();
+    // All of them, so that from now on what is read is a newcomer's.
+    until("their requests are read", || server.stats.bytes_read.get() == 160 * request.len() as u64);
     until("the memory is full", || server.stats.evictions(BufferOwner::Output).get() >= 80);
     for n in 0..100 {
         let before = server.stats.bytes_read.get();

@@ -76,13 +76,14 @@ impl World {
         (u64::from(self.limits.output_rate_min) * self.limits.output_rate_window.as_millis() as u64 / 2000).max(1)
     }
 
-    /// Whether the loop has looked twice, with nothing written in between, and the peer has taken too little of what the kernel holds.
+    /// Whether the loop has looked twice, with nothing written in between, and the peer has taken too little of what the kernel holds. A write in the
+    /// turn of the first look may have come behind that look, and then began a window of its own (seed 246,126).
     pub(super) fn has_stalled(&self, socket: SocketId) -> bool {
         let socket = &self.kernel.sockets[socket as usize];
         let (Some(blocked_since), [Some((began, taken_before)), Some((_, taken))]) = (socket.log.blocked_since, socket.log.looks) else {
             return false;
         };
-        blocked_since <= began && !socket.unsent.is_empty() && taken - taken_before < self.bytes_needed_in_a_window()
+        blocked_since < began && !socket.unsent.is_empty() && taken - taken_before < self.bytes_needed_in_a_window()
     }
 
     /// Whether the output of an open connection that is not protected is blocked since before `at`. A thread that lost its processor may accept
