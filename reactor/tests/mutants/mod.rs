@@ -147,10 +147,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "stall-not-moved-by-progress",
         file: "visit.rs",
-        from: "        } else if outcome.bytes > 0 {\n",
-        to: "        } else if outcome.bytes > usize::MAX - 1 {\n",
+        from: "        lease.held_mut().window.wrote(outcome.bytes);\n",
+        to: "",
     },
-    Mutant { slug: "stall-not-cleared-at-the-end", file: "visit.rs", from: "            state.stall_at = None;\n", to: "" },
+    Mutant {
+        slug: "window-begins-with-the-bytes-of-the-one-before",
+        file: "output_window.rs",
+        from: "unacknowledged_bytes: Some(unacknowledged_bytes), written_bytes: 0 };",
+        to: "unacknowledged_bytes: Some(unacknowledged_bytes), written_bytes: before.written_bytes };",
+    },
     Mutant {
         slug: "closed-while-registered",
         file: "close.rs",
@@ -202,8 +207,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "failed-wake-leaves-the-flag-set",
         file: "mailbox.rs",
-        from: "so the flag may not stay set.\n            self.notified.swap(false, Ordering::AcqRel);\n",
-        to: "so the flag may not stay set.\n",
+        from: "self.wake.wake().or_else(|_| self.wake.wake()) {\n            // The mail stays in the channel. The next sender must try again, so the flag may not stay set.\n            self.notified.swap(false, Ordering::AcqRel);\n",
+        to: "self.wake.wake() {\n",
     },
     Mutant {
         slug: "churn-fills-the-table-with-dead-sockets",
@@ -300,12 +305,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "listen/hand_off.rs",
         from: "                    Ok(stream) => self.admit(stream, origin, over),\n",
         to: "                    Ok(stream) => drop(stream),\n",
-    },
-    Mutant {
-        slug: "spare-descriptor-spent-without-a-slot",
-        file: "listen/accept.rs",
-        from: "if self.entries.len() < slots_max && self.os.release_spare() {",
-        to: "if slots_max > 0 && self.os.release_spare() {",
     },
     Mutant {
         slug: "unfinished-input-dropped",
