@@ -3,18 +3,18 @@
 //!
 //! It has no type parameter, so that a [`crate::Context`] can borrow it whole.
 
-use crate::address::Connect;
-use crate::buffers::{BufferOwner, BufferPool, Held, Lease};
-use crate::slot::{Bits, Slots};
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::address::Connect;
+use crate::buffers::{BufferOwner, BufferPool, Lease};
+use crate::holders::Holders;
 use crate::limits::{Config, Limits};
+use crate::log_limit::LogLimits;
 use crate::policy::Policy;
 use crate::ready_list::{Queued, ReadyLists};
+use crate::slot::{Bits, Slots};
 use crate::stats::Stats;
 use crate::timers::Wheel;
 use crate::token::Token;
@@ -175,143 +175,5 @@ impl LoopState {
     /// Discards the pending output and gives its lease back.
     pub(crate) fn drop_output(&mut self, slot: u32) {
         self.drop_lease(BufferOwner::Output, slot);
-    }
-}
-
-// A rate limit for log lines of one kind, so that a client or a lasting condition does not fill the disk or keep the loop busy with logging.
-//
-// Each kind of line has its own limit, so that many lines of one kind do not suppress another kind. The counters in `stats.rs` are exact.
-
-/// Time between two lines of one kind. Short enough to see that a condition lasts, and at most 8,640 lines a day.
-const INTERVAL: Duration = Duration::from_secs(10);
-
-/// The limit of one kind of line.
-#[derive(Debug, Default)]
-pub(crate) struct LogLimit {
-    written: Option<Instant>,
-    suppressed: u64,
-}
-
-/// The kinds of lines that a client or a lasting condition can cause repeatedly.
-#[derive(Debug, Default)]
-pub(crate) struct LogLimits {
-    /// accept(2) fails because of the listener.
-    pub(crate) accept: LogLimit,
-    /// epoll_ctl(2) fails to register a connection.
-    pub(crate) register: LogLimit,
-    /// A connection is lost between two loops.
-    pub(crate) hand_off: LogLimit,
-}
-
-impl LogLimit {
-    /// Logs a warning. Within [`INTERVAL`] of the last one it only counts it, and the next line reports the count. Test:
-    /// `a_listeners_own_error_is_retried_after_a_pause`.
-    #[cold]
-    pub(crate) fn warn(&mut self, now: Instant, line: fmt::Arguments<'_>) {
-        if self.written.is_some_and(|written| now.saturating_duration_since(written) < INTERVAL) {
-            self.suppressed += 1;
-            return;
-        }
-        self.written = Some(now);
-        match std::mem::take(&mut self.suppressed) {
-            0 => log::warn!("{line}"),
-            suppressed => log::warn!("{line} ({suppressed} more since the last line)"),
-        }
-    }
-}
-
-// The connections that hold buffers, in the order in which they are evicted when the buffer memory is full (`eviction.rs`).
-//
-// The order consists of links in the leases, one list for each group, and a set of the groups by rank. An eviction needs no search, and an idle
-// connection has no lease and so no cost.
-
-/// The groups of one owner that hold buffers.
-#[derive(Debug, Default)]
-pub(crate) struct Holders {
-    groups: HashMap<u32, Group>,
-    /// The groups by rank. The last one is the first to lose a buffer.
-    ranking: BTreeSet<Rank>,
-}
-
-/// The bytes of a group, then its longest stall, then its number, which keeps the ranks of two groups different.
-type Rank = (usize, Reverse<Instant>, u32);
-
-/// The buffers of one group, in a list by age.
-#[derive(Debug)]
-struct Group {
-    bytes: usize,
-    /// The ends of the list: slot + 1.
-    oldest: u32,
-    newest: u32,
-    rank: Rank,
-}
-
-pub(crate) fn held_of(slots: &mut Slots, owner: BufferOwner, slot: u32) -> &mut Held {
-    let lease: &mut Option<Lease> = slots.lease_mut(owner, slot);
-    lease.as_mut().map(Lease::held_mut).expect("a slot on a list of holders has a lease")
-}
-
-impl Holders {
-    /// Appends a slot that has a lease to its group's list. Its stall counts from `now`.
-    pub(crate) fn link(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32, now: Instant) {
-        let number = slots.get(slot).group;
-        let rank = (0, Reverse(now), number);
-        let group = self.groups.entry(number).or_insert(Group { bytes: 0, oldest: 0, newest: 0, rank });
-        let older = std::mem::replace(&mut group.newest, slot + 1);
-        if older == 0 {
-            group.oldest = slot + 1;
-        } else {
-            held_of(slots, owner, older - 1).newer = slot + 1;
-        }
-        let window = held_of(slots, owner, slot).window;
-        *held_of(slots, owner, slot) = Held { since: Some(now), progress_bytes: 0, window, group: number, older, newer: 0 };
-    }
-
-    /// Takes a slot off its group's list.
-    pub(crate) fn unlink(&mut self, slots: &mut Slots, owner: BufferOwner, slot: u32) {
-        let Held { older, newer, group: number, .. } = std::mem::take(held_of(slots, owner, slot));
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        if older == 0 {
-            group.oldest = newer;
-        } else {
-            held_of(slots, owner, older - 1).newer = newer;
-        }
-        if newer == 0 {
-            group.newest = older;
-        } else {
-            held_of(slots, owner, newer - 1).older = older;
-        }
-    }
-
-    /// Counts bytes that a group has leased or given back, and updates its rank.
-    pub(crate) fn rank(&mut self, slots: &mut Slots, owner: BufferOwner, number: u32, leased: usize, given_back: usize) {
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        group.bytes = group.bytes + leased - given_back;
-        self.ranking.remove(&group.rank);
-        if group.oldest == 0 {
-            debug_assert_eq!(group.bytes, 0);
-            self.groups.remove(&number);
-            return;
-        }
-        let since = held_of(slots, owner, group.oldest - 1).since.unwrap_or(group.rank.1.0);
-        group.rank = (group.bytes, Reverse(since), number);
-        self.ranking.insert(group.rank);
-    }
-
-    /// The bytes that all groups hold together.
-    pub(crate) fn bytes(&self) -> usize {
-        self.groups.values().map(|group| group.bytes).sum()
-    }
-
-    /// The slot of the connection that has stalled for longer than all others, if it has since `before`. Looks at each group.
-    pub(crate) fn oldest_since(&self, before: Instant) -> Option<u32> {
-        let oldest = self.groups.values().min_by_key(|group| group.rank.1.0)?;
-        oldest.oldest.checked_sub(1).filter(|_| oldest.rank.1.0 <= before)
-    }
-
-    /// The slot of the connection that is evicted next.
-    pub(crate) fn first(&self) -> Option<u32> {
-        let (.., number) = self.ranking.last()?;
-        self.groups.get(number)?.oldest.checked_sub(1)
     }
 }

@@ -4,18 +4,18 @@
 //! They run in a visit (`visit.rs`), so their output is flushed and the connection is settled as after an event. Only the visit for a
 //! deadline reads the socket, before the callback.
 
-use crate::context::{Context, LoopContext};
-use crate::event_loop::{EventLoop, TRIM_EVERY};
-use crate::handler::{Handler, Origin, Pressure};
-use crate::os::{Os, Ready};
-use crate::slot::{Bits, Phase};
-use crate::stats::{Callback, Stats};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::buffers::BufferOwner;
+use crate::context::{Context, LoopContext};
 use crate::errors::CloseReason;
+use crate::event_loop::{EventLoop, TRIM_EVERY};
+use crate::handler::{Handler, Origin, Pressure};
+use crate::os::{Os, Ready};
+use crate::slot::{Bits, Phase};
+use crate::stats::{Callback, Stats};
 use crate::visit::{Cause, Visit};
 
 impl<H: Handler, O: Os> Visit<'_, H, O> {

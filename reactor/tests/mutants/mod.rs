@@ -230,7 +230,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         slug: "eviction-takes-the-shortest-stall",
-        file: "loop_state.rs",
+        file: "holders.rs",
         from: "self.groups.get(number)?.oldest.checked_sub(1)",
         to: "self.groups.get(number)?.newest.checked_sub(1)",
     },
