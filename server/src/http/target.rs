@@ -103,16 +103,25 @@ pub(super) fn is_host(text: &[u8]) -> bool {
 #[inline(always)]
 fn without_port(text: &[u8]) -> &[u8] {
     const LARGEST: &[u8; 5] = b"65535";
-    let mut before = text;
-    while let [rest @ .., b'0'..=b'9'] = before {
-        before = rest;
-    }
-    let port = &text[before.len()..];
+    let (before, port) = text.split_at(text.len() - last_digits(text));
     match before {
         // Of equally many digits the larger number comes later in the alphabet, too.
         [name @ .., b':'] if port.len() < LARGEST.len() || port.len() == LARGEST.len() && port <= LARGEST => name,
         _ => text,
     }
+}
+
+/// The number of digits at the end, or any number above 5 if there are more than a port has.
+#[inline(always)]
+fn last_digits(text: &[u8]) -> usize {
+    let Some(last) = text.last_chunk::<8>() else {
+        return text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    };
+    // All eight bytes at once: a loop over the digits cost 8 instructions for each. A digit becomes 0 to 9 and then stays below 0x80, every other
+    // byte gets its highest bit, and no byte carries into the next: 0x7f + 0x76 is 0xf5.
+    let numbers = u64::from_le_bytes(*last) ^ 0x3030_3030_3030_3030;
+    let others = ((numbers & 0x7f7f_7f7f_7f7f_7f7f) + 0x7676_7676_7676_7676 | numbers) & 0x8080_8080_8080_8080;
+    others.leading_zeros() as usize / 8
 }
 
 /// A byte of `%20`, which is seen only when its neighbours are looked at.
