@@ -117,34 +117,58 @@ impl LoopState {
 }
 
 impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// The stage of a turn that keeps slots free for new connections. It picks at most as many connections as one turn can close.
+    /// The stage of a turn that keeps slots free for new connections.
+    #[inline]
     pub(crate) fn pick_evictions(&mut self) {
         match self.shared.policy.when_nearly_full {
             WhenNearlyFull::Evict => {}
             WhenNearlyFull::Keep => return,
         }
-        self.evict_stalled_output();
+        // A listener that is ready after the accept stage may have a client in its queue.
+        let is_client_waiting = self.listeners.iter().any(|listener| listener.ready && listener.socket.is_some());
+        let before_eviction_max = self.shared.limits.connections_before_eviction_max() as usize;
+        if is_client_waiting || self.staying() > before_eviction_max {
+            self.pick(is_client_waiting, before_eviction_max);
+        }
+    }
+
+    /// Number of connections whose slots are not about to be free: those picked for eviction and those that wait for their close(2) do not count.
+    fn staying(&self) -> usize {
+        self.entries.len() - self.shared.closes.len() - self.shared.evictions_pending as usize
+    }
+
+    /// Picks at most as many connections as one turn can close.
+    #[cold]
+    fn pick(&mut self, is_client_waiting: bool, before_eviction_max: usize) {
+        if self.staying() > before_eviction_max {
+            self.evict_stalled_output();
+        }
         let limits = &self.shared.limits;
         let expendable_min = limits.expendable_min();
-        let mut open_max = limits.connections_before_eviction_max();
-        if self.listeners.iter().any(|listener| listener.ready && listener.socket.is_some()) {
-            // A client may be waiting in the accept queue. With `free_slots_min` 0 and no rejections, nothing else would free a slot for it.
-            open_max = open_max.min(limits.connections_max - 1);
-        }
+        // With `free_slots_min` 0 and no rejections, nothing else would free a slot for the client in the queue.
+        let staying_max =
+            if is_client_waiting { before_eviction_max.min(limits.connections_max as usize - 1) } else { before_eviction_max };
         for _ in 0..limits.closes_per_turn_max {
-            // Connections picked before, and connections that wait for their close(2), free their slots soon, so they do not count.
-            let open = self.entries.len() - self.shared.closes.len() - self.shared.evictions_pending as usize;
-            if open <= open_max as usize {
+            if self.staying() <= staying_max {
                 return;
             }
             if self.shared.slots.expendable_len() <= expendable_min {
-                return; // Where all others are being answered, whoever comes would go before its request has come.
+                return; // The others are being answered. A new client would be evicted before its request has arrived.
             }
             let Some(oldest) = self.shared.slots.oldest_expendable() else { return };
             self.shared.slots.get_mut(oldest).bits.insert(Bits::EVICTION_PENDING);
             self.shared.evictions_pending += 1;
             self.shared.slots.unlink_expendable(oldest);
             self.shared.queue_new(oldest);
+        }
+    }
+
+    /// While few slots are free, closes the connection whose output has stalled for the longest, if that is `evictable_stall_min` or more. At
+    /// most one a turn, because the search looks at each group. Test: `clients_that_never_read_do_not_keep_new_clients_out`.
+    fn evict_stalled_output(&mut self) {
+        let Some(before) = self.shared.now.checked_sub(self.shared.limits.evictable_stall_min) else { return };
+        if let Some(slot) = self.shared.holders[BufferOwner::Output as usize].oldest_since(before) {
+            self.kill(slot, CloseReason::Evicted);
         }
     }
 }
@@ -157,21 +181,6 @@ impl Slot {
             BufferOwner::Input => Bits::EVICTED,
             BufferOwner::Output => Bits::OUTPUT_EVICTED,
         })
-    }
-}
-
-impl<H: Handler, O: Os> EventLoop<H, O> {
-    /// While few slots are free, closes the connection whose output has stalled for the longest, if that is `evictable_stall_min` or more. At
-    /// most one a turn, because the search looks at each group. Test: `clients_that_never_read_do_not_keep_new_clients_out`.
-    fn evict_stalled_output(&mut self) {
-        let staying = self.entries.len() - self.shared.closes.len() - self.shared.evictions_pending as usize;
-        if staying <= self.shared.limits.connections_before_eviction_max() as usize {
-            return;
-        }
-        let Some(before) = self.shared.now.checked_sub(self.shared.limits.evictable_stall_min) else { return };
-        if let Some(slot) = self.shared.holders[BufferOwner::Output as usize].oldest_since(before) {
-            self.kill(slot, CloseReason::Evicted);
-        }
     }
 }
 

@@ -384,14 +384,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "eviction-of-the-youngest",
         file: "eviction.rs",
-        from: "                return; // Where all others are being answered, whoever comes would go before its request has come.\n",
+        from: "                return; // The others are being answered. A new client would be evicted before its request has arrived.\n",
         to: "",
     },
     Mutant {
         slug: "eviction-while-slots-are-free",
         file: "eviction.rs",
-        from: "let mut open_max = limits.connections_before_eviction_max();",
-        to: "let mut open_max = limits.connections_before_eviction_max() / 2;",
+        from: "let before_eviction_max = self.shared.limits.connections_before_eviction_max() as usize;",
+        to: "let before_eviction_max = self.shared.limits.connections_before_eviction_max() as usize / 2;",
     },
     Mutant {
         slug: "more-evictions-than-a-turn-closes",
