@@ -20,6 +20,7 @@ mod loom_tests;
 mod tests;
 
 use crate::address::Address;
+use crate::listen::in_flight::Flight;
 use crate::token::Token;
 use std::os::fd::OwnedFd;
 use std::sync::Arc as StdArc;
@@ -232,7 +233,7 @@ pub(crate) enum Envelope<M, D> {
     /// Mail for one connection.
     Mail(Token, M),
     /// A connection that another loop accepted for this one.
-    Socket { descriptor: D, peer: Address, listener: usize },
+    Socket { descriptor: D, peer: Address, listener: usize, flight: Flight },
     /// The final message of another loop that may have sent sockets: it sends no more.
     NoMoreSockets,
 }

@@ -309,3 +309,43 @@ fn a_place_that_another_loop_has_again_is_used_though_nothing_happens_in_the_one
     ask(&mut waiting, "at last");
     assert_eq!(second.stats.adoptions.get(), 2);
 }
+
+#[test]
+fn two_loops_that_accept_do_not_hand_connections_over_for_the_same_slot() {
+    let mut small = Config::default();
+    small.limits.connections_max = 1;
+    let mut receiving = EventLoop::new(small, Lines::silent()).unwrap();
+    let mut accepting = [(); 2].map(|()| prepare(Config::default(), Lines::silent()));
+    for first in &mut accepting {
+        first.event_loop.hand_off_to(vec![receiving.receiver().unwrap()]);
+    }
+    let mut clients = Vec::new();
+    for first in &mut accepting {
+        // The first client stays: the other loop does not have fewer connections.
+        for _ in 0..2 {
+            clients.push(connect(first.address));
+            first.event_loop.turn().unwrap();
+        }
+    }
+    assert_eq!(accepting.each_ref().map(|first| first.event_loop.stats().connections_open.get()), [1, 2]);
+    receiving.turn().unwrap();
+    assert_eq!((receiving.stats().adoptions.get(), receiving.stats().connections_open.get()), (1, 1));
+}
+
+#[test]
+fn a_client_that_no_other_loop_could_take_waits_where_clients_wait_at_the_limit() {
+    let mut small = Config::default();
+    small.limits.connections_max = 1;
+    small.policy.at_connections_max = AtConnectionsMax::Wait;
+    let mut ended = EventLoop::new(Config::default(), Lines::silent()).unwrap();
+    let mut first = prepare(small, Lines::silent());
+    first.event_loop.hand_off_to(vec![ended.receiver().unwrap()]);
+    // The loop that accepts finds out only when it hands a client over.
+    drop(ended);
+    let first = first.run();
+    let [mut own, mut waiting] = [(); 2].map(|()| first.connect());
+    ask(&mut own, "hello");
+    drop(own);
+    ask(&mut waiting, "at last");
+    assert_eq!(first.stats.closes(CloseReason::Refused).get(), 0);
+}

@@ -27,7 +27,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         self.givers += 1;
-        Ok(HandOffTarget { mailer, stats: self.stats(), handed: 0, gone: false, last_word: Some(permit) })
+        Ok(HandOffTarget { mailer, stats: self.stats(), in_flight: self.in_flight.clone(), gone: false, last_word: Some(permit) })
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`: each goes to the loop with the fewest. Test:
@@ -57,7 +57,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         !self.adoptions_waiting.is_empty() && self.has_slot(!self.shared.closes.is_empty())
     }
 
-    fn adopt(&mut self, Adoption { descriptor, peer, listener, is_own }: Adoption<O::Handover>) {
+    fn adopt(&mut self, Adoption { descriptor, peer, listener, flight }: Adoption<O::Handover>) {
+        let is_own = flight.is_none();
         match self.os.adopt(descriptor) {
             Ok(stream) => {
                 self.shared.stats.adoptions.add(u64::from(!is_own));
@@ -69,6 +70,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}"));
             }
         }
+        // Only now, when it is counted as open. Tests: `an_adopted_connection_is_in_flight_until_it_counts_as_open`, and `in_flight.rs`.
+        drop(flight);
     }
 
     /// Keeps a connection that this loop has accepted until a slot is free for it.
@@ -76,9 +79,18 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn wait_for_slot(&mut self, stream: O::Stream, origin: Origin) {
         let Origin::Accepted { peer, listener } = origin else { unreachable!("an outbound connection begins only with a free slot") };
         match self.os.release(stream) {
-            Ok(descriptor) => self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, is_own: true }),
+            Ok(descriptor) => self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, flight: None }),
             Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot keep a connection: {e}")),
         }
+    }
+
+    /// Admits a connection that no other loop could take. If this loop would not have accepted it for itself, the connection waits for a slot
+    /// as in the kernel's accept queue. Test: `a_client_that_no_other_loop_could_take_waits_where_clients_wait_at_the_limit`.
+    fn admit_here(&mut self, stream: O::Stream, origin: Origin, over: bool) {
+        if over && !self.has_slot(!self.shared.closes.is_empty()) {
+            return self.wait_for_slot(stream, origin);
+        }
+        self.admit(stream, origin, over);
     }
 
     /// Whether another loop can take a connection.
@@ -98,25 +110,73 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             .filter(|&index| self.receivers[index].has_capacity())
             .min_by_key(|&index| self.receivers[index].load())
             .filter(|&index| self.receivers[index].load() < own_load);
-        let Some((index, permit)) = fewest.and_then(|index| Some((index, self.receivers[index].mailer.reserve_permit()?))) else {
-            return self.admit(stream, origin, over);
+        let Some((index, (flight, permit))) = fewest.and_then(|index| Some((index, self.receivers[index].reserve()?))) else {
+            return self.admit_here(stream, origin, over);
         };
         let descriptor = match self.os.release(stream) {
             Ok(descriptor) => descriptor,
             Err(e) => return self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot hand a connection over: {e}")),
         };
         self.shared.progress = true;
-        match permit.send(Envelope::Socket { descriptor, peer, listener }) {
-            Ok(()) => self.receivers[index].handed += 1,
+        match permit.send(Envelope::Socket { descriptor, peer, listener, flight }) {
+            Ok(()) => {}
             // That loop has ended. It is marked, because without connections it would look like the least loaded one.
             Err(Envelope::Socket { descriptor, .. }) => {
                 self.receivers[index].gone = true;
                 match self.os.adopt(descriptor) {
-                    Ok(stream) => self.admit(stream, origin, over),
+                    Ok(stream) => self.admit_here(stream, origin, over),
                     Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection back: {e}")),
                 }
             }
             Err(Envelope::Mail(..) | Envelope::NoMoreSockets) => unreachable!("what comes back is what was sent"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::context::Context;
+    use crate::limits::Config;
+    use crate::listen::in_flight::InFlight;
+
+    /// Notes how many connections are in flight when one is opened.
+    #[derive(Default)]
+    struct Looks {
+        in_flight: Option<InFlight>,
+        seen: Vec<u64>,
+    }
+
+    impl Handler for Looks {
+        type Conn = ();
+        type Mail = ();
+
+        fn opened(&mut self, _: Origin, _: &mut Context<'_>) {
+            self.seen.extend(self.in_flight.as_ref().map(|in_flight| in_flight.load(|| 0)));
+        }
+
+        fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize {
+            input.len()
+        }
+
+        fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+    }
+
+    #[test]
+    fn an_adopted_connection_is_in_flight_until_it_counts_as_open() {
+        let mut receiving = EventLoop::new(Config::with(|config| config.limits.connections_max = 1), Looks::default()).unwrap();
+        let in_flight = receiving.in_flight.clone();
+        receiving.handler_mut().in_flight = Some(in_flight.clone());
+        let target = receiving.receiver().unwrap();
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (flight, permit) = target.reserve().expect("the slot is free");
+        assert!(target.reserve().is_none() && target.load() == 1, "it is reserved");
+        permit.send(Envelope::Socket { descriptor: ours.into(), peer: Address::Unix, listener: 0, flight }).ok().unwrap();
+        receiving.turn().unwrap();
+        assert_eq!(receiving.handler().seen, [1], "`opened` runs after the connection has its slot and counts as open");
+        assert_eq!((in_flight.load(|| 0), target.load()), (0, 1));
+        assert!(target.reserve().is_none(), "it has the slot");
     }
 }

@@ -1,9 +1,11 @@
-//! Listening sockets: [`socket`] and [`unix`] make them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops.
+//! Listening sockets: [`socket`] and [`unix`] make them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops and
+//! counts them while they are on their way (`in_flight`).
 //!
 //! This file holds the state of one listener, and a loop's view of another loop to which it hands connections.
 
 pub mod accept;
 pub mod hand_off;
+pub(crate) mod in_flight;
 pub mod socket;
 pub mod unix;
 
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::address::Address;
+use crate::listen::in_flight::{Flight, InFlight};
 use crate::mailbox::{Envelope, Mailer, Permit};
 use crate::stats::Stats;
 
@@ -46,15 +49,15 @@ pub(crate) struct Listener<L> {
     pub(crate) accepts_left: Option<u32>,
 }
 
-/// An accepted connection that has no slot yet. There are at most as many as other loops have handed over, and each of them stops at
-/// `connections_max` ([`HandOffTarget::load`] counts what is not adopted).
+/// An accepted connection that has no slot yet. Other loops hand over at most as many as had a free slot when they were accepted
+/// ([`InFlight::reserve`]). This loop itself keeps one only if another loop looked as if it could take it and could not.
 #[derive(Debug)]
 pub(crate) struct Adoption<D> {
     pub(crate) descriptor: D,
     pub(crate) peer: Address,
     pub(crate) listener: usize,
-    /// This loop has accepted it itself.
-    pub(crate) is_own: bool,
+    /// Counts it as in flight until it has a slot. None: this loop has accepted it itself.
+    pub(crate) flight: Option<Flight>,
 }
 
 /// Another loop, to which this one hands connections.
@@ -62,9 +65,8 @@ pub(crate) struct Adoption<D> {
 pub struct HandOffTarget<M, D = OwnedFd> {
     mailer: Mailer<M, D>,
     stats: Arc<Stats>,
-    /// Number of connections handed to it. Minus those that it has adopted, they are in flight and count as its load; else a burst would go
-    /// to one loop.
-    handed: u64,
+    /// The connections on their way to it, from this loop and from others. They count as its load, else a burst would go to one loop.
+    in_flight: InFlight,
     /// The loop has ended: a connection could not be sent to it.
     gone: bool,
     /// Permit for the final message, sent on drop. Mail of one sender arrives in order, so connections handed over before arrive first.
@@ -83,12 +85,17 @@ impl<M, D> Drop for HandOffTarget<M, D> {
 impl<M, D> HandOffTarget<M, D> {
     /// The loop's open connections and those in flight to it.
     pub(crate) fn load(&self) -> u64 {
-        let arrived = self.stats.adoptions.get() + self.stats.adoption_failures.get();
-        let under_way = self.handed.saturating_sub(arrived);
-        self.stats.connections_open.get() + under_way
+        self.in_flight.load(|| self.stats.connections_open.get())
     }
 
-    /// Whether the loop can take a connection.
+    /// Reserves a slot of the loop and a place in its mailbox.
+    #[expect(clippy::type_complexity, reason = "a pair for one caller")]
+    fn reserve(&self) -> Option<(Flight, Permit<Envelope<M, D>>)> {
+        let flight = self.in_flight.reserve(self.stats.connections_max.get(), || self.stats.connections_open.get())?;
+        Some((flight, self.mailer.reserve_permit()?))
+    }
+
+    /// Whether the loop can take a connection. Another loop may take the slot at any time: only [`HandOffTarget::reserve`] reserves it.
     fn has_capacity(&self) -> bool {
         // Its mailbox must have space too: an accepting loop that is full itself would have to keep a connection that it cannot hand over.
         // Test: `no_client_is_rejected_for_a_loop_with_a_full_mailbox_while_clients_wait_at_the_limit`.

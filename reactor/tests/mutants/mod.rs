@@ -280,13 +280,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         slug: "failed-adoption-stays-a-load",
         file: "listen/hand_off.rs",
         from: "                self.shared.stats.adoption_failures.add(u64::from(!is_own));\n",
-        to: "",
+        to: "                std::mem::forget(flight);\n                return;\n",
     },
     Mutant {
-        slug: "adoptions-not-counted",
+        slug: "adopted-connection-stays-in-flight",
         file: "listen/hand_off.rs",
-        from: "                self.shared.stats.adoptions.add(u64::from(!is_own));\n",
-        to: "",
+        from: "        drop(flight);\n",
+        to: "        std::mem::forget(flight);\n",
     },
     Mutant {
         slug: "adoptions-without-a-budget",
@@ -303,7 +303,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         slug: "connection-for-a-loop-that-has-ended-dropped",
         file: "listen/hand_off.rs",
-        from: "                    Ok(stream) => self.admit(stream, origin, over),\n",
+        from: "                    Ok(stream) => self.admit_here(stream, origin, over),\n",
         to: "                    Ok(stream) => drop(stream),\n",
     },
     Mutant {
