@@ -208,7 +208,6 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         state.stall_at = None;
         self.shared.drop_output(self.token.slot);
         self.output.truncate(0);
-        self.output_before = 0;
         true
     }
 

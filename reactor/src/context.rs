@@ -98,8 +98,11 @@ impl Context<'_> {
     /// Discards the last `bytes` of this connection's output if the kernel has taken none of them, so that another response can be written
     /// instead. Returns false, and discards nothing, if a part of them may have been sent (test: `unsent_output_can_be_discarded`).
     ///
-    /// When the discarded bytes are all of the output that is pending from earlier visits, it returns false as well: pending output is never
-    /// empty.
+    /// The loop does not know where a response begins. The caller counts the bytes, and with too high a count this discards the end of the
+    /// response before. Output of a callback that panicked is discarded already, so a count must not include it.
+    ///
+    /// When the bytes are exactly all of the output that is pending from earlier visits, it returns false as well, although none of them was
+    /// sent: pending output is never empty. After [`Context::shutdown_write`] what is discarded is not space again.
     pub fn discard_unsent(&mut self, bytes: usize) -> bool {
         let here = bytes.min(self.output.len());
         let pending = bytes - here;
@@ -108,7 +111,8 @@ impl Context<'_> {
                 return false;
             };
             lease.drop_last(pending);
-            self.output_end_max = (self.output_end_max + pending).min(self.output.capacity());
+            let LoopState { slots, limits, buffers, .. } = &*self.shared;
+            self.output_end_max = slots.get(self.token.slot).output_space(limits, buffers.output_space_bytes());
         }
         self.output.truncate(self.output.len() - here);
         true

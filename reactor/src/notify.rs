@@ -76,7 +76,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
 
     /// Calls `opened` and stores the handler's state.
     fn open(&mut self, origin: Origin) {
-        self.output_before = 0;
+        self.output.callback_begins();
         self.shared.stats.enter(Callback::Opened, self.token.slot);
         let output_end_max = self.shared.limits.output_high_water_bytes as usize;
         let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
@@ -90,7 +90,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     pub(crate) fn panicked(&mut self) {
         self.shared.stats.leave();
         self.shared.stats.panics.add(1);
-        self.output.truncate(self.output_before);
+        self.output.callback_panicked();
         self.slot_mut().bits.remove(Bits::WANTS_WRITABLE.union(Bits::UNPARSED));
         let told = catch_unwind(AssertUnwindSafe(|| {
             self.call(Callback::Panicked, |handler, conn, cx| handler.panicked(conn, cx));

@@ -11,13 +11,15 @@ use std::marker::PhantomData;
 pub(crate) struct OutputScratch {
     bytes: Box<[u8]>,
     filled: usize,
+    /// Length before the running callback. A panic drops what is behind it.
+    before_callback: usize,
     /// Start of the piece that was appended last.
     last_piece: usize,
 }
 
 impl OutputScratch {
     pub(crate) fn new(bytes: usize) -> OutputScratch {
-        OutputScratch { bytes: vec![0; bytes].into_boxed_slice(), filled: 0, last_piece: 0 }
+        OutputScratch { bytes: vec![0; bytes].into_boxed_slice(), filled: 0, before_callback: 0, last_piece: 0 }
     }
 
     #[inline]
@@ -35,15 +37,23 @@ impl OutputScratch {
         if from < self.last_piece { self.last_piece.min(self.filled) } else { self.filled }
     }
 
-    /// The size of the buffer in bytes.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.len()
+    /// Notes that a callback begins.
+    #[inline]
+    pub(crate) fn callback_begins(&mut self) {
+        self.before_callback = self.filled;
+    }
+
+    /// Drops what the callback that has panicked wrote. What it discarded of earlier output stays discarded.
+    pub(crate) fn callback_panicked(&mut self) {
+        self.truncate(self.before_callback);
     }
 
     /// Drops the bytes after the first `len`.
     #[inline]
     pub(crate) fn truncate(&mut self, len: usize) {
         self.filled = self.filled.min(len);
+        // A callback can discard output that was there before it. What it writes instead is its own.
+        self.before_callback = self.before_callback.min(len);
     }
 }
 

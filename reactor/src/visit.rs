@@ -56,8 +56,6 @@ pub(crate) struct Visit<'a, H: Handler, O: Os> {
     /// The budgets at the start, in messages and bytes. The visit's cost is the part that is spent.
     messages_max: u32,
     write_bytes_max: usize,
-    /// Length of the output before the running callback. A panic truncates to it.
-    pub(crate) output_before: usize,
     /// When the connection was due before the visit, to see whether the wheel must change.
     pub(crate) due_before: Option<Instant>,
 }
@@ -97,7 +95,6 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
             write_left_bytes,
             messages_max: messages_left,
             write_bytes_max: write_left_bytes,
-            output_before: 0,
         }
     }
 
@@ -142,7 +139,7 @@ impl<'a, H: Handler, O: Os> Visit<'a, H, O> {
 
     /// Calls one callback other than `input`. None if the connection has no handler state yet.
     pub(crate) fn call<R>(&mut self, callback: Callback, f: impl FnOnce(&mut H, &mut H::Conn, &mut Context<'_>) -> R) -> Option<R> {
-        self.output_before = self.output.len();
+        self.output.callback_begins();
         let output_end_max = self.output_end_max();
         let conn = self.entry.conn.as_mut()?;
         self.shared.stats.enter(callback, self.token.slot);
@@ -359,7 +356,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
                 // request delays output only.
                 let wanted_before = state.bits.intersects(Bits::WANTS_WRITABLE);
                 state.bits.remove(Bits::WANTS_WRITABLE.union(Bits::INPUT_BLOCKED));
-                self.output_before = cx.output.len();
+                cx.output.callback_begins();
                 cx.shared.stats.enter(Callback::Input, self.token.slot);
                 let input = match &self.scratch.in_hand {
                     None => &self.scratch.bytes[taken..filled],
@@ -508,7 +505,6 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
         if state.is_dead() || state.bits.intersects(Bits::FAILED) {
             // The peer cannot get it.
             self.output.truncate(0);
-            self.output_before = 0;
             return;
         }
         let mut sent = 0;
@@ -533,7 +529,6 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
             self.keep_unsent(sent);
         }
         self.output.truncate(0);
-        self.output_before = 0;
     }
 
     /// Whether the kernel may take output, and no pending output has to go first.

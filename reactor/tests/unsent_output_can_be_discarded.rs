@@ -6,28 +6,41 @@ mod support;
 use std::time::Duration;
 
 use reactor::sim::SocketId;
-use reactor::{Config, Context, EventLoop, Handler, Origin};
+use reactor::{Config, Context, EventLoop, Handler, Origin, Pressure, Token};
 use support::scripted::{Scripted, scripted};
 
 /// Bytes that `L` writes.
 const LONG_BYTES: usize = 10_000;
 
-/// Each letter of the input writes output, and each digit discards ten times as many bytes.
+/// Each letter of the input writes output, and each digit discards ten times as many bytes. `F` half-closes, `W` asks for output space, and `P`
+/// discards 10 bytes, writes others and panics. The callbacks that follow in the same visit write too.
 #[derive(Default)]
 struct Writes {
     results: Vec<bool>,
+    /// The callbacks other than `input`.
+    calls: String,
+    token: Option<Token>,
 }
 
 impl Handler for Writes {
     type Conn = ();
     type Mail = ();
 
-    fn opened(&mut self, _: Origin, _: &mut Context<'_>) {}
+    fn opened(&mut self, _: Origin, cx: &mut Context<'_>) {
+        self.token = Some(cx.token());
+    }
 
     fn input(&mut self, (): &mut (), input: &[u8], cx: &mut Context<'_>) -> usize {
         match input[0] {
             b'L' => drop(cx.write(&[b'L'; LONG_BYTES])),
             b'X' => self.results.push(cx.discard_unsent(LONG_BYTES)),
+            b'F' => cx.shutdown_write(),
+            b'W' => cx.want_writable(),
+            b'P' => {
+                self.results.push(cx.discard_unsent(10));
+                cx.write(b"half a response");
+                panic!("as the test wants");
+            }
             digit if digit.is_ascii_digit() => {
                 let space = cx.output_space();
                 let discarded = cx.discard_unsent(10 * usize::from(digit - b'0'));
@@ -39,7 +52,31 @@ impl Handler for Writes {
         1
     }
 
-    fn mail(&mut self, (): &mut (), (): (), _: &mut Context<'_>) {}
+    fn writable(&mut self, (): &mut (), cx: &mut Context<'_>) {
+        self.calls.push('w');
+        cx.write(b"wwwwwwwwww");
+    }
+
+    fn ended(&mut self, (): &mut (), _: usize, cx: &mut Context<'_>) {
+        self.calls.push('e');
+        cx.write(b"eeeeeeeeee");
+        cx.close();
+    }
+
+    fn mail(&mut self, (): &mut (), (): (), cx: &mut Context<'_>) {
+        self.calls.push('m');
+        cx.write(b"mmmmmmmmmm");
+    }
+
+    fn deadline(&mut self, (): &mut (), cx: &mut Context<'_>) {
+        self.calls.push('d');
+        cx.write(b"dddddddddd");
+    }
+
+    fn pressed(&mut self, (): &mut (), _: Pressure, cx: &mut Context<'_>) {
+        self.calls.push('p');
+        cx.write(b"pppppppppp");
+    }
 }
 
 struct Run {
@@ -64,6 +101,16 @@ impl Run {
             self.event_loop.turn().unwrap();
         }
         std::mem::take(&mut self.event_loop.handler_mut().results)
+    }
+
+    /// Sends until the kernel takes no more, so that what is written from now on is pending. Returns all that was written.
+    fn jam(&mut self) -> String {
+        let mut written = String::new();
+        while self.event_loop.stats().short_writes.get() == 0 {
+            assert_eq!(self.send("L"), []);
+            written += &"L".repeat(LONG_BYTES);
+        }
+        written
     }
 
     fn received(&mut self) -> String {
@@ -109,14 +156,68 @@ fn output_of_which_a_part_was_sent_cannot_be_discarded() {
 fn output_that_is_pending_from_an_earlier_visit_can_be_discarded() {
     let mut run = Run::new();
     // The peer does not read: a part of the last long response, and what follows it, is pending.
-    let mut long = 0;
-    while run.event_loop.stats().short_writes.get() == 0 {
-        assert_eq!(run.send("L"), []);
-        long += 1;
-    }
+    let long = run.jam();
     assert_eq!(run.send("a"), []);
     assert_eq!(run.send("b"), []);
     assert_eq!(run.send("c2d"), [true], "c of this visit, b of an earlier one");
     assert_eq!(run.send("X"), [false], "its first bytes were sent");
-    assert_eq!(run.received(), "L".repeat(long * LONG_BYTES) + &of("a") + &of("d"));
+    assert_eq!(run.received(), long + &of("a") + &of("d"));
+}
+
+#[test]
+fn a_count_that_is_too_high_discards_the_response_before_and_never_a_byte_that_was_sent() {
+    let mut run = Run::new();
+    let long = run.jam();
+    assert_eq!(run.send("a"), []);
+    // The loop cannot tell where `a` ends. It knows only what was sent.
+    assert_eq!(run.send("b2c"), [true]);
+    assert!(run.received() == long + &of("c"));
+}
+
+#[test]
+fn no_callback_writes_after_a_half_close_in_the_same_visit() {
+    let mut run = Run::new();
+    assert_eq!(run.send("aFbWc"), []);
+    assert_eq!(run.event_loop.handler().calls, "w");
+    let token = run.event_loop.handler().token.unwrap();
+    run.event_loop.mailer().reserve(token).unwrap().send(()).unwrap();
+    run.event_loop.turn().unwrap();
+    run.event_loop.handle().shut_down(Duration::from_secs(100));
+    run.event_loop.turn().unwrap();
+    assert_eq!(run.event_loop.handler().calls, "wmp");
+    run.event_loop.os_mut().kernel().peer_ends(run.peer);
+    assert_eq!(run.send(""), []);
+    assert_eq!(run.event_loop.handler().calls, "wmpe");
+    assert_eq!(run.received(), of("a"));
+    assert_eq!(run.event_loop.stats().resets.get(), 0);
+
+    // All in one visit: the requests, FIN of both sides, and `ended`, which closes before `writable` is due.
+    let mut run = Run::new();
+    let peer = run.peer;
+    run.event_loop.os_mut().kernel().peer_sends(peer, b"aFbWc");
+    run.event_loop.os_mut().kernel().peer_ends(peer);
+    assert_eq!(run.send(""), []);
+    assert_eq!(run.event_loop.handler().calls, "e");
+    assert_eq!(run.received(), of("a"));
+}
+
+#[test]
+fn what_is_discarded_after_a_half_close_is_not_space_again() {
+    let mut run = Run::new();
+    let long = run.jam();
+    assert_eq!(run.send("a"), []);
+    assert_eq!(run.send("b"), []);
+    // FIN waits for the output before it.
+    assert_eq!(run.send("F1c"), [true]);
+    assert_eq!(run.send("dW"), []);
+    assert!(run.received() == long + &of("a"));
+    assert_eq!(run.event_loop.stats().resets.get(), 0);
+}
+
+#[test]
+fn a_callback_that_panics_after_a_discard_leaves_nothing_of_its_own() {
+    let mut run = Run::new();
+    assert_eq!(run.send("abP"), [true]);
+    assert_eq!(run.event_loop.stats().panics.get(), 1);
+    assert_eq!(run.received(), of("a"));
 }

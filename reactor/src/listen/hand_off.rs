@@ -133,7 +133,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::os::unix::net::UnixStream;
 
