@@ -78,7 +78,7 @@ impl<H: Handler, O: Os> Visit<'_, H, O> {
     fn open(&mut self, origin: Origin) {
         self.output.callback_begins();
         self.shared.stats.enter(Callback::Opened, self.token.slot);
-        let output_end_max = self.shared.limits.output_high_water_bytes as usize;
+        let output_end_max = self.output_end_max();
         let mut cx = Context::new(self.shared, self.output, output_end_max, &self.entry.stream, self.token);
         self.entry.conn = Some(self.handler.opened(origin, &mut cx));
         self.shared.stats.leave();

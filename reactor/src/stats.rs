@@ -111,7 +111,8 @@ pub struct Stats {
     pub connections_lingering: Gauge,
     /// Outbound connections whose handshake has not finished.
     pub connections_connecting: Gauge,
-    /// The limit on `connections_open`, as fitted below the descriptor limit.
+    /// The number of `connections_open` from which on a new connection is only accepted to be rejected, or waits. Fitted below the descriptor
+    /// limit. `connections_open` exceeds it by at most `refusals_max`.
     pub connections_max: Gauge,
 }
 

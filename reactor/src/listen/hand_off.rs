@@ -70,7 +70,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
                 self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}"));
             }
         }
-        // Only now, when it is counted as open. Tests: `an_adopted_connection_is_in_flight_until_it_counts_as_open`, and `in_flight.rs`.
+        // Not before it counts as open. Tests: `an_adopted_connection_is_in_flight_until_it_counts_as_open`, and those of `in_flight.rs`.
         drop(flight);
     }
 
