@@ -127,9 +127,7 @@ impl<S: Service> HttpHandler<S> {
         // Nothing is sent while it runs, so the output space that it has used is what it has written.
         let space_before = cx.output_space();
         let pumped = self.pump_once(conn, cx);
-        if let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref_mut() {
-            streaming.written_bytes = streaming.written_bytes.saturating_add(space_before - cx.output_space());
-        }
+        let written_bytes = space_before - cx.output_space();
         match pumped {
             Pumped::Wait => self.let_body_come(conn, cx),
             Pumped::WantRoom => {
@@ -150,8 +148,13 @@ impl<S: Service> HttpHandler<S> {
                 }
                 self.let_body_come(conn, cx);
             }
-            Pumped::Broken => self.cut(conn, cx),
-            Pumped::Complete(status) => self.stream_complete(conn, status, cx),
+            Pumped::Broken => return self.cut(conn, cx),
+            Pumped::Complete(status) => return self.stream_complete(conn, status, cx),
+        }
+        // Counted after the last call of the source. If it panics, the loop discards the output of this callback, and `fail` would discard as
+        // many bytes of the responses before it. Test: `a_source_that_panics_costs_no_response_before_it_a_byte`.
+        if let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref_mut() {
+            streaming.written_bytes = streaming.written_bytes.saturating_add(written_bytes);
         }
     }
 

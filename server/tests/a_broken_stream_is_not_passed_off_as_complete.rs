@@ -238,6 +238,48 @@ fn a_body_that_breaks_after_its_answer_was_whole_breaks_no_answer() {
     server.is_at_rest();
 }
 
+/// Writes something and panics when it is asked for its room afterwards.
+struct PanicsAfterwards {
+    has_written: bool,
+}
+
+impl StreamSource for PanicsAfterwards {
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        self.has_written = true;
+        output.write(b"half a response");
+        Pulled::Wait
+    }
+
+    fn wants_body(&self) -> bool {
+        true
+    }
+
+    fn body_room_bytes(&self) -> usize {
+        assert!(!self.has_written, "as the test wants");
+        1
+    }
+}
+
+#[test]
+fn a_source_that_panics_costs_no_response_before_it_a_byte() {
+    let service = |request: &Request<'_>, _| match request.path {
+        "/" => Answer::Now(Response::text("fine")),
+        _ => Answer::Stream { head: Response::bytes("").into_stream(None), source: Box::new(PanicsAfterwards { has_written: false }) },
+    };
+    let server = Server::start(Serve(service), Setup::default());
+    let mut client = server.connect();
+    // All in one visit: no response is sent before the panic. A source is asked for its room while its body is not complete.
+    let requests = get("/").repeat(3) + &post("/stream", "Hello");
+    client.send(&requests[..requests.len() - 1]);
+    for _ in 0..3 {
+        assert_eq!(client.response().text(), "fine");
+    }
+    assert_eq!(client.response().status, 500);
+    client.is_closed();
+    drop(client);
+    server.is_at_rest();
+}
+
 fn server_serves(server: &Server) {
     let mut client = server.connect();
     client.send(get("/"));
