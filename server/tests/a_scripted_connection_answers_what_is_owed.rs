@@ -1,6 +1,8 @@
 //! Replays the corpus of the fuzz target `connection` without a fuzzer, and tries scripts of its own: the whole connection on a simulated
 //! system, any bytes at any times.
 
+#[path = "data/corpus.rs"]
+mod corpus;
 #[path = "data/driver.rs"]
 mod driver;
 #[path = "data/samples.rs"]
@@ -8,22 +10,12 @@ mod samples;
 #[path = "data/scripted_connection.rs"]
 mod scripted_connection;
 
-use std::path::Path;
-
 use proptest::prelude::*;
 use scripted_connection::any_script;
 
 #[test]
 fn every_input_of_the_corpus_gets_what_it_is_owed() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/connection");
-    let mut replayed = 0;
-    for entry in std::fs::read_dir(&corpus).expect("the corpus is in the repository") {
-        let path = entry.expect("it can be listed").path();
-        println!("{}", path.display());
-        any_script(&std::fs::read(&path).expect("it can be read"));
-        replayed += 1;
-    }
-    assert!(replayed >= 50, "only {replayed} inputs in {}", corpus.display());
+    corpus::replay("connection", 50, any_script);
 }
 
 /// Requests for each kind of answer, more often than random bytes would be.

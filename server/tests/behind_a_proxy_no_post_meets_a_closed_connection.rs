@@ -5,6 +5,8 @@
 //! idle timeout, a POST would meet the server's FIN on its way. Clients pause for all lengths around that timeout. Without nginx or haproxy a test
 //! says that it was skipped, unless `REQUIRE_TOOLS` is set.
 
+#[path = "data/deployment_page.rs"]
+mod deployment_page;
 mod process;
 
 use std::io::{ErrorKind, Read, Write};
@@ -15,6 +17,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use deployment_page::{is_installed, page};
 use process::{PATIENCE, Server};
 
 /// The page's times are divided by this.
@@ -23,10 +26,6 @@ const SCALE: u64 = 10;
 const DELAY: Duration = Duration::from_millis(100);
 /// Clients, each of which pauses a little longer than the one before.
 const PAUSES: usize = 80;
-
-fn page() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deploy.md")).expect("the page is there")
-}
 
 fn block(language: &str) -> String {
     let page = page();
@@ -99,15 +98,6 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn is_there(program: &str) -> bool {
-    let found = Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{program} is not installed");
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
 }
 
 /// A port that was free a moment ago: neither proxy says which one it has got.
@@ -220,7 +210,7 @@ fn server() -> (Server, SocketAddr) {
 
 #[test]
 fn behind_nginx_no_post_is_lost_at_the_idle_timeout() {
-    if !is_there("nginx") {
+    if !is_installed("nginx") {
         return;
     }
     let (_server, relay) = server();
@@ -229,7 +219,7 @@ fn behind_nginx_no_post_is_lost_at_the_idle_timeout() {
 
 #[test]
 fn behind_haproxy_no_post_is_lost_at_the_idle_timeout() {
-    if !is_there("haproxy") {
+    if !is_installed("haproxy") {
         return;
     }
     let (_server, relay) = server();

@@ -1,6 +1,8 @@
 //! Replays the corpus of the fuzz target `connections` without a fuzzer, and tries scripts of its own: several connections at once on a simulated
 //! system, with peers that read slowly, get the responses that each gets alone.
 
+#[path = "data/corpus.rs"]
+mod corpus;
 #[path = "data/driver.rs"]
 mod driver;
 #[path = "data/scripted_connection.rs"]
@@ -9,22 +11,12 @@ mod scripted_connection;
 #[path = "data/scripted_connections.rs"]
 mod scripted_connections;
 
-use std::path::Path;
-
 use proptest::prelude::*;
 use scripted_connections::any_script;
 
 #[test]
 fn every_input_of_the_corpus_passes() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/connections");
-    let mut replayed = 0;
-    for entry in std::fs::read_dir(&corpus).expect("the corpus is in the repository") {
-        let path = entry.expect("it can be listed").path();
-        println!("{}", path.display());
-        any_script(&std::fs::read(&path).expect("it can be read"));
-        replayed += 1;
-    }
-    assert!(replayed >= 10, "only {replayed} inputs in {}", corpus.display());
+    corpus::replay("connections", 10, any_script);
 }
 
 fn requests() -> impl Strategy<Value = Vec<u8>> {

@@ -3,16 +3,16 @@
 //! Where a program that could check a block is missing, that is said, unless `REQUIRE_TOOLS` is set (systemd-analyze: only said, since
 //! containers have none).
 
+#[path = "data/deployment_page.rs"]
+mod deployment_page;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use clap::CommandFactory;
+use deployment_page::{is_installed, page};
 use server::args::Args;
-
-fn page() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deploy.md")).expect("the page is there")
-}
 
 /// The blocks of that language.
 fn blocks(language: &str) -> Vec<String> {
@@ -34,15 +34,6 @@ fn words(begin: &str, more: fn(char) -> bool) -> Vec<String> {
         page[at..end].to_owned()
     });
     found.collect()
-}
-
-fn is_there(program: &str) -> bool {
-    let found = Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{program} is not installed");
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
 }
 
 #[track_caller]
@@ -151,17 +142,17 @@ fn certificate(directory: &Path) -> String {
 
 #[test]
 fn haproxy_and_nginx_accept_their_configurations() {
-    if !is_there("openssl") {
+    if !is_installed("openssl") {
         return;
     }
     let directory = tempfile::tempdir().expect("there is room for one");
     let pem = certificate(directory.path());
-    if is_there("haproxy") {
+    if is_installed("haproxy") {
         let path = directory.path().join("haproxy.cfg");
         fs::write(&path, block("haproxy").replace("/etc/haproxy/site.pem", &pem)).expect("it can be written");
         assert_accepts(Command::new("haproxy").args(["-c", "-f"]).arg(&path));
     }
-    if is_there("nginx") {
+    if is_installed("nginx") {
         let path = directory.path().join("nginx.conf");
         // It opens the port and its log to check: ours need no root, and no port.
         let own = format!("pid {0}/pid;\nerror_log {0}/error.log;\n", directory.path().display());

@@ -318,7 +318,7 @@ fn chunks(output: &mut &[u8], body: &mut Vec<u8>) -> bool {
 }
 
 /// Far more than any script needs. A loop that never sleeps needs more than any number.
-pub(crate) const TURNS_MAX: u32 = 200_000;
+const TURNS_MAX: u32 = 200_000;
 const SENT_BYTES_MAX: usize = 8 << 10;
 
 type Loop = EventLoop<HttpHandler<Fixed>, Scripted>;
@@ -330,22 +330,29 @@ struct Play<'a> {
     output: Vec<u8>,
 }
 
+/// Calls `turn`, which returns whether the loop then sleeps, until it sleeps twice in a row. A deadline may have run in a turn whose poll found
+/// nothing: only the next turn shows its effect.
+pub(crate) fn until_it_sleeps(mut turn: impl FnMut() -> bool) {
+    let mut asleep = 0;
+    for _ in 0..TURNS_MAX {
+        asleep = if turn() { asleep + 1 } else { 0 };
+        if asleep == 2 {
+            return;
+        }
+    }
+    panic!("it still works after {TURNS_MAX} turns");
+}
+
 impl Play<'_> {
     fn turn(&mut self) {
         assert!(self.event_loop.turn().expect("no system call fails here"), "nobody has ended the loop");
     }
 
     fn run_until_it_sleeps(&mut self) {
-        let mut asleep = 0;
-        for _ in 0..TURNS_MAX {
+        until_it_sleeps(|| {
             self.turn();
-            asleep = if self.event_loop.os_mut().sleeps { asleep + 1 } else { 0 };
-            // In a turn whose poll found nothing a deadline may have run: only the next one tells what came of it.
-            if asleep == 2 {
-                return;
-            }
-        }
-        panic!("it still works after {TURNS_MAX} turns");
+            self.event_loop.os_mut().sleeps
+        });
     }
 
     fn send(&mut self, bytes_max: usize) -> usize {

@@ -14,7 +14,7 @@ use server::connection::{HttpHandler, HttpSettings};
 use server::http::HttpLimits;
 use server::http_stats::HttpStats;
 
-use crate::scripted_connection::{Fixed, Got, HOUR, Scripted, TURNS_MAX, got, nobody_works, owed};
+use crate::scripted_connection::{Fixed, Got, HOUR, Scripted, got, nobody_works, owed, until_it_sleeps};
 
 const CONNECTIONS_MAX: usize = 8;
 /// Of each connection.
@@ -103,16 +103,10 @@ impl<'a> Play<'a> {
     }
 
     fn run_until_it_sleeps(&mut self) {
-        let mut asleep = 0;
-        for _ in 0..TURNS_MAX {
+        until_it_sleeps(|| {
             self.turn();
-            asleep = if self.event_loop.os_mut().sleeps { asleep + 1 } else { 0 };
-            // A deadline may have run in a turn whose poll found nothing.
-            if asleep == 2 {
-                return;
-            }
-        }
-        panic!("it still works after {TURNS_MAX} turns");
+            self.event_loop.os_mut().sleeps
+        });
     }
 
     fn send(&mut self, index: usize, bytes_max: usize) -> usize {
