@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use server::units::{duration, duration_above_zero};
 
 use crate::condition::Condition;
@@ -76,6 +76,18 @@ pub struct ScenarioArgs {
     /// Run several times longer than is needed to judge, for graphs.
     #[arg(long, env = "LOADTEST_LONG", value_parser = FalseyValueParser::new())]
     pub long: bool,
+    /// A check of the scenario itself: both sides run with the mistake, or both without it (`correct`). Its contrast must vanish, with exit code 5.
+    #[arg(long, value_name = "SIDE", value_enum, env = "LOADTEST_CONTROL")]
+    pub control: Option<Control>,
+}
+
+/// What both sides of a control run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Control {
+    /// Both have the mistake, as if the fix were lost.
+    Mistake,
+    /// Neither has it, as if the switch of the mistake did nothing.
+    Correct,
 }
 
 /// What `run` and `scenario run` have in common.

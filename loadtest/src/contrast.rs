@@ -2,6 +2,7 @@
 //!
 //! Read next: `contrast_text.rs`, the same for people.
 
+use crate::args::Control;
 use crate::condition::{Condition, Judged, Judgement};
 use crate::exit;
 use crate::scenario::{Measured, Scenario};
@@ -17,6 +18,8 @@ pub struct Contrast {
     pub correct: Measured,
     /// What was expected, and what came of it.
     pub judged: Vec<(Condition, Judged)>,
+    /// Whether both sides were the same, and which: what is judged then is the scenario.
+    pub control: Option<Control>,
     /// What came of the attempts before this one: a sentence each. Only an open result is measured again.
     pub attempts: Vec<String>,
 }
@@ -52,7 +55,7 @@ pub fn judge(scenario: &'static Scenario, broken: Measured, correct: Measured, e
         Ok((condition.clone(), judged))
     };
     let judged = expect.iter().map(judge).collect::<Result<_, String>>()?;
-    Ok(Contrast { scenario, broken, correct, judged, attempts: Vec::new() })
+    Ok(Contrast { scenario, broken, correct, judged, control: None, attempts: Vec::new() })
 }
 
 impl Contrast {

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use crate::args::Control;
 use crate::condition::{Condition, Judged, Judgement};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
@@ -145,6 +146,11 @@ impl Contrast {
         };
         line("cause", scenario.cause);
         line("load", scenario.load);
+        match self.control {
+            None => {}
+            Some(Control::Mistake) => line("control", "both sides had the mistake: the contrast must not be shown"),
+            Some(Control::Correct) => line("control", "neither side had the mistake: the contrast must not be shown"),
+        }
         line("", "");
         let broken = match scenario.mistake_in {
             MistakeIn::Server => "with --mistake",

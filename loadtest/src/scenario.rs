@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::args::Control;
 use crate::child::{READY_TIMEOUT, STOP_GRACE, Server, this_program_as_server};
 use crate::condition::Condition;
 use crate::contrast::{Contrast, judge};
@@ -21,7 +22,7 @@ use crate::mistakes;
 use crate::plan::{Class, Plan};
 use crate::progress::Progress;
 use crate::sys;
-use crate::truth::hiccup::{Control, Machine};
+use crate::truth::hiccup::{self, Machine};
 use crate::truth::verdict::Verdict;
 
 /// Where the server listens in every scenario: ports of the system's choice.
@@ -147,6 +148,8 @@ pub struct Settings<'a> {
     pub long: bool,
     /// Whether to show progress.
     pub progress: bool,
+    /// Both sides are the same: the contrast must vanish.
+    pub control: Option<Control>,
     /// Set by SIGINT, SIGTERM and SIGHUP.
     pub interrupted: &'a AtomicBool,
 }
@@ -308,10 +311,15 @@ const ATTEMPTS_MAX: usize = 3;
 /// A sentence, when a side could not be measured: the server did not start, or died.
 pub fn run(scenario: &'static Scenario, settings: &Settings<'_>) -> Result<Contrast, String> {
     let expect: Vec<Condition> = scenario.expect.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let [first, second] = match settings.control {
+        None => [true, false],
+        Some(Control::Mistake) => [true; 2],
+        Some(Control::Correct) => [false; 2],
+    };
     judge_repeatedly(|| {
-        let broken = run_side(scenario, settings, true)?;
-        let correct = run_side(scenario, settings, false)?;
-        judge(scenario, broken, correct, &expect)
+        let broken = run_side(scenario, settings, 0, first)?;
+        let correct = run_side(scenario, settings, 1, second)?;
+        Ok(Contrast { control: settings.control, ..judge(scenario, broken, correct, &expect)? })
     })
 }
 
@@ -326,7 +334,7 @@ fn judge_repeatedly(mut attempt: impl FnMut() -> Result<Contrast, String>) -> Re
     }
 }
 
-fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) -> Result<Measured, String> {
+fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, side: u32, broken: bool) -> Result<Measured, String> {
     let mistake: &[&str] = if broken && scenario.mistake_in == MistakeIn::Server { &["--mistake", scenario.slug] } else { &[] };
     let directory = scenario.server_args.contains(&DIRECTORY).then(TempDir::new).transpose().map_err(|e| format!("no directory: {e}"))?;
     let path = directory.as_ref().map(|directory| directory.path().to_str().ok_or("TMPDIR is not in UTF-8")).transpose()?;
@@ -337,14 +345,14 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
         http: server.http,
         admin: server.admin,
         pid: server.pid,
-        from: source_address(std::process::id(), broken),
+        from: source_address(std::process::id(), side),
         broken,
         ends_by_itself: false,
         scenario,
         settings,
         directory,
     };
-    let control = Control::begin(Some(server.pid)).map_err(|e| format!("cannot start the control thread: {e}"))?;
+    let control = hiccup::Control::begin(Some(server.pid)).map_err(|e| format!("cannot start the control thread: {e}"))?;
     let measured = (scenario.drive)(&mut side);
     let machine = control.end();
     let ends_by_itself = side.ends_by_itself;
@@ -369,8 +377,8 @@ fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, broken: bool) 
 }
 
 /// An address of 127.64.0.0/10, different for each process and side: any of 127.0.0.0/8 can be bound without privilege.
-fn source_address(process: u32, broken: bool) -> IpAddr {
-    let [_, high, middle, low] = (process * 2 + u32::from(broken)).to_be_bytes();
+fn source_address(process: u32, side: u32) -> IpAddr {
+    let [_, high, middle, low] = (process * 2 + side).to_be_bytes();
     Ipv4Addr::new(127, 64 | high & 63, middle, low).into()
 }
 
@@ -441,7 +449,7 @@ mod tests {
     #[test]
     fn the_sides_of_a_run_have_source_addresses_of_their_own() {
         for process in [1, 127, 128, 65_535, 4_194_304] {
-            let (a, b) = (source_address(process, true), source_address(process, false));
+            let (a, b) = (source_address(process, 0), source_address(process, 1));
             assert!(a != b && a.is_loopback() && b.is_loopback(), "{a} {b}");
         }
     }

@@ -86,7 +86,8 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
     let wanted = !args.common.no_progress;
     // Of several scenarios only the counter is shown; the seconds of one load in a log of all scenarios help nobody.
     let progress_of_loads = wanted && in_full && std::io::stderr().is_terminal();
-    let settings = Settings { seed: args.common.seed, long: args.long, progress: progress_of_loads, interrupted: &interrupt };
+    let settings =
+        Settings { seed: args.common.seed, long: args.long, progress: progress_of_loads, control: args.control, interrupted: &interrupt };
     let mut progress = ScenarioProgress::new(scenarios, args.long, wanted);
     let (begun, mut documents, mut counts, mut code) = (Instant::now(), Vec::new(), Counts::default(), exit::OK);
     let mut results = Results { to_stdout: !json_output.is_stdout(), text: String::new(), trouble: Vec::new() };
