@@ -26,8 +26,9 @@ pub const fn of_signal(signal: u8) -> u8 {
 /// The most important of two exit codes, for several scenarios or reasons.
 #[must_use]
 pub fn worst(a: u8, b: u8) -> u8 {
-    /// Most important first: an interrupt explains everything, a failure most of the rest.
-    const ORDER: [u8; 7] = [INTERRUPTED, USAGE, FAILURE, NOT_TRUSTWORTHY, NO_CONTRAST, THRESHOLD, OK];
+    /// Most important first: an interrupt explains everything, a failure most of the rest. A contrast is refuted within the bounds of its figures:
+    /// an open result of another scenario does not make that less certain.
+    const ORDER: [u8; 7] = [INTERRUPTED, USAGE, FAILURE, NO_CONTRAST, NOT_TRUSTWORTHY, THRESHOLD, OK];
     ORDER.into_iter().find(|code| *code == a || *code == b).unwrap_or(FAILURE)
 }
 
@@ -39,7 +40,7 @@ mod tests {
     fn the_worst_of_several_ends_is_reported() {
         assert_eq!(worst(OK, OK), OK);
         assert_eq!(worst(OK, NO_CONTRAST), NO_CONTRAST);
-        assert_eq!(worst(NO_CONTRAST, NOT_TRUSTWORTHY), NOT_TRUSTWORTHY);
+        assert_eq!(worst(NO_CONTRAST, NOT_TRUSTWORTHY), NO_CONTRAST);
         assert_eq!(worst(THRESHOLD, FAILURE), FAILURE);
         assert_eq!(worst(INTERRUPTED, FAILURE), INTERRUPTED);
     }
