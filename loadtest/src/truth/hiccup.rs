@@ -24,8 +24,6 @@ const PAUSE_P99_US: u64 = 3_000;
 const PAUSE_MAX_US: u64 = 20_000;
 /// or if the threads that were watched waited for a CPU during this part of the time,
 const RUN_DELAY_SHARE: f64 = 0.1;
-/// (and starved from this part on)
-const STARVED_SHARE: f64 = 0.5;
 /// or if the hypervisor took this part of the CPUs.
 const STEAL_SHARE: f64 = 0.02;
 
@@ -72,12 +70,6 @@ impl Machine {
             || self.pauses.max() >= PAUSE_MAX_US
             || self.run_delay_share() >= RUN_DELAY_SHARE
             || self.steal_share.is_some_and(|share| share >= STEAL_SHARE)
-    }
-
-    /// Whether the threads waited for a CPU for half of the time: what took a second may have been any amount of work, and nothing is refuted.
-    #[must_use]
-    pub fn is_starved(&self) -> bool {
-        self.run_delay_share() >= STARVED_SHARE
     }
 
     /// `threads waited 1.31s of 6.00s for a CPU, steal 0.0%, a control thread woke up to 38ms late (p99 6.1ms)`.
