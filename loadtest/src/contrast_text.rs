@@ -96,7 +96,7 @@ impl Contrast {
         let of = |(side, measured): (&str, &Measured)| {
             let state = if measured.machine.is_disturbed() { "busy" } else { "quiet" };
             let machine = format!("{side}: machine {state} ({})", measured.machine.line());
-            let loads: Vec<_> = measured.loads.iter().map(|load| format!("{side}: {}", load.verdict.line())).collect();
+            let loads: Vec<_> = measured.loads.iter().map(|load| format!("{side}: {}", load.verdict.line_of_side())).collect();
             if loads.is_empty() { vec![machine] } else { loads }
         };
         sides.into_iter().flat_map(of).collect()

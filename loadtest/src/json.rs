@@ -83,7 +83,7 @@ pub fn document(document: &Document<'_>) -> Value {
         "thresholds": thresholds,
         "verdict": {
             "generator_ok": verdict.generator_ok,
-            "reasons": verdict.reasons,
+            "reasons": verdict.reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "cpu_by_thread": verdict.cpu_by_thread,
             "handled_share": verdict.handled_share,
             "machine": verdict.machine,
