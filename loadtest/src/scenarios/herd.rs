@@ -37,7 +37,14 @@ pub(super) const SCENARIO: Scenario = Scenario {
         Row::new("loops_woken", "loops that woke for at least half of the connections"),
         Row::new("connections", "connections made"),
     ],
-    expect: &["broken.switches_per_accept >= 3 * correct.switches_per_accept", "broken.loops_woken == 4", "correct.connections >= 500"],
+    // The loops that wake together wait for each other, which looks like a busy machine: a ratio of two small counts is then open, and the bound
+    // on the correct side alone is not.
+    expect: &[
+        "broken.switches_per_accept >= 3 * correct.switches_per_accept",
+        "broken.loops_woken == 4",
+        "correct.loops_woken <= 1",
+        "correct.connections >= 500",
+    ],
     happened,
     look: &[
         "cargo run --release -p server -- --loops 4 --mistake herd",
