@@ -1,7 +1,7 @@
 //! The server under test: a process of its own, started fresh for every side, and never left behind.
 //!
 //! It is this program again, with the hidden subcommand `serve`, so that no second binary has to be built or found. Its first line on
-//! standard output says that it listens, and where. Read next: `scenario.rs`.
+//! standard output says that it listens, and where. Read next: `side.rs`.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};

@@ -5,7 +5,8 @@
 use crate::args::Control;
 use crate::condition::{Condition, Judged, Judgement};
 use crate::exit;
-use crate::scenario::{Measured, Scenario};
+use crate::scenario::Scenario;
+use crate::side::{Load, Measured, Settings, run_side};
 
 /// A scenario that was run and judged.
 #[derive(Clone, Debug)]
@@ -22,6 +23,38 @@ pub struct Contrast {
     pub control: Option<Control>,
     /// What came of the attempts before this one: a sentence each. Only an open result is measured again.
     pub attempts: Vec<String>,
+}
+
+/// How often a contrast is measured at most.
+const ATTEMPTS_MAX: usize = 3;
+
+/// Runs both sides and judges. A result that is open is measured again, both sides, with fresh processes; one that is not shown never is.
+///
+/// # Errors
+/// A sentence, when a side could not be measured: the server did not start, or died.
+pub fn run(scenario: &'static Scenario, settings: &Settings<'_>) -> Result<Contrast, String> {
+    let expect: Vec<Condition> = scenario.expect.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let [first, second] = match settings.control {
+        None => [true, false],
+        Some(Control::Mistake) => [true; 2],
+        Some(Control::Correct) => [false; 2],
+    };
+    judge_repeatedly(|| {
+        let broken = run_side(scenario, settings, 0, first)?;
+        let correct = run_side(scenario, settings, 1, second)?;
+        Ok(Contrast { control: settings.control, ..judge(scenario, broken, correct, &expect)? })
+    })
+}
+
+fn judge_repeatedly(mut attempt: impl FnMut() -> Result<Contrast, String>) -> Result<Contrast, String> {
+    let mut attempts = Vec::new();
+    loop {
+        let contrast = attempt()?;
+        if !contrast.is_open() || contrast.is_interrupted() || attempts.len() + 1 >= ATTEMPTS_MAX {
+            return Ok(Contrast { attempts, ..contrast });
+        }
+        attempts.push(contrast.why_open());
+    }
 }
 
 /// Judges two sides, within the bounds of their figures.
@@ -83,7 +116,7 @@ impl Contrast {
     }
 
     /// Every load of both sides, with the name of the side.
-    pub fn loads(&self) -> impl Iterator<Item = (&'static str, &crate::scenario::Load)> {
+    pub fn loads(&self) -> impl Iterator<Item = (&'static str, &Load)> {
         let broken = self.broken.loads.iter().map(|load| ("broken", load));
         broken.chain(self.correct.loads.iter().map(|load| ("correct", load)))
     }

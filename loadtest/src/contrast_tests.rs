@@ -6,7 +6,7 @@ use super::*;
 use crate::contrast_text::{expectation_in_words, table_line};
 use crate::figures::Figure;
 use crate::report::tests::sample;
-use crate::scenario::{Code, Load, MistakeIn, Row};
+use crate::scenario::{Code, MistakeIn, Row};
 use crate::truth::bounds::Times;
 use crate::truth::verdict::Verdict;
 
@@ -220,4 +220,18 @@ fn a_figure_of_another_class_is_named_by_the_class() {
     load.outcome.records.push(record);
     assert_eq!(side.figure("probe.ok"), Some(Figure { n: 0, ..Figure::count(7) }));
     assert_eq!(side.figure("probe.p100"), None);
+}
+
+#[test]
+fn an_open_contrast_is_measured_again_and_one_that_is_not_shown_never_is() {
+    let run = |results: Vec<Contrast>| {
+        let mut results = results.into_iter();
+        let ended = judge_repeatedly(|| results.next().ok_or_else(|| "one attempt too many".to_owned()));
+        (ended.map(|contrast| (contrast.state(), contrast.attempts.len())), results.len())
+    };
+    assert_eq!(run(vec![shown(), shown()]), (Ok(("shown", 0)), 1));
+    assert_eq!(run(vec![open(), shown(), shown()]), (Ok(("shown", 1)), 1));
+    assert_eq!(run(vec![not_shown(), shown()]), (Ok(("NOT SHOWN", 0)), 1));
+    assert_eq!(run(vec![open(), not_shown(), shown()]), (Ok(("NOT SHOWN", 1)), 1));
+    assert_eq!(run(vec![open(), open(), open(), shown()]), (Ok(("NOT TRUSTWORTHY", 2)), 1));
 }

@@ -8,7 +8,8 @@ use crate::args::Control;
 use crate::condition::{Condition, Judged, Judgement};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
-use crate::scenario::{Measured, MistakeIn, Row, Scenario};
+use crate::scenario::{MistakeIn, Row, Scenario};
+use crate::side::Measured;
 use crate::units::{number_in_words, time_in_words};
 
 /// A figure as a sentence has it: `91 ms`, `1,333`, `99.9 %`.

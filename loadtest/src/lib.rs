@@ -6,7 +6,7 @@
 //! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and their responses;
 //! 4. [`truth`], [`generator`], [`histogram`], [`truth::verdict`]: stamps and bounds, threads, three clocks, and whether the result can be trusted;
 //! 5. [`report`], [`json`], [`progress`], [`output`]: the result for people and for programs, and where it is written;
-//! 6. [`scenario`], [`contrast`], [`contrast_text`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
+//! 6. [`scenario`], [`side`], [`contrast`], [`contrast_text`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
 //! 7. [`socket_client`], [`impatient_clients`], [`kernel_sockets`], [`server_metrics`]: clients on plain sockets, the counts of the kernel, and the metrics of the server, for figures that are not latencies.
 
 pub mod args;
@@ -41,6 +41,7 @@ pub mod schedule;
 pub mod series;
 pub mod server_metrics;
 pub mod show;
+pub mod side;
 pub mod socket_client;
 pub mod start;
 pub mod sys;

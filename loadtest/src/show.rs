@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ScenarioArgs, ScenarioCommand};
 use crate::condition::Judgement;
-use crate::contrast::Contrast;
+use crate::contrast::{self, Contrast};
 use crate::contrast_text::{expectation_in_words, table_line};
 use crate::exit;
 use crate::figures::{Figure, Unit};
@@ -20,8 +20,9 @@ use crate::json::{self, Document};
 use crate::output::{self, JsonOutput, note};
 use crate::program_name;
 use crate::progress::ScenarioProgress;
-use crate::scenario::{self, MistakeIn, Row, Scenario, Settings};
+use crate::scenario::{MistakeIn, Row, Scenario};
 use crate::scenarios::{SCENARIOS, find, slugs};
+use crate::side::{Load, Settings};
 
 /// Does what was asked; returns the exit code.
 ///
@@ -96,7 +97,7 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
     }
     for (index, scenario) in scenarios.iter().enumerate() {
         progress.begin(index);
-        let ended = scenario::run(scenario, &settings);
+        let ended = contrast::run(scenario, &settings);
         progress.end();
         match ended {
             Ok(contrast) => {
@@ -223,7 +224,7 @@ fn sides(contrast: &Contrast, command: &[String]) -> Vec<Value> {
         if measured.loads.is_empty() {
             documents.push(json::without_load(command, scenario.load, &of));
         }
-        documents.extend(measured.loads.iter().map(|scenario::Load { plan, outcome, verdict }| {
+        documents.extend(measured.loads.iter().map(|Load { plan, outcome, verdict }| {
             let target = scenario.load;
             json::document(&Document {
                 command,

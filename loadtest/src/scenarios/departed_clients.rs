@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::impatient_clients::ImpatientClients;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::server_metrics;
+use crate::side::{Measured, Side};
 use crate::socket_client::{Client, look_at_all};
 
 /// The job of the client that stays connected: longer than the others wait.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::kernel_sockets;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
+use crate::side::{Measured, Side};
 use crate::socket_client::{connect, read_answer};
 
 /// Clients, one after the other.

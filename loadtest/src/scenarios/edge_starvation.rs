@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::kernel_sockets;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
+use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET, look_at_all};
 
 /// Clients, and requests that each sends at once: 27,000 bytes.

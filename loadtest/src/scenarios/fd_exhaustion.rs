@@ -11,7 +11,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
+use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET, look_at_all};
 use crate::sys;
 

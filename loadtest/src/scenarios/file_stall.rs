@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::plan::Class;
-use crate::scenario::{Code, DIRECTORY, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, DIRECTORY, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
+use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET};
 use crate::sys;
 

@@ -15,8 +15,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::plan::Class;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
+use crate::side::{Measured, Side};
 
 /// Requests per second of the clients that suffer, and their connections.
 const VICTIMS_RATE: f64 = 300.0;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::contrast::Contrast;
 use crate::plan::Class;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
+use crate::side::{Measured, Side};
 
 /// Requests per second of the clients that suffer, and their connections.
 const VICTIMS_RATE: f64 = 2_000.0;

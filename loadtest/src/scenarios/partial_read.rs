@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::contrast::Contrast;
 use crate::figures::Figure;
 use crate::kernel_sockets;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
+use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET, look_at_all};
 
 /// Each request is cut once, and every place is tried.

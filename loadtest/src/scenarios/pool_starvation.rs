@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::contrast::Contrast;
 use crate::plan::Class;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
+use crate::side::{Measured, Side};
 
 /// Fast jobs per second, and their connections: so many that jobs which wait do not keep later ones from being sent.
 const FAST_RATE: f64 = 50.0;

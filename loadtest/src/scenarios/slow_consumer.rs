@@ -13,7 +13,8 @@ use server::process;
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
+use crate::side::{Measured, Side};
 use crate::socket_client::connect_with_small_receive_buffer;
 
 /// Clients that send a request and never read.

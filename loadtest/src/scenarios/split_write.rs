@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
 use crate::figures::Figure;
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
+use crate::side::{Measured, Side};
 use crate::socket_client::{GET, connect, read_answer};
 
 /// Connections, each with a thread here.

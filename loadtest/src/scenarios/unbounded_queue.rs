@@ -11,8 +11,9 @@ use server::process;
 use crate::contrast::Contrast;
 use crate::figures::{Figure, Unit};
 use crate::impatient_clients::{Ended, ImpatientClients};
-use crate::scenario::{Code, Measured, MistakeIn, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::server_metrics;
+use crate::side::{Measured, Side};
 
 /// One job.
 const JOB: &str = "/spin?us=400";

@@ -12,8 +12,9 @@ use crate::contrast::Contrast;
 use crate::errors::Phase;
 use crate::figures::Figure;
 use crate::plan::Class;
-use crate::scenario::{Code, Measured, MistakeIn, Process, Row, Scenario, Side};
+use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
+use crate::side::{Measured, Process, Side};
 use crate::socket_client::{Client, look_at_all};
 
 /// Requests per second, each of which takes 100 ms without a thread: about 100 are in flight at any time.
