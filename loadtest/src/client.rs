@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use reactor::{CloseReason, Context, Handler, LoopContext, Origin, Token};
 use server::clock::later;
-use server::thread::cpu_time;
 
 use crate::errors::{Kind, Phase};
 use crate::histogram::Record;
@@ -24,12 +23,12 @@ use crate::series::Interval;
 use crate::start::StartGate;
 use crate::truth::stamps::Exchange;
 
+mod course;
 mod supply;
 
 /// How often a thread that is ready looks whether the others are. The start is set a little ahead, so that all of them see it in time.
 const START_POLL: Duration = Duration::from_millis(1);
-/// How often the time series gets a value.
-const INTERVAL: Duration = Duration::from_secs(1);
+
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -106,78 +105,11 @@ impl Client {
         self.lanes.iter().map(|lane| lane.connections_max).sum()
     }
 
-    /// Requests that have no answer yet are entered as unfinished, and the last interval is reported. After the loop has ended.
-    pub fn end(&mut self, now: Instant) {
-        for lane in &mut self.lanes {
-            lane.end(now);
-        }
-        self.now = now;
-        self.report_interval();
-        let ran = self.lanes.iter().map(Lane::schedule_ran).max().unwrap_or_default();
-        let elapsed = self.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.measured = ran.min(elapsed).saturating_sub(self.warmup);
-        self.intervals = None;
-        if let (Some(started), None) = (self.started, self.cpu_share) {
-            self.cpu_share = self.cpu_since_start(now.saturating_duration_since(started));
-        }
-    }
-
     /// Adds what this thread recorded to the records of the plan's classes.
     pub fn merge_into(&self, records: &mut [Record]) {
         for lane in &self.lanes {
             records[lane.index].merge(&lane.account.record);
         }
-    }
-
-    /// Begins when all threads have their connections, so that no one measures while another still connects.
-    fn start(&mut self, now: Instant) -> bool {
-        if self.started.is_some() {
-            return true;
-        }
-        let settled = self.lanes.iter().all(|lane| lane.to_open(now) == 0) && self.connecting.is_empty();
-        if settled && !self.at_gate {
-            self.at_gate = true;
-            self.gate.arrive(now);
-        }
-        let Some(start) = self.gate.open_at().filter(|at| *at <= now) else { return false };
-        self.started = Some(start);
-        self.next_interval = Some(start + INTERVAL);
-        self.cpu_at_start = Some(cpu_time());
-        for lane in &mut self.lanes {
-            lane.start(start);
-        }
-        true
-    }
-
-    /// Reports the seconds that have passed.
-    fn report(&mut self) {
-        while let Some(at) = self.next_interval.filter(|at| *at <= self.now) {
-            self.report_interval();
-            self.next_interval = Some(at + INTERVAL);
-        }
-    }
-
-    fn report_interval(&mut self) {
-        if let Some(intervals) = &self.intervals {
-            for lane in &mut self.lanes {
-                let _ = intervals.send(lane.account.next_interval(self.now)); // The main thread may have given up already.
-            }
-        }
-    }
-
-    fn cpu_since_start(&self, elapsed: Duration) -> Option<f64> {
-        let used = cpu_time().saturating_sub(self.cpu_at_start?);
-        (!elapsed.is_zero()).then(|| used.as_secs_f64() / elapsed.as_secs_f64())
-    }
-
-    /// Whether the run is over for this thread.
-    fn is_over(&mut self) -> bool {
-        let Some(started) = self.started else { return false };
-        let (now, over) = (self.now, later(started, self.length));
-        if now >= over && self.cpu_share.is_none() {
-            self.cpu_share = self.cpu_since_start(now - started);
-        }
-        now >= later(over, self.drain) || self.lanes.iter().all(|lane| lane.is_settled(now))
     }
 
     /// The connection is free: the next request, or rest.
@@ -393,84 +325,5 @@ impl Handler for Client {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::{Cli, Command};
-    use crate::plan::Plan;
-    use crate::schedule::Arrivals;
-    use clap::Parser;
-    use proptest::prelude::*;
-    use server::units::{TIME_MAX, Time};
-    use std::sync::mpsc::channel;
-
-    fn plan(args: &[String]) -> Plan {
-        let args = ["loadtest", "run", "http://127.0.0.1:1/"].into_iter().map(str::to_owned).chain(args.iter().cloned());
-        let Command::Run(args) = Cli::try_parse_from(args).unwrap().command else { unreachable!("it says run") };
-        crate::run::plan(&args, ([127, 0, 0, 1], 1).into())
-    }
-
-    /// Up to the longest that a flag takes, as one writes it.
-    fn time() -> impl Strategy<Value = String> {
-        let micros = prop_oneof![1..=TIME_MAX.as_micros() as u64, Just(TIME_MAX.as_micros() as u64)];
-        micros.prop_map(|micros| Time(Duration::from_micros(micros)).to_string())
-    }
-
-    /// Whatever the types hold.
-    fn any_time() -> impl Strategy<Value = Duration> {
-        prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any::<Duration>()]
-    }
-
-    /// What the client does with its times, at its start and at the end of time.
-    fn live(plan: &Plan) {
-        let (now, (intervals, _seen)) = (Instant::now(), channel());
-        let mut client = Client::new(plan, 0, Arc::new(StartGate::new(1)), intervals, now);
-        client.started = Some(now);
-        for lane in &mut client.lanes {
-            lane.start(now);
-            lane.handle_due(now);
-            lane.expire_waiting(now);
-            let _ = (lane.wanted(now), lane.to_open(now), lane.is_settled(now));
-        }
-        let _ = client.is_over(); // True where nothing is ever due.
-        client.attention = false;
-        assert!(client.next_wake() >= Some(now));
-        client.now = later(now, Duration::MAX);
-        let _ = (client.is_over(), client.next_wake());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn no_duration_that_the_flags_make_is_too_long(
-            rate in prop::sample::select(vec!["0.0000000000001", "0.000001", "0.5", "1000", "10000000"]),
-            arrivals in prop::sample::select(vec!["constant", "poisson", "burst:10"]),
-            requests in prop_oneof![Just(None), (1..=u64::MAX).prop_map(Some), Just(Some(u64::MAX))],
-            [duration, warmup, timeout, connect_timeout, drain] in [time(), time(), time(), time(), time()],
-            closed in any::<bool>(),
-        ) {
-            let long = match requests {
-                Some(count) => ["-n".to_owned(), count.to_string()],
-                None => ["-d".to_owned(), duration],
-            };
-            let flags = ["-R", rate, "--arrivals", arrivals, "--warmup", &warmup, "--timeout", &timeout, "--connect-timeout", &connect_timeout, "--drain", &drain];
-            let closed = closed.then(|| "--closed".to_owned());
-            let args: Vec<String> = long.into_iter().chain(flags.map(str::to_owned)).chain(closed).collect();
-            live(&plan(&args));
-        }
-
-        #[test]
-        fn no_duration_of_a_plan_is_too_long(
-            [warmup, length, phase, timeout, drain] in [any_time(), any_time(), any_time(), any_time(), any_time()],
-            poisson in any::<bool>(),
-        ) {
-            let mut plan = plan(&[]);
-            (plan.warmup, plan.duration, plan.drain) = (warmup, Duration::MAX, drain);
-            let class = &mut plan.classes[0];
-            class.timeout = timeout;
-            (class.schedule.phase, class.schedule.length) = (phase, length);
-            class.schedule.arrivals = if poisson { Arrivals::Poisson } else { Arrivals::Constant };
-            live(&plan);
-        }
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;
