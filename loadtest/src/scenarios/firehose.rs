@@ -72,8 +72,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
         Row::new("unfinished", "GET / without a response at the end"),
         Row::new("hose_mb_per_s", "read from the firehoses").unit("MB/s"),
     ],
-    // Of latencies that were cut off on both sides none can be said to be shorter: a bound of its own shows that the fix works.
+    // Of latencies that were cut off on both sides none can be said to be shorter, and a ratio of two short ones is open on a busy machine. Each
+    // side has a bound of its own.
     expect: &[
+        "broken.response.p99 >= 500ms",
         "broken.response.p99 >= 5 * correct.response.p99",
         "correct.response.p99 <= 1s",
         "correct.hose_mb_per_s >= 0.1 * broken.hose_mb_per_s",
