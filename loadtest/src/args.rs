@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use server::units::{duration, duration_above_zero};
 
 use crate::condition::Condition;
-use crate::figures;
+use crate::results_by_name;
 use crate::schedule::Arrivals;
 use crate::target::Target;
 use crate::units;
@@ -249,7 +249,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 fn threshold(text: &str) -> Result<Condition, String> {
     let condition: Condition = text.parse()?;
-    condition.check(figures::unit_of, figures::NAMES)?;
+    condition.check(results_by_name::unit_of, results_by_name::NAMES)?;
     Ok(condition)
 }
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use reactor::{CloseReason, Context, Handler, LoopContext, Origin, Token};
 use server::clock::later;
 
+use crate::class_load::ClassLoad;
 use crate::errors::{Kind, Phase};
 use crate::histogram::Record;
-use crate::lane::Lane;
 use crate::plan::Plan;
 use crate::response::{ResponseReader, Step};
 use crate::series::Interval;
@@ -32,7 +32,7 @@ const START_POLL: Duration = Duration::from_millis(1);
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
-    lane: usize,
+    load: usize,
     token: Token,
     exchange: Option<Exchange>,
     reader: ResponseReader,
@@ -44,7 +44,7 @@ pub struct Conn {
 #[derive(Debug)]
 pub struct Client {
     /// The classes that run on this thread.
-    pub lanes: Vec<Lane>,
+    pub loads: Vec<ClassLoad>,
     /// The part of a core that this thread used while the schedule ran; known at the end.
     pub cpu_share: Option<f64>,
     /// How long the schedule ran after the warm-up; known at the end.
@@ -56,7 +56,7 @@ pub struct Client {
     started: Option<Instant>,
     length: Duration,
     drain: Duration,
-    /// Connections on their way, by tag: their lane and when they began.
+    /// Connections on their way, by tag: the index of their class load, and when they began.
     connecting: HashMap<u64, (usize, Instant)>,
     next_tag: u64,
     next_interval: Option<Instant>,
@@ -72,14 +72,14 @@ impl Client {
     /// The clients of thread `thread` of the plan's threads.
     #[must_use]
     pub fn new(plan: &Plan, thread: u32, gate: Arc<StartGate>, intervals: Sender<Interval>, now: Instant) -> Client {
-        let lanes = plan.classes.iter().enumerate().filter_map(|(index, class)| {
+        let loads = plan.classes.iter().enumerate().filter_map(|(index, class)| {
             let shares = class.shares(plan.threads);
             // Classes of one connection do not all go to the first thread.
             let share = (thread + index as u32) % plan.threads;
-            (share < shares).then(|| Lane::new(plan, index, share, shares))
+            (share < shares).then(|| ClassLoad::new(plan, index, share, shares))
         });
         Client {
-            lanes: lanes.collect(),
+            loads: loads.collect(),
             cpu_share: None,
             measured: Duration::ZERO,
             warmup: plan.warmup,
@@ -102,31 +102,31 @@ impl Client {
     /// Descriptors that this thread's connections may need.
     #[must_use]
     pub fn connections_max(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.connections_max).sum()
+        self.loads.iter().map(|load| load.connections_max).sum()
     }
 
     /// Adds what this thread recorded to the records of the plan's classes.
     pub fn merge_into(&self, records: &mut [Record]) {
-        for lane in &self.lanes {
-            records[lane.index].merge(&lane.account.record);
+        for load in &self.loads {
+            records[load.index].merge(&load.account.record);
         }
     }
 
     /// The connection is free: the next request, or rest.
     fn next_request(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let lane = &mut self.lanes[conn.lane];
+        let load = &mut self.loads[conn.load];
         let now = Instant::now(); // The write is a few instructions away: the loop does it when this callback returns.
-        match lane.take(now) {
+        match load.take(now) {
             Some(arrival) => {
-                cx.deadline(Some(later(arrival.due, lane.class.timeout)));
+                cx.deadline(Some(later(arrival.due, load.class.timeout)));
                 let exchange = Exchange { arrival, sent: now, written_bytes: 0, first_byte: None };
-                lane.account.sent(&exchange);
+                load.account.sent(&exchange);
                 conn.exchange = Some(exchange);
                 self.write(conn, cx);
             }
             None => {
                 cx.deadline(None);
-                lane.pool.rest(conn.token);
+                load.pool.rest(conn.token);
                 self.attention = true; // The last answer may be the end of the run.
             }
         }
@@ -134,13 +134,13 @@ impl Client {
 
     /// Writes what fits of the current request.
     fn write(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        let lane = &mut self.lanes[conn.lane];
+        let load = &mut self.loads[conn.load];
         let Some(exchange) = &mut conn.exchange else { return };
-        let written = cx.write(&lane.class.request[exchange.written_bytes..]);
+        let written = cx.write(&load.class.request[exchange.written_bytes..]);
         exchange.written_bytes += written;
         let exchange = *exchange;
-        lane.account.moved(&exchange, 0, written);
-        if exchange.written_bytes < lane.class.request.len() {
+        load.account.moved(&exchange, 0, written);
+        if exchange.written_bytes < load.class.request.len() {
             cx.want_writable();
         }
     }
@@ -148,20 +148,20 @@ impl Client {
     /// The connection is of no more use; who waits gets another.
     fn retire(&mut self, conn: &mut Conn) {
         conn.closing = true;
-        self.lanes[conn.lane].pool.closed(conn.token);
+        self.loads[conn.load].pool.closed(conn.token);
         self.attention = true;
     }
 
     /// The request on the connection has failed, if there is one; else it is a failure of the connection.
     fn fail(&mut self, conn: &mut Conn, kind: Kind) {
-        let lane = &mut self.lanes[conn.lane];
+        let load = &mut self.loads[conn.load];
         match conn.exchange.take() {
             Some(exchange) => {
-                let phase = exchange.phase(lane.class.request.len(), conn.reader.in_body());
+                let phase = exchange.phase(load.class.request.len(), conn.reader.in_body());
                 let kind = if kind == Kind::Closed && phase == Phase::Body { Kind::ShortBody } else { kind };
-                lane.failed(&exchange, phase, kind, self.now);
+                load.failed(&exchange, phase, kind, self.now);
             }
-            None => lane.account.note(Phase::Idle, kind, self.now),
+            None => load.account.note(Phase::Idle, kind, self.now),
         }
         self.retire(conn);
     }
@@ -177,11 +177,11 @@ impl Handler for Client {
         self.attention = true;
         let Origin::Connected { tag } = origin else { unreachable!("a client listens to nobody") };
         let begun = self.connecting.remove(&tag);
-        let (lane, since) = begun.unwrap_or_else(|| unreachable!("the loop ends each connect once"));
-        self.lanes[lane].connecting -= 1;
-        self.lanes[lane].connected(self.now.saturating_duration_since(since));
-        self.lanes[lane].pool.opened(cx.token());
-        let mut conn = Conn { lane, token: cx.token(), exchange: None, reader: ResponseReader::default(), closing: false };
+        let (load, since) = begun.unwrap_or_else(|| unreachable!("the loop ends each connect once"));
+        self.loads[load].connecting -= 1;
+        self.loads[load].connected(self.now.saturating_duration_since(since));
+        self.loads[load].pool.opened(cx.token());
+        let mut conn = Conn { load, token: cx.token(), exchange: None, reader: ResponseReader::default(), closing: false };
         self.next_request(&mut conn, cx);
         conn
     }
@@ -198,9 +198,9 @@ impl Handler for Client {
         let read_at = exchange.read_at(self.now);
         exchange.first_byte.get_or_insert(read_at);
         let exchange = *exchange;
-        let lane = &mut self.lanes[conn.lane];
-        let (taken, step) = conn.reader.read(input, &lane.class.expect);
-        lane.account.moved(&exchange, taken, 0);
+        let load = &mut self.loads[conn.load];
+        let (taken, step) = conn.reader.read(input, &load.class.expect);
+        load.account.moved(&exchange, taken, 0);
         match step {
             Step::NeedBytes => return taken,
             Step::Broken(why) => {
@@ -208,9 +208,9 @@ impl Handler for Client {
                 cx.abort();
             }
             Step::Done(response) => {
-                lane.answered(&exchange, &response, read_at);
+                load.answered(&exchange, &response, read_at);
                 conn.exchange = None;
-                let unfinished_request = exchange.written_bytes < lane.class.request.len();
+                let unfinished_request = exchange.written_bytes < load.class.request.len();
                 if taken < input.len() {
                     // Whatever follows would be taken for the answer to the next request.
                     self.fail(conn, Kind::NotHttp("bytes that nobody asked for"));
@@ -228,10 +228,10 @@ impl Handler for Client {
 
     fn ended(&mut self, conn: &mut Conn, _rest_bytes: usize, cx: &mut Context<'_>) {
         self.now = cx.now();
-        let lane = &mut self.lanes[conn.lane];
-        match (conn.exchange, conn.reader.end(&lane.class.expect)) {
+        let load = &mut self.loads[conn.load];
+        match (conn.exchange, conn.reader.end(&load.class.expect)) {
             (Some(exchange), Some(response)) => {
-                lane.answered(&exchange, &response, exchange.read_at(self.now));
+                load.answered(&exchange, &response, exchange.read_at(self.now));
                 conn.exchange = None;
                 self.retire(conn);
             }
@@ -250,7 +250,7 @@ impl Handler for Client {
         if conn.exchange.is_some() {
             self.write(conn, cx);
         } else {
-            self.lanes[conn.lane].pool.answered(conn.token);
+            self.loads[conn.load].pool.answered(conn.token);
             self.next_request(conn, cx);
         }
     }
@@ -270,7 +270,7 @@ impl Handler for Client {
     fn closed(&mut self, mut conn: Conn, reason: CloseReason, _cx: &mut LoopContext<'_>) {
         if reason == CloseReason::LoopEnded {
             if let Some(exchange) = conn.exchange.take() {
-                self.lanes[conn.lane].unfinished(&exchange, self.now);
+                self.loads[conn.load].unfinished(&exchange, self.now);
             }
         } else if conn.exchange.is_some() || (reason == CloseReason::Reset && !conn.closing) {
             self.fail(&mut conn, Kind::of_close(reason));
@@ -281,13 +281,13 @@ impl Handler for Client {
     fn connect_failed(&mut self, tag: u64, error: io::Error, cx: &mut LoopContext<'_>) {
         self.now = cx.now();
         self.attention = true;
-        if let Some((lane, _)) = self.connecting.remove(&tag) {
-            let lane = &mut self.lanes[lane];
-            lane.connecting -= 1;
+        if let Some((load, _)) = self.connecting.remove(&tag) {
+            let load = &mut self.loads[load];
+            load.connecting -= 1;
             if self.started.is_none() {
-                lane.connections = lane.connections.saturating_sub(1); // Tried once; needed again when an arrival finds none.
+                load.connections = load.connections.saturating_sub(1); // Tried once; needed again when an arrival finds none.
             }
-            lane.connect_failed(Kind::of(&error), self.now);
+            load.connect_failed(Kind::of(&error), self.now);
         }
     }
 
@@ -298,13 +298,13 @@ impl Handler for Client {
         let Some(started) = self.started else { return Some(self.now + START_POLL) };
         let over = later(started, self.length);
         let boundary = if self.now < over { over } else { later(over, self.drain) };
-        let events = self.lanes.iter().filter_map(Lane::next_event);
+        let events = self.loads.iter().filter_map(ClassLoad::next_event);
         events.chain(self.next_interval).chain([boundary]).min()
     }
 
     fn turn_ended(&mut self, took: Duration, _ended: Instant) {
         // Input that came meanwhile is read in the next turn.
-        self.lanes.iter_mut().for_each(|lane| lane.account.read_lag = took);
+        self.loads.iter_mut().for_each(|load| load.account.read_lag = took);
     }
 
     fn woke(&mut self, cx: &mut LoopContext<'_>) {
@@ -312,9 +312,9 @@ impl Handler for Client {
         self.attention = false;
         if self.start(self.now) {
             self.report();
-            for lane in &mut self.lanes {
-                lane.handle_due(self.now);
-                lane.expire_waiting(self.now);
+            for load in &mut self.loads {
+                load.handle_due(self.now);
+                load.expire_waiting(self.now);
             }
         }
         self.supply(cx);

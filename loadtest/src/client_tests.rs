@@ -31,11 +31,11 @@ fn live(plan: &Plan) {
     let (now, (intervals, _seen)) = (Instant::now(), channel());
     let mut client = Client::new(plan, 0, Arc::new(StartGate::new(1)), intervals, now);
     client.started = Some(now);
-    for lane in &mut client.lanes {
-        lane.start(now);
-        lane.handle_due(now);
-        lane.expire_waiting(now);
-        let _ = (lane.wanted(now), lane.to_open(now), lane.is_settled(now));
+    for load in &mut client.loads {
+        load.start(now);
+        load.handle_due(now);
+        load.expire_waiting(now);
+        let _ = (load.wanted(now), load.to_open(now), load.is_settled(now));
     }
     let _ = client.is_over(); // True where nothing is ever due.
     client.attention = false;

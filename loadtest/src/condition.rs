@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use server::units::duration;
 
-use crate::figures::{Figure, Unit};
+use crate::results_by_name::{Figure, Unit};
 
 /// How two numbers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Operator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures;
+    use crate::results_by_name;
     use proptest::prelude::*;
 
     fn lookup(name: &str) -> Option<Figure> {
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn units_must_fit() {
-        let check = |text: &str| text.parse::<Condition>().unwrap().check(figures::unit_of, figures::NAMES);
+        let check = |text: &str| text.parse::<Condition>().unwrap().check(results_by_name::unit_of, results_by_name::NAMES);
         for text in
             ["p99>250ms", "error_rate>1%", "error_rate>0.01", "rps<900", "unfinished>0", "send_delay_p99>1ms", "p99 > 5 * service.p99"]
         {

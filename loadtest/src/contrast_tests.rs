@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::contrast_text::{expectation_in_words, table_line};
-use crate::figures::Figure;
 use crate::report::tests::sample;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row};
 use crate::truth::bounds::Times;
 use crate::truth::verdict::Verdict;

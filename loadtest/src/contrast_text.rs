@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::args::Control;
 use crate::condition::{Condition, Judged, Judgement};
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
+use crate::results_by_name::{Figure, Unit};
 use crate::scenario::{MistakeIn, Row, Scenario};
 use crate::side::Measured;
 use crate::units::{number_in_words, time_in_words};

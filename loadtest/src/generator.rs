@@ -15,9 +15,9 @@ use server::run::LOOP_SLICE;
 use server::thread::ask_for_slices;
 
 use crate::client::Client;
-use crate::figures::{self, Figure};
 use crate::histogram::Record;
 use crate::plan::Plan;
+use crate::results_by_name::{self, Figure};
 use crate::series::{Second, Series};
 use crate::start::StartGate;
 use crate::truth::hiccup::{Control, Machine};
@@ -50,8 +50,8 @@ impl Outcome {
     /// The figure of that name of a class, within its bounds: what the machine delayed the generator by may be in every time.
     #[must_use]
     pub fn figure(&self, class: usize, name: &str) -> Option<Figure> {
-        let figure = figures::of(self.records.get(class)?, self.measured, name)?;
-        let pause_us = figures::quantile_of(name).map_or(0, |quantile| self.machine.pause_us(quantile));
+        let figure = results_by_name::of(self.records.get(class)?, self.measured, name)?;
+        let pause_us = results_by_name::quantile_of(name).map_or(0, |quantile| self.machine.pause_us(quantile));
         Some(figure.lengthened_by(pause_us))
     }
 }

@@ -3,21 +3,22 @@
 //! Reading order:
 //! 1. [`args`], [`run`]: the command line; from arguments to an exit code;
 //! 2. [`plan`], [`schedule`]: what to send, and when each request is due;
-//! 3. [`lane`], [`client`], [`response`]: the open loop, its connections on the reactor, and their responses;
+//! 3. [`class_load`], [`client`], [`response`]: the open loop, its connections on the reactor, and their responses;
 //! 4. [`truth`], [`generator`], [`histogram`], [`truth::verdict`]: stamps and bounds, threads, three clocks, and whether the result can be trusted;
-//! 5. [`report`], [`json`], [`progress`], [`output`]: the result for people and for programs, and where it is written;
+//! 5. [`results_by_name`], [`condition`], [`report`], [`json`], [`progress`], [`output`]: figures and conditions on them, the result for people and for programs, and where it is written;
 //! 6. [`scenario`], [`side`], [`contrast`], [`contrast_text`], [`scenarios`], [`child`]: the same load twice, once against a mistake;
 //! 7. [`socket_client`], [`impatient_clients`], [`kernel_sockets`], [`server_metrics`]: clients on plain sockets, the counts of the kernel, and the metrics of the server, for figures that are not latencies.
 
 pub mod args;
 pub mod child;
+pub mod class_load;
 pub mod client;
 pub mod condition;
+pub mod connection_pool;
 pub mod contrast;
 pub mod contrast_text;
 pub mod errors;
 pub mod exit;
-pub mod figures;
 pub mod generator;
 pub mod histogram;
 pub mod host;
@@ -25,22 +26,21 @@ pub mod impatient_clients;
 pub mod interrupt;
 pub mod json;
 pub mod kernel_sockets;
-pub mod lane;
 pub mod measure;
 pub mod mistakes;
 pub mod output;
 pub mod plan;
-pub mod pool;
 pub mod progress;
 pub mod report;
 pub mod response;
+pub mod results_by_name;
 pub mod run;
 pub mod scenario;
+pub mod scenario_command;
 pub mod scenarios;
 pub mod schedule;
 pub mod series;
 pub mod server_metrics;
-pub mod show;
 pub mod side;
 pub mod socket_client;
 pub mod start;
@@ -84,7 +84,7 @@ pub fn cli(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let ended = match &parsed.command {
         Command::Run(args) => run::run(args, &command).map_err(|e| (exit::FAILURE, e)),
-        Command::Scenario { command: wanted } => show::command(wanted, &command),
+        Command::Scenario { command: wanted } => scenario_command::command(wanted, &command),
     };
     match ended {
         Ok(code) => code.into(),

@@ -1,7 +1,7 @@
 //! Where results go: standard output, standard error, files. A result that was measured is never lost because one of them cannot be written.
 //!
 //! Each output is tried, whatever became of the others; what could not be written is reported, and the exit code says so. An old file is
-//! replaced only when the new one is complete. Read next: `show.rs`, `run.rs`.
+//! replaced only when the new one is complete. Read next: `scenario_command.rs`, `run.rs`.
 
 use std::fmt::Display;
 use std::fs::{self, File, Permissions};

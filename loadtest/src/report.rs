@@ -9,11 +9,11 @@ use server::units::Time;
 
 use crate::condition::{Condition, Judged, Judgement};
 use crate::errors::hint;
-use crate::figures;
 use crate::generator::Outcome;
 use crate::histogram::Record;
 use crate::measure::one_connection::OneConnection;
 use crate::plan::{Class, Plan};
+use crate::results_by_name;
 use crate::schedule::{Arrivals, WhenBusy};
 use crate::truth::bounds::{is_supported, samples_needed};
 use crate::truth::silence::Stalls;
@@ -90,7 +90,7 @@ fn threshold(condition: &Condition, judged: &Judged) -> String {
     match judged.judgement {
         Judgement::Holds => format!("FAILED ({is})"),
         Judgement::Fails => format!("ok ({is})"),
-        Judgement::Open => match figures::quantile_of(&condition.left).filter(|quantile| !is_supported(*quantile, judged.left.n)) {
+        Judgement::Open => match results_by_name::quantile_of(&condition.left).filter(|quantile| !is_supported(*quantile, judged.left.n)) {
             Some(quantile) => format!("OPEN ({is} of {} requests; at least {} are needed)", judged.left.n, samples_needed(quantile)),
             None => format!("OPEN ({is}, and the true value lies between {})", judged.left.bounds()),
         },

@@ -1,7 +1,7 @@
 //! When each request must leave: a plan made before the run, which no answer can delay.
 //!
 //! In an open loop arrival `k` is due at `k / rate`, whatever became of the arrivals before it, as real users come whether or not the
-//! server is busy. A schedule knows nothing of sockets and of the clock: it yields times since the start. Read next: `lane.rs`.
+//! server is busy. A schedule knows nothing of sockets and of the clock: it yields times since the start. Read next: `class_load.rs`.
 
 use std::time::Duration;
 

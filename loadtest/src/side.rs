@@ -12,11 +12,11 @@ use tempfile::TempDir;
 
 use crate::args::Control;
 use crate::child::{READY_TIMEOUT, STOP_GRACE, Server, this_program_as_server};
-use crate::figures::{self, Figure, WAKES_PER_REQUEST};
 use crate::generator::{self, Outcome};
 use crate::mistakes;
 use crate::plan::{Class, Plan};
 use crate::progress::Progress;
+use crate::results_by_name::{self, Figure, WAKES_PER_REQUEST};
 use crate::scenario::{DIRECTORY, MistakeIn, Scenario};
 use crate::sys;
 use crate::truth::hiccup::{self, Machine};
@@ -80,7 +80,7 @@ impl Measured {
         }
         let Load { plan, outcome, .. } = self.loads.first()?;
         // The server is on this machine as well: what delays one thread may delay each thread that the request needs.
-        let pause_us = figures::quantile_of(name).map_or(0, |quantile| outcome.machine.pause_us(quantile));
+        let pause_us = results_by_name::quantile_of(name).map_or(0, |quantile| outcome.machine.pause_us(quantile));
         let of = |index: usize, name: &str| Some(outcome.figure(index, name)?.lengthened_by((WAKES_PER_REQUEST - 1) * pause_us));
         of(0, name).or_else(|| {
             let (class, name) = name.split_once('.')?;

@@ -1,6 +1,6 @@
 //! Clients on plain sockets: for loads that no schedule describes, such as a burst and then silence, or a connection that stays open.
 //!
-//! They count responses. Latency is measured by `lane.rs`, which knows when each request was due. Read next: `kernel_sockets.rs`, `scenarios/`.
+//! They count responses. Latency is measured by `class_load.rs`, which knows when each request was due. Read next: `kernel_sockets.rs`, `scenarios/`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};

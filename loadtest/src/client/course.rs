@@ -8,7 +8,7 @@ use server::clock::later;
 use server::thread::cpu_time;
 
 use super::Client;
-use crate::lane::Lane;
+use crate::class_load::ClassLoad;
 
 /// How often the time series gets a value.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -16,12 +16,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 impl Client {
     /// Requests that have no answer yet are entered as unfinished, and the last interval is reported. After the loop has ended.
     pub fn end(&mut self, now: Instant) {
-        for lane in &mut self.lanes {
-            lane.end(now);
+        for load in &mut self.loads {
+            load.end(now);
         }
         self.now = now;
         self.report_interval();
-        let ran = self.lanes.iter().map(Lane::schedule_ran).max().unwrap_or_default();
+        let ran = self.loads.iter().map(ClassLoad::schedule_ran).max().unwrap_or_default();
         let elapsed = self.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.measured = ran.min(elapsed).saturating_sub(self.warmup);
         self.intervals = None;
@@ -35,7 +35,7 @@ impl Client {
         if self.started.is_some() {
             return true;
         }
-        let settled = self.lanes.iter().all(|lane| lane.to_open(now) == 0) && self.connecting.is_empty();
+        let settled = self.loads.iter().all(|load| load.to_open(now) == 0) && self.connecting.is_empty();
         if settled && !self.at_gate {
             self.at_gate = true;
             self.gate.arrive(now);
@@ -44,8 +44,8 @@ impl Client {
         self.started = Some(start);
         self.next_interval = Some(start + INTERVAL);
         self.cpu_at_start = Some(cpu_time());
-        for lane in &mut self.lanes {
-            lane.start(start);
+        for load in &mut self.loads {
+            load.start(start);
         }
         true
     }
@@ -60,8 +60,8 @@ impl Client {
 
     fn report_interval(&mut self) {
         if let Some(intervals) = &self.intervals {
-            for lane in &mut self.lanes {
-                let _ = intervals.send(lane.account.next_interval(self.now)); // The main thread may have given up already.
+            for load in &mut self.loads {
+                let _ = intervals.send(load.account.next_interval(self.now)); // The main thread may have given up already.
             }
         }
     }
@@ -78,6 +78,6 @@ impl Client {
         if now >= over && self.cpu_share.is_none() {
             self.cpu_share = self.cpu_since_start(now - started);
         }
-        now >= later(over, self.drain) || self.lanes.iter().all(|lane| lane.is_settled(now))
+        now >= later(over, self.drain) || self.loads.iter().all(|load| load.is_settled(now))
     }
 }

@@ -1,6 +1,6 @@
 //! What became of each request, counted once in every table: totals, clocks, errors, series, silences.
 //!
-//! No socket and no clock. Read next: `../lane.rs`, which says what happened.
+//! No socket and no clock. Read next: `../class_load.rs`, which says what happened.
 
 use std::time::{Duration, Instant};
 

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
 use crate::impatient_clients::ImpatientClients;
+use crate::results_by_name::{Figure, Unit};
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::server_metrics;
 use crate::side::{Measured, Side};

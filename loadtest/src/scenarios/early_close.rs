@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
 use crate::kernel_sockets;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::side::{Measured, Side};
 use crate::socket_client::{connect, read_answer};

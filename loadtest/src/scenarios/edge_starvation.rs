@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
 use crate::kernel_sockets;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET, look_at_all};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use server::process;
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET, look_at_all};

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
 use crate::plan::Class;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, DIRECTORY, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
 use crate::side::{Measured, Side};

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
 use crate::plan::Class;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
 use crate::side::{Measured, Side};

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
 use crate::kernel_sockets;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::side::{Measured, Side};
 use crate::socket_client::{Client, GET, look_at_all};

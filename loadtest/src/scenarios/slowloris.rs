@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::contrast::Contrast;
-use crate::figures::Figure;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::side::{Measured, Side};
 use crate::socket_client::{Client, look_at_all};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use server::process;
 
 use crate::contrast::Contrast;
-use crate::figures::{Figure, Unit};
 use crate::impatient_clients::{Ended, ImpatientClients};
+use crate::results_by_name::{Figure, Unit};
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::server_metrics;
 use crate::side::{Measured, Side};

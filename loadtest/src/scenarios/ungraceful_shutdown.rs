@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::contrast::Contrast;
 use crate::errors::Phase;
-use crate::figures::Figure;
 use crate::plan::Class;
+use crate::results_by_name::Figure;
 use crate::scenario::{Code, MistakeIn, Row, Scenario};
 use crate::schedule::Schedule;
 use crate::side::{Measured, Process, Side};

@@ -3,7 +3,7 @@
 //! A request that waits for a connection and can no longer be answered in time is not sent: sending it would cost a connection and give a
 //! time-out that the server did not cause. It counts as `not_sent`, and not as an error of the server. Tests:
 //! `what_cannot_be_answered_in_time_is_not_sent`, `a_healthy_server_behind_too_few_connections_keeps_its_goodput`.
-//! Read next: `lane.rs`.
+//! Read next: `class_load.rs`.
 
 use std::time::Duration;
 

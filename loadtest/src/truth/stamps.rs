@@ -2,7 +2,7 @@
 //!
 //! `due` → `handled` → `sent` → `first_byte` → answered. `sent` is read from the clock for each request, right before its write(2):
 //! a stamp of the start of the turn dates the last of 500 requests milliseconds early. Test:
-//! `each_request_of_a_burst_is_dated_when_it_is_written`. Read next: `lane.rs`.
+//! `each_request_of_a_burst_is_dated_when_it_is_written`. Read next: `class_load.rs`.
 
 use std::time::{Duration, Instant};
 

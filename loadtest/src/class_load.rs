@@ -1,7 +1,7 @@
 //! One class of requests on one thread: its arrivals, those that wait, its connections, and what is recorded of each request.
 //!
 //! No socket and no clock in here: the client (`client.rs`) says what happened and when. The rule of the open loop is
-//! [`Lane::handle_due`]: an arrival is handled when it is due, whether or not a connection is free, and keeps the time it was due.
+//! [`ClassLoad::handle_due`]: an arrival is handled when it is due, whether or not a connection is free, and keeps the time it was due.
 //! The queue of waiting arrivals is bounded by rate × timeout: a request that can no longer be answered in time is taken off it.
 //! Read next: `client.rs`.
 
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use server::clock::later;
 
+use crate::connection_pool::ConnectionPool;
 use crate::errors::{Kind, Phase};
 use crate::histogram::record;
 use crate::measure::account::{Account, End};
 use crate::plan::{Class, Plan};
-use crate::pool::Pool;
 use crate::response::Response;
 use crate::schedule::{Arrivals, Due, Schedule};
 use crate::truth::limits::{Expected, Limit};
@@ -25,13 +25,13 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// One class on one thread.
 #[derive(Debug)]
-pub struct Lane {
+pub struct ClassLoad {
     /// Which class of the plan this is.
     pub index: usize,
     /// What is sent and how.
     pub class: Class,
     /// The connections.
-    pub pool: Pool,
+    pub pool: ConnectionPool,
     /// Connections on their way, and how many there may be in all on this thread.
     pub connecting: usize,
     /// This thread's part of `connections`: opened before the start.
@@ -55,18 +55,18 @@ pub struct Lane {
     connect_after: Option<Instant>,
 }
 
-impl Lane {
+impl ClassLoad {
     /// Class `index` of the plan, as far as thread `share` of `shares` runs it.
     #[must_use]
-    pub fn new(plan: &Plan, index: usize, share: u32, shares: u32) -> Lane {
+    pub fn new(plan: &Plan, index: usize, share: u32, shares: u32) -> ClassLoad {
         let class = plan.classes[index].clone();
         let part = |whole: u32| (whole / shares + u32::from(share < whole % shares)) as usize;
         // Each class has its own stream of random numbers, whatever the others do.
         let mut due = class.schedule.share(u64::from(share), u64::from(shares), plan.seed.wrapping_add(index as u64 * 1009));
         let next_due = due.next();
-        Lane {
+        ClassLoad {
             index,
-            pool: Pool::default(),
+            pool: ConnectionPool::default(),
             connecting: 0,
             connections: part(class.connections),
             connections_max: part(class.connections_max),
@@ -187,7 +187,7 @@ impl Lane {
         self.account.end_of(&arrival, None, end, now);
     }
 
-    /// When [`Lane::handle_due`], [`Lane::expire_waiting`] or [`Lane::to_open`] has something to do next.
+    /// When [`ClassLoad::handle_due`], [`ClassLoad::expire_waiting`] or [`ClassLoad::to_open`] has something to do next.
     #[must_use]
     pub fn next_event(&self) -> Option<Instant> {
         let due = self.started.and_then(|at| self.next_due.map(|due| later(at, due)));
@@ -286,5 +286,5 @@ impl Lane {
 }
 
 #[cfg(test)]
-#[path = "lane_tests.rs"]
+#[path = "class_load_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! Which connections of a class are idle, and which have been told that there is work.
 //!
 //! Tokens only; the connections themselves belong to the loop. Idle ones take turns, so that all of them stay in use.
-//! Read next: `lane.rs`.
+//! Read next: `class_load.rs`.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ enum Place {
 
 /// The connections of one class on one thread.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub struct ConnectionPool {
     /// By slot: the tenant and where it is. Grows to the highest slot seen.
     places: Vec<(Option<Token>, Place)>,
     /// Idle connections, longest idle first. May hold some that have gone since: `places` says.
@@ -29,7 +29,7 @@ pub struct Pool {
     open: usize,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// Connections that are free.
     #[must_use]
     pub fn idle(&self) -> usize {
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn idle_connections_take_turns() {
-        let mut pool = Pool::default();
+        let mut pool = ConnectionPool::default();
         let tokens = [token(3, 0), token(1, 0), token(2, 0)];
         for token in tokens {
             pool.opened(token);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_closed_is_not_summoned_even_when_its_slot_has_a_new_tenant() {
-        let mut pool = Pool::default();
+        let mut pool = ConnectionPool::default();
         pool.opened(token(0, 0));
         pool.rest(token(0, 0));
         pool.closed(token(0, 0));
