@@ -208,7 +208,7 @@ impl Tail {
                 let excess = bytes.len().saturating_sub(STDERR_BYTES_MAX);
                 bytes.drain(..excess);
             }
-            let _ = end_in.send(()); // Nobody may be waiting.
+            let _ = end_in.send(()); // The receiver may have stopped waiting.
         });
     }
 

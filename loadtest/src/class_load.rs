@@ -61,7 +61,7 @@ impl ClassLoad {
     pub fn new(plan: &Plan, index: usize, share: u32, shares: u32) -> ClassLoad {
         let class = plan.classes[index].clone();
         let part = |whole: u32| (whole / shares + u32::from(share < whole % shares)) as usize;
-        // Each class has its own stream of random numbers, whatever the others do.
+        // Each class has its own stream of random numbers, whatever other classes do.
         let mut due = class.schedule.share(u64::from(share), u64::from(shares), plan.seed.wrapping_add(index as u64 * 1009));
         let next_due = due.next();
         ClassLoad {
@@ -226,7 +226,7 @@ impl ClassLoad {
     }
 
     /// A connection could not be made. If the server or the network refused it, a request that waits for one has failed with it. If the
-    /// generator's own limits did, the request goes on waiting for another one.
+    /// generator's own limits did, the request keeps waiting for another one.
     pub fn connect_failed(&mut self, kind: Kind, now: Instant) {
         let own = match kind {
             Kind::NoSlot => Some(Limit::Connections),

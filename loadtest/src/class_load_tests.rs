@@ -140,7 +140,7 @@ fn a_refused_connection_fails_the_request_that_waited_for_it_and_ranks_as_never(
     load.connect_failed(Kind::Errno(libc::ECONNREFUSED), start + MS);
     load.connect_failed(Kind::Errno(libc::ECONNREFUSED), start + MS);
     assert_eq!((load.account.record.totals.scheduled, load.account.record.totals.errors), (1, 1));
-    assert_eq!(load.account.record.errors[&(Phase::Connect, Kind::Errno(libc::ECONNREFUSED))].count, 2, "the second hit nobody");
+    assert_eq!(load.account.record.errors[&(Phase::Connect, Kind::Errno(libc::ECONNREFUSED))].count, 2, "the second failed no request");
     let response = &load.account.record.clocks.response;
     assert_eq!((response.never, response.known.len(), response.len()), (1, 0, 1), "a quick refusal is not a quick answer");
 }

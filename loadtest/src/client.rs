@@ -26,7 +26,7 @@ use crate::truth::stamps::Exchange;
 mod course;
 mod supply;
 
-/// How often a thread that is ready looks whether the others are. The start is set a little ahead, so that all of them see it in time.
+/// How often a thread that is ready checks whether all threads are. The start is set a little ahead, so that all of them see it in time.
 const START_POLL: Duration = Duration::from_millis(1);
 
 /// One connection.
@@ -60,7 +60,7 @@ pub struct Client {
     connecting: HashMap<u64, (usize, Instant)>,
     next_tag: u64,
     next_interval: Option<Instant>,
-    /// Given up at the end: the main thread waits until nobody has one.
+    /// Given up at the end: the main thread waits until no thread has one.
     intervals: Option<Sender<Interval>>,
     cpu_at_start: Option<Duration>,
     /// Something changed that [`Client::woke`] has to look at: it is called at once.
@@ -145,7 +145,7 @@ impl Client {
         }
     }
 
-    /// The connection is of no more use; who waits gets another.
+    /// The connection takes no further request; an arrival that waits gets another one.
     fn retire(&mut self, conn: &mut Conn) {
         conn.closing = true;
         self.loads[conn.load].pool.closed(conn.token);
@@ -175,7 +175,7 @@ impl Handler for Client {
     fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) -> Conn {
         self.now = cx.now();
         self.attention = true;
-        let Origin::Connected { tag } = origin else { unreachable!("a client listens to nobody") };
+        let Origin::Connected { tag } = origin else { unreachable!("a client has no listener") };
         let begun = self.connecting.remove(&tag);
         let (load, since) = begun.unwrap_or_else(|| unreachable!("the loop ends each connect once"));
         self.loads[load].connecting -= 1;
@@ -190,7 +190,7 @@ impl Handler for Client {
         self.now = cx.now();
         let Some(exchange) = &mut conn.exchange else {
             if !conn.closing {
-                self.fail(conn, Kind::NotHttp("bytes that nobody asked for"));
+                self.fail(conn, Kind::NotHttp("bytes without a request"));
                 cx.abort();
             }
             return input.len();
@@ -213,7 +213,7 @@ impl Handler for Client {
                 let unfinished_request = exchange.written_bytes < load.class.request.len();
                 if taken < input.len() {
                     // Whatever follows would be taken for the answer to the next request.
-                    self.fail(conn, Kind::NotHttp("bytes that nobody asked for"));
+                    self.fail(conn, Kind::NotHttp("bytes without a request"));
                     cx.abort();
                 } else if response.keep_alive && !unfinished_request {
                     self.next_request(conn, cx);

@@ -1,6 +1,6 @@
 //! What went wrong with a request, and when: the phase it was in and the errno or kind, with one line on the likely cause.
 //!
-//! "Socket errors: read 3268" helps nobody; `3268  first byte ECONNRESET  the server closed …` does. Read next: `histogram.rs`.
+//! "Socket errors: read 3268" names no cause; `3268  first byte ECONNRESET  the server closed …` does. Read next: `histogram.rs`.
 
 use std::io;
 use std::time::Duration;
@@ -136,8 +136,8 @@ impl Kind {
 pub fn cause(phase: Phase, kind: Kind) -> String {
     let text = match (phase, kind) {
         (_, Kind::NotHttp(why)) => return format!("the server sent {why}"),
-        (_, Kind::Errno(libc::ECONNREFUSED)) => "nobody listens there; is the server still running?",
-        (Phase::Connect, Kind::Timeout) => "the accept queue is full or nobody accepts: look at Recv-Q in `ss -lnt`",
+        (_, Kind::Errno(libc::ECONNREFUSED)) => "no server listens there; is the server still running?",
+        (Phase::Connect, Kind::Timeout) => "the accept queue is full, or the server does not accept: look at Recv-Q in `ss -lnt`",
         (_, Kind::Errno(libc::EADDRNOTAVAIL)) => "no free port for this source and target: see `sysctl net.ipv4.ip_local_port_range`",
         (_, Kind::Errno(libc::EMFILE)) => "the generator has no descriptor left: raise `ulimit -n`",
         (_, Kind::Errno(libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => "the whole system is out of descriptors or memory",

@@ -56,13 +56,13 @@ impl Outcome {
     }
 }
 
-/// Who is told how a run goes.
+/// Receives the intervals of a run.
 pub trait Watch {
     /// Called about four times a second, and with each complete second of the first class.
     fn tick(&mut self, elapsed: Duration, second: Option<&Second>);
 }
 
-/// Nobody.
+/// Discards them.
 impl Watch for () {
     fn tick(&mut self, _elapsed: Duration, _second: Option<&Second>) {}
 }

@@ -1,4 +1,4 @@
-//! Three clocks for every request, and what is counted beside them.
+//! Three clocks for every request, and the counts that belong to them.
 //!
 //! *Response* runs from the moment a request was due, *service* from its first byte written, *send delay* from due until the request was
 //! written (or found no idle connection): the generator's own delay. Response minus service is what a load generator hides that measures
@@ -42,9 +42,9 @@ pub struct Clocks {
     pub service: Histogram<u64>,
     /// First byte written to first byte read.
     pub first_byte: Histogram<u64>,
-    /// Handled to first byte written, of requests that found no idle connection; zero for the others.
+    /// Handled to first byte written, of requests that found no idle connection; zero for other requests.
     pub wait: Histogram<u64>,
-    /// Due to first byte written, of requests that found an idle connection; due to handled for the others. The generator's own delay.
+    /// Due to first byte written, of requests that found an idle connection; due to handled for other requests. The generator's own delay.
     pub send_delay: Histogram<u64>,
     /// connect(2) to established.
     pub connect: Histogram<u64>,

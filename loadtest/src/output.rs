@@ -1,6 +1,6 @@
 //! Where results go: standard output, standard error, files. A result that was measured is never lost because one of them cannot be written.
 //!
-//! Each output is tried, whatever became of the others; what could not be written is reported, and the exit code says so. An old file is
+//! Each output is tried, also after another one failed; what could not be written is reported, and the exit code says so. An old file is
 //! replaced only when the new one is complete. Read next: `scenario_command.rs`, `run.rs`.
 
 use std::fmt::Display;
@@ -152,7 +152,7 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let mut output = JsonOutput::open(Some(&link)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no other file remains");
         output.write(&json!({"a": 1})).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  \"a\": 1\n}\n");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

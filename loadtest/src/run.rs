@@ -111,7 +111,7 @@ pub(crate) fn plan(args: &RunArgs, to: std::net::SocketAddr) -> Plan {
         Some(_) => DURATION_WITH_COUNT_MAX,
         None => args.duration.unwrap_or(DURATION_DEFAULT),
     };
-    // `--requests` counts from the end of the warm-up. How many answers a closed loop gets before that nobody knows: it has none.
+    // `--requests` counts from the end of the warm-up. How many responses a closed loop gets before that is not known, so it has no warm-up.
     let warmup = if when_free && args.requests.is_some() { Duration::ZERO } else { args.warmup };
     let warmup_requests = (warmup.as_secs_f64() * rate).ceil() as u64;
     let schedule = Schedule {

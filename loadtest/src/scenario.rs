@@ -54,7 +54,7 @@ pub struct Scenario {
     pub load: &'static str,
     /// Whose mistake it is.
     pub mistake_in: MistakeIn,
-    /// Server arguments of both sides, beside the addresses.
+    /// Server arguments of both sides, in addition to the addresses.
     pub server_args: &'static [&'static str],
     /// Applies the load to one side and returns what was measured.
     pub drive: fn(&mut Side<'_>) -> Result<Measured, String>,

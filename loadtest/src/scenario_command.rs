@@ -85,7 +85,7 @@ fn run(scenarios: &'static [Scenario], args: &ScenarioArgs, command: &[String], 
     let mut json_output = JsonOutput::open(args.common.json.as_deref()).map_err(failure)?;
     let interrupt = interrupt::watch().map_err(|e| failure(format!("cannot watch for signals: {e}")))?;
     let wanted = !args.common.no_progress;
-    // Of several scenarios only the counter is shown; the seconds of one load in a log of all scenarios help nobody.
+    // Of several scenarios only the counter is shown; the seconds of one load would only lengthen a log of all scenarios.
     let progress_of_loads = wanted && in_full && std::io::stderr().is_terminal();
     let settings =
         Settings { seed: args.common.seed, long: args.long, progress: progress_of_loads, control: args.control, interrupted: &interrupt };

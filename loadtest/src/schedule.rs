@@ -113,7 +113,7 @@ impl WhenBusy {
     pub fn keeps(self) -> bool {
         match self {
             WhenBusy::Queue => true,
-            WhenBusy::Skip => false, // MISTAKE(closed-loop): while the server stalls nobody asks, so nobody sees the stall.
+            WhenBusy::Skip => false, // MISTAKE(closed-loop): while the server stalls no request is sent, so the stall is not measured.
         }
     }
 }

@@ -25,7 +25,7 @@ impl StartGate {
 
     /// One thread is ready. The last one sets the time.
     pub fn arrive(&self, now: Instant) {
-        // AcqRel: the last one sees what the others did before; nothing depends on it but the count itself.
+        // AcqRel: the last thread sees what other threads did before; nothing depends on it but the count itself.
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
             let _ = self.at.set(now + LEAD); // Only one thread is the last.
         }

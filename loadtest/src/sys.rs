@@ -27,7 +27,7 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Sends a signal to a child, to be called only while nobody has waited for it: until then its number cannot be another process's.
+/// Sends a signal to a child, to be called only before it was waited for: until then its number cannot be another process's.
 ///
 /// # Errors
 /// kill(2).
@@ -66,21 +66,21 @@ pub fn limit_descriptors(pid: u32, descriptors_max: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Takes a write lease on a file (`F_SETLEASE`, fcntl(2)): from now on whoever opens it waits in open(2) until the lease ends. The kernel
+/// Takes a write lease on a file (`F_SETLEASE`, fcntl(2)): from now on a process that opens it waits in open(2) until the lease ends. The kernel
 /// ends it by itself after `/proc/sys/fs/lease-break-time` (45 s). The file must be ours and open for writing.
 ///
 /// # Errors
-/// fcntl(2): `WouldBlock` while somebody else has the file open, `InvalidInput` where the file system knows no leases.
+/// fcntl(2): `WouldBlock` while another process has the file open, `InvalidInput` where the file system knows no leases.
 pub fn take_lease(file: &File) -> io::Result<()> {
     set_lease(file, libc::F_WRLCK)?;
     // Who asks for the file makes a SIGIO for the owner, and that ends a process that does not expect it. Without an owner there is none;
     // `lease_is_wanted` is asked instead.
-    // SAFETY: fcntl(2) with F_SETOWN takes a number; 0 is nobody.
+    // SAFETY: fcntl(2) with F_SETOWN takes a number; 0 is no process.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether somebody waits for the lease to end.
+/// Whether a process waits for the lease to end.
 ///
 /// # Errors
 /// fcntl(2).
@@ -92,7 +92,7 @@ pub fn lease_is_wanted(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Ends a lease: whoever waits for it gets the file.
+/// Ends a lease: a process that waits for it gets the file.
 ///
 /// # Errors
 /// fcntl(2).
@@ -101,7 +101,7 @@ pub fn end_lease(file: &File) -> io::Result<()> {
 }
 
 fn set_lease(file: &File, kind: i32) -> io::Result<()> {
-    // SAFETY: fcntl(2) with F_SETLEASE takes a number and concerns the descriptor only, which is open as long as `file` is.
+    // SAFETY: fcntl(2) with F_SETLEASE takes a number and concerns the descriptor only, which stays open while `file` lives.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,4 +1,4 @@
-//! A result that was measured is written to every output that can be written, whatever the others and the user's terminal do.
+//! A result that was measured is written to every output that can be written, also when another output or the user's terminal fails.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;

@@ -23,7 +23,7 @@ fn is_shown(slug: &str, file: &str) {
 }
 
 #[test]
-fn a_queue_without_a_bound_grows_and_nobody_is_served_in_time() {
+fn a_queue_without_a_bound_grows_and_no_client_is_served_in_time() {
     is_shown("unbounded-queue", "worker-pool/src/resolved_config.rs");
 }
 

@@ -51,6 +51,6 @@ fn every_answer_waits_for_a_late_acknowledgement_when_it_is_written_in_two() {
 }
 
 #[test]
-fn clients_in_the_queue_hang_when_nobody_tries_again_after_emfile() {
+fn clients_in_the_queue_hang_when_accept_is_not_retried_after_emfile() {
     is_shown("fd-exhaustion", "reactor/src/listen/accept.rs");
 }

@@ -20,6 +20,6 @@ fn clients_decide_how_many_threads_there_are_when_each_job_has_its_own() {
 }
 
 #[test]
-fn as_many_panics_as_workers_leave_nobody_to_run_a_job() {
+fn as_many_panics_as_workers_leave_no_thread_to_run_a_job() {
     is_shown("worker-panic", "worker-pool/src/worker.rs");
 }

@@ -1,4 +1,4 @@
-//! The scenario of what a server does with its clients when it is told to end, as a user runs it.
+//! The scenario of what a server does with its clients when it gets SIGTERM, as a user runs it.
 
 mod common;
 

@@ -94,7 +94,7 @@ fn signal(name: &str, pid: u32) {
     assert!(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap().success());
 }
 
-/// Waits until the process is gone, or is a zombie that nobody here can reap.
+/// Waits until the process is gone, or is a zombie that this test cannot reap.
 fn wait_until_gone(pid: u32) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while stat(pid).is_some_and(|(state, _)| state != 'Z') {

@@ -22,7 +22,7 @@ pub(crate) enum Found {
     End,
 }
 
-/// A socket, what of its request is still to be sent, and what has come back.
+/// A socket, what of its request is still to be sent, and what has arrived.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
@@ -81,7 +81,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what is left and reads what has come.
+    /// Sends what is left and reads what has arrived.
     pub(crate) fn look(&mut self) -> Found {
         // An answer may lie before the error of the write: a refusal that is sent before the request is read.
         let sent = self.send_rest();

@@ -1,4 +1,4 @@
-//! 5,000 connections at 40,000 a second, beside 500 requests a second of others (`accept-flood`, `listen-overflow`).
+//! 5,000 connections at 40,000 a second, next to 500 requests per second of other clients (`accept-flood`, `listen-overflow`).
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! One connection pipelines `GET /` as fast as it can, beside 100 requests a second of others (`firehose`).
+//! One connection pipelines `GET /` as fast as it can, next to 100 requests per second of other clients (`firehose`).
 
 use std::io;
 use std::net::SocketAddr;

@@ -99,7 +99,7 @@ enum Name {
     Descriptors,
     /// Jobs of 20 ms beyond the capacity, for 6 times --time
     Overload,
-    /// 30 jobs of 20 ms a second beside 1,000 light requests a second
+    /// 30 jobs of 20 ms a second next to 1,000 light requests per second
     Mixed,
     /// 300 clients ask for 4 MiB and read nothing
     NeverRead,
@@ -107,7 +107,7 @@ enum Name {
     Newcomers,
     /// 10,000 connections with ten times the memory for bodies: resident memory against the sum of --check
     Memory,
-    /// 9,500 clients send a byte of a head every 5 s, beside 50 newcomers a second
+    /// 9,500 clients send a byte of a head every 5 s, next to 50 newcomers per second
     Slowloris,
     /// 4,000 clients connect and pipeline 768 requests each, next to a light client that pings, and a newcomer
     Pipelining,

@@ -1,4 +1,4 @@
-//! 8,000 idle connections, each served once, close as fast as one CPU can close them, beside 500 requests a second of others (`close-stall`).
+//! 8,000 idle connections, each served once, close as fast as one CPU can close them, next to 500 requests per second of other clients (`close-stall`).
 
 use std::io;
 use std::time::{Duration, Instant};

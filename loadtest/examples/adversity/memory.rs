@@ -69,7 +69,7 @@ fn round(args: &Args) -> io::Result<()> {
     let mut uploads: Vec<Upload> = Vec::with_capacity(uploads_max);
     loop {
         let now = Instant::now();
-        // A client that has its response comes again with the next body, as long as the time lasts.
+        // A client that has its response sends the next body, until the time is up.
         if now < until {
             for _ in 0..(uploads_max - uploads.len()).min(1024) {
                 let stream = connect(target.address, 7, None)?;
@@ -116,7 +116,7 @@ fn sum_of(command: &str) -> io::Result<u64> {
 }
 
 impl Upload {
-    /// Sends more and reads what has come. How it ended, if it has: the status of a whole response, with whether a 503 says when to come back.
+    /// Sends more and reads what has arrived. How it ended, if it has: the status of a whole response, with whether a 503 says when to come back.
     fn step(&mut self, body: &[u8], buffer: &mut [u8]) -> Option<String> {
         if self.can_send && self.sent_bytes < body.len() {
             let end = body.len().min(self.sent_bytes + (64 << 10));

@@ -1,4 +1,4 @@
-//! 30 jobs of 20 ms a second beside 1,000 light requests a second, on one core (`cpu-contention`): the pool must not delay the loop that
+//! 30 jobs of 20 ms a second next to 1,000 light requests per second, on one core (`cpu-contention`): the pool must not delay the loop that
 //! it shares the core with.
 
 use std::io;

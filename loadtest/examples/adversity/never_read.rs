@@ -1,4 +1,4 @@
-//! 300 clients ask for 4 MiB each and read nothing, beside 500 requests a second of others (`slow-consumer`, `kernel-send-memory`).
+//! 300 clients ask for 4 MiB each and read nothing, next to 500 requests per second of other clients (`slow-consumer`, `kernel-send-memory`).
 //!
 //! Where are the bytes? Not in the resident memory of a good server, and of a bad one only a part: the kernel takes what it is given. `TCP … mem`
 //! in `/proc/net/sockstat` has both ends of a loopback connection in it, so the clients' receive buffers too; `ss -tnm` is asked for the

@@ -1,7 +1,7 @@
 //! Thousands of clients that ask for 1 GB and read nothing, and come back when they are reset. Next to them, in each second, 200 newcomers whose
 //! head arrives in two pieces, and 200 downloads of 1 MB.
 //!
-//! The question is whether the memory that the first hold is missing for the others: a request in two pieces needs a buffer for its first piece, and a download one
+//! The question is whether the memory that the 300 clients hold is missing for the newcomers: a request in two pieces needs a buffer for its first piece, and a download one
 //! for what the kernel does not take. A newcomer is served when it gets a whole 200.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTS_PER_SECOND: u32 = 4000;
 /// Of them, looked at in one step.
 const LOOKS_PER_STEP: usize = 16;
-/// Enough for the kernel to keep little of what nobody reads.
+/// Enough for the kernel to keep little of what no client reads.
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 4096;
 
 /// One newcomer.
@@ -67,7 +67,7 @@ fn round(target: &Target, connections: usize, time: Duration) -> io::Result<()> 
     stuck.resize_with(connections, || None);
     let (mut next, mut connects, mut resets) = (0, 0_u32, 0_u64);
     let begun = Instant::now();
-    // The newcomers come when all of the others are there.
+    // The newcomers come when all clients that never read are connected.
     let mut newcomers_begin = None;
     let seconds = time.as_secs().max(1) as usize;
     let mut tallies = vec![[Tally::default(); 2]; seconds];
@@ -172,7 +172,7 @@ pub(crate) fn connect(to: SocketAddr, source: u8, receive_buffer_bytes: Option<u
 }
 
 impl Newcomer {
-    /// Sends what is due and reads what has come. The status and the length of the body when the response is whole, `Err` when it will not be.
+    /// Sends what is due and reads what has arrived. The status and the length of the body when the response is whole, `Err` when it will not be.
     fn look(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Result<(u16, u64), ()>> {
         if let Some((at, bytes)) = self.unsent
             && at <= now

@@ -1,4 +1,4 @@
-//! Jobs of 20 ms at more than the server can do, from clients that leave when their patience ends, beside 200 light requests a second
+//! Jobs of 20 ms at more than the server can do, from clients that leave when their patience ends, next to 200 light requests per second
 //! (`unbounded-queue`, `queue-order`, `departed-clients`, `no-admission`, `blocked-health-check`, `cpu-contention`).
 //!
 //! First the capacity: what a closed loop gets. Then the open loop, which does not wait for answers: `--overload` times the capacity. A

@@ -1,4 +1,4 @@
-//! 9,500 clients that send a byte of a head every five seconds and come back when they are closed, and 50 newcomers a second beside them
+//! 9,500 clients that send a byte of a head every five seconds and come back when they are closed, and 50 newcomers per second next to them
 //! from the first moment on (`slowloris`).
 //!
 //! The question is what part of the newcomers is served, and how soon, second by second. Who is told 503, or nothing, is not served.

@@ -2,7 +2,7 @@
 //!
 //! `cargo build --release -p server && cargo run --release -p loadtest --example side_by_side`. Servers take turns, each time anew: the
 //! server on CPU 0, the generator on CPU 1, so that whatever else the machine does meets all of them. Compare only figures of one run.
-//! Needs `wrk` and a C compiler. The load is wrk's and not ours, since nobody should measure himself with his own yardstick.
+//! Needs `wrk` and a C compiler. The load is wrk's, so that the program that judges is not one of ours.
 //! Read next: `docs/numbers.md`, "CPU per request".
 
 #[path = "../adversity/target.rs"]
@@ -91,7 +91,7 @@ fn run(args: &Args) -> io::Result<()> {
     }
 }
 
-/// The floor, compiled beside this program.
+/// The floor, compiled next to this program.
 fn floor() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("floor");
     let mut compiler = Command::new("cc");
@@ -103,7 +103,7 @@ fn floor() -> io::Result<PathBuf> {
     if compiling.wait()?.success() { Ok(program) } else { Err(io::Error::other("floor.c does not compile")) }
 }
 
-/// The server of this repository, as it was built last: `target/release/server` beside `target/release/examples/`.
+/// The server of this repository, as it was built last: `target/release/server` next to `target/release/examples/`.
 fn ours(connections_max: Option<u32>) -> io::Result<String> {
     let program = std::env::current_exe()?.ancestors().nth(2).map(|release| release.join("server")).filter(|server| server.exists());
     let program = program.ok_or_else(|| io::Error::other("the server is not built: cargo build --release -p server"))?;

@@ -5,7 +5,7 @@
 //! their response), 150 slow clients, malformed requests and jobs that panic. It fails (exit code 1) when
 //!
 //! - memory, descriptors or threads are higher in the last third of the run than in the second third, by more than `growth.rs` allows,
-//! - or, after the last client has left, the server has more descriptors or threads than before the first one came,
+//! - or, after the last client has disconnected, the server has more descriptors or threads than before the first one came,
 //! - or the server has ended, or has closed a connection of a client that did nothing wrong.
 //!
 //! `--leak` proves that it can fail: the server then leaks 1 KiB for each `GET /`.
@@ -31,7 +31,7 @@ use server::service::Service;
 use server::units::duration_above_zero;
 
 /// How long the server may take to close what its last clients left. Its own limits are far below: a lingering close of 2 s at most, and jobs of
-/// clients that have left.
+/// clients that have disconnected.
 const CLOSING_MAX: Duration = Duration::from_secs(30);
 
 /// Three times the ramp of the load and some: the first third of a run is the warm-up.

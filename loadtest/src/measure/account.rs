@@ -136,7 +136,7 @@ impl Account {
         }
     }
 
-    /// A complete answer has come, of whatever kind; [`Account::end_of`] is told which.
+    /// A complete response has arrived, of any kind; [`Account::end_of`] gets which.
     pub fn answer(&mut self, exchange: &Exchange, response: &Response) {
         if exchange.arrival.measured {
             *self.record.status.entry(response.status).or_default() += 1;

@@ -15,7 +15,7 @@ use crate::server_metrics;
 use crate::side::{Measured, Side};
 use crate::socket_client::{Client, look_at_all};
 
-/// The job of the client that stays connected: longer than the others wait.
+/// The job of the client that stays connected: longer than the 20 wait.
 const STAYS: &[u8] = b"GET /spin?ms=100 HTTP/1.1\r\nHost: x\r\n\r\n";
 /// The job of the clients that disconnect. All 20 together are two seconds of work.
 const LEAVES: &str = "/spin?ms=100";

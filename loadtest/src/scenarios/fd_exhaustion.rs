@@ -89,7 +89,7 @@ fn drive(side: &mut Side<'_>) -> Result<Measured, String> {
     let waited = waiters.iter().filter_map(|client| client.last_answer).max().map(|at| at.saturating_duration_since(freed));
     let descriptors = process::open_descriptors_of(side.pid).map_err(|e| format!("/proc/{}/fd: {e}", side.pid))?;
 
-    // One more client connects: the edge that makes the loop accept the others.
+    // One more client connects: the edge that makes the loop accept the waiting clients.
     let mut another = [come(side)?];
     answers(&mut another, interrupted, 1)?;
     look_at_all(&mut waiters, QUIET / 4, interrupted, |client| client.answers() > 0);

@@ -31,7 +31,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 pub(super) const SCENARIO: Scenario = Scenario {
     slug: "slow-consumer",
     title: "output without a bound for a client that does not read",
-    cause: "The server buffers what a client does not read and goes on producing, so a client that stops reading costs as much memory as its \
+    cause: "The server buffers what a client does not read and continues to produce, so a client that stops reading costs as much memory as its \
             response is long.",
     load: "100 clients with a receive buffer of 4 KiB request 4 MiB each and read nothing.",
     mistake_in: MistakeIn::Server,

@@ -1,7 +1,7 @@
 //! The machine: what it took away from the generator and from the server while they were measured.
 //!
 //! A control thread, in the manner of jHiccup, only sleeps and looks at how late it woke. It has nothing to do with the requests, so its
-//! delays are the machine's. Beside it: the time that threads waited for a CPU (`run delay`, /proc/PID/task/TID/schedstat), and the time
+//! delays are the machine's. Two more: the time that threads waited for a CPU (`run delay`, /proc/PID/task/TID/schedstat), and the time
 //! that the hypervisor gave to others (`steal`, /proc/stat). Read next: `verdict.rs`.
 
 use std::fs;

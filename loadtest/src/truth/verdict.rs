@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_arrivals_blames_nobody() {
+    fn a_run_without_arrivals_names_no_limit() {
         let (plan, mut outcome) = sample();
         outcome.records = vec![Record::default()];
         let verdict = Verdict::of(&plan, &outcome);
