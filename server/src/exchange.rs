@@ -322,7 +322,8 @@ impl<S: Service> HttpHandler<S> {
         match &exchange.state {
             State::Later { at, .. } if *at <= now || times.is_over(now) => {
                 let Some(exchange) = conn.exchange.take() else { return };
-                if let State::Later { response, .. } = exchange.state {
+                if let State::Later { response, _charge, .. } = exchange.state {
+                    drop(_charge); // As in `carry_out`: what is left of it is charged again if it has to wait for output space.
                     self.respond_within(conn, response, times, cx);
                 }
             }

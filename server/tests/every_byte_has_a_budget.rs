@@ -19,7 +19,7 @@ const RESPONSES_BYTES_MAX: usize = 1024 * KIB;
 const LARGE_BYTES: usize = 512 * KIB;
 
 /// `/hold`: the length of the body, from a job that waits for the gate. `/large`: an answer of [`LARGE_BYTES`]. `/make`: the same from a job. `/panic`: a
-/// job that has the body and panics. `/later`: an answer of the same size in an hour.
+/// job that has the body and panics. `/later`: an answer of the same size in an hour. `/soon`: in 10 ms.
 struct Held(Gate);
 
 impl Service for Held {
@@ -37,6 +37,7 @@ impl Service for Held {
             "/large" => large().into(),
             "/make" => Answer::job(move |_| large()),
             "/later" => Answer::At(now + Duration::from_secs(3600), large()),
+            "/soon" => Answer::At(now + Duration::from_millis(10), large()),
             _ => Response::text("ok\n").into(),
         }
     }
@@ -176,6 +177,22 @@ fn an_answer_that_waits_for_its_time_is_charged() {
     // A client that only half-closes still waits for its answer.
     waiting.iter().for_each(reset_at_close);
     drop((waiting, refused));
+    server.is_at_rest();
+}
+
+#[test]
+fn an_answer_that_has_waited_for_its_time_is_charged_once() {
+    let server = start(&Gate::default());
+    let mut later = server.connect();
+    later.send(get("/later"));
+    until("half of the budget is left", || server.ledger.responses.held_bytes() == (RESPONSES_BYTES_MAX / 2) as u64);
+    // It takes the other half, first while it waits for its time and then while it waits for output space.
+    let mut soon = server.connect();
+    soon.send(get("/soon"));
+    let response = soon.response();
+    assert_eq!((response.status, response.body.len()), (200, LARGE_BYTES), "{}", response.head);
+    reset_at_close(&later);
+    drop((later, soon));
     server.is_at_rest();
 }
 
