@@ -6,9 +6,9 @@ use reactor::Context;
 
 use crate::answer::{Answer, BodySink, too_long};
 use crate::connection::{Conn, HttpHandler};
-use crate::exchange_limits::Times;
-use crate::exchange_limits::unwrap_limits;
+use crate::exchange_limits::{Times, unwrap_limits};
 use crate::http::{BodyKind, Response};
+use crate::ledger::Charge;
 use crate::service::Service;
 
 /// Body that an answer does not need is read and dropped if it is at most this long; beyond, the connection closes after the answer.
@@ -16,7 +16,11 @@ use crate::service::Service;
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 << 10;
 
 /// Drops a body and then gives the answer that was there before it.
-struct Unwanted(Option<Answer>);
+struct Unwanted {
+    answer: Option<Answer>,
+    /// The memory of the answer until the body has ended. Then it is charged again, where it waits for something else.
+    _charge: Option<Charge>,
+}
 
 impl BodySink for Unwanted {
     fn take(&mut self, piece: &[u8]) -> usize {
@@ -24,7 +28,7 @@ impl BodySink for Unwanted {
     }
 
     fn end(mut self: Box<Self>) -> Answer {
-        self.0.take().unwrap_or_else(|| Answer::Now(Response::empty(500)))
+        self.answer.take().unwrap_or_else(|| Answer::Now(Response::empty(500)))
     }
 }
 
@@ -73,7 +77,8 @@ impl<S: Service> HttpHandler<S> {
             }
             BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !waits => {
                 times.body_left_bytes = bytes;
-                Answer::Read(Box::new(Unwanted(Some(answer))))
+                let (answer, charge) = self.charge_answer(answer);
+                Answer::Read(Box::new(Unwanted { answer: Some(answer), _charge: charge }))
             }
             BodyKind::Length(_) | BodyKind::Chunked => {
                 conn.machine.give_up_body();

@@ -72,6 +72,19 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
+    /// Charges what an answer holds that waits until a body has ended. If the budget is spent, the answer is another one.
+    pub(crate) fn charge_answer(&mut self, answer: Answer) -> (Answer, Option<Charge>) {
+        let charged = match &answer {
+            Answer::Now(response) | Answer::At(_, response) => self.charge_response(response),
+            Answer::Stream { source, .. } => self.charge_stream(&**source, None),
+            Answer::Job(_) | Answer::Read(_) | Answer::Limited(_) => Ok(None),
+        };
+        match charged {
+            Ok(charge) => (answer, charge),
+            Err(instead) => (instead.into(), None),
+        }
+    }
+
     /// Charges what a stream may hold, on top of what the exchange holds for it already.
     ///
     /// # Errors

@@ -196,6 +196,29 @@ fn an_answer_that_has_waited_for_its_time_is_charged_once() {
     server.is_at_rest();
 }
 
+#[test]
+fn an_answer_that_waits_for_the_end_of_a_body_that_it_does_not_need_is_charged() {
+    let server = start(&Gate::default());
+    let begin = || {
+        let mut client = server.connect();
+        client.send("POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
+        client
+    };
+    let fit = RESPONSES_BYTES_MAX / LARGE_BYTES;
+    let mut waiting: Vec<Client> = (0..fit).map(|_| begin()).collect();
+    until("the budget is spent", || server.ledger.responses.held_bytes() == RESPONSES_BYTES_MAX as u64);
+    let mut refused = begin();
+    refused.send("56789");
+    is_503_with_a_time(&refused.response());
+    for client in &mut waiting {
+        client.send("56789");
+        let response = client.response();
+        assert_eq!((response.status, response.body.len()), (200, LARGE_BYTES), "{}", response.head);
+    }
+    drop((waiting, refused));
+    server.is_at_rest();
+}
+
 fn reset_at_close(client: &Client) {
     socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
 }
