@@ -187,8 +187,6 @@ impl<S: Service> HttpHandler<S> {
             }
             exchange.times.continue_due = false;
             cx.write(CONTINUE);
-            // A stream begins with the first piece of the body that was asked for: until then an error can still be answered.
-            return;
         }
         match exchange.state {
             State::Sending(_) => self.send_more(conn, cx),

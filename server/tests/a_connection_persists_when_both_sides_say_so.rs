@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use server::answer::Answer;
+use server::answer::{Answer, Output, Pulled, StreamSource};
 use server::http::{Request, Response};
 use support::{Serve, Server, Setup, get, post};
 use worker_pool::Class;
@@ -175,6 +175,53 @@ fn a_continue_that_finds_no_room_waits_for_it() {
         assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
         client.send("abc");
         assert_eq!(client.response().status, 200);
+    }
+}
+
+/// Sends the length of the body. It has room for the body only after its first pull.
+#[derive(Default)]
+struct RoomLater {
+    has_room: bool,
+    bytes: usize,
+    complete: bool,
+}
+
+impl StreamSource for RoomLater {
+    fn pull(&mut self, output: &mut Output<'_>, _now: Instant) -> Pulled {
+        self.has_room = true;
+        if !self.complete {
+            return Pulled::Wait;
+        }
+        output.write(self.bytes.to_string().as_bytes());
+        Pulled::End
+    }
+
+    fn wants_body(&self) -> bool {
+        true
+    }
+
+    fn body(&mut self, piece: &[u8], last: bool) -> usize {
+        assert!(self.has_room, "it has said that it has none");
+        self.bytes += piece.len();
+        self.complete = last;
+        piece.len()
+    }
+
+    fn body_room_bytes(&self) -> usize {
+        if self.has_room { usize::MAX } else { 0 }
+    }
+}
+
+#[test]
+fn a_stream_that_has_no_room_for_the_body_at_first_is_pulled_after_100_continue() {
+    let service = Serve(|_: &Request<'_>, _| Answer::stream(Response::text(""), None, RoomLater::default()));
+    let server = Server::start(service, Setup::default());
+    let mut client = server.connect();
+    for _ in 0..2 {
+        client.send(expecting("/", 3));
+        assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+        client.send("abc");
+        assert_eq!(client.response().text(), "3");
     }
 }
 
