@@ -116,6 +116,20 @@ fn a_copy_that_is_current_is_answered_304_and_an_old_one_200() {
 }
 
 #[test]
+fn a_part_of_a_file_that_has_changed_is_answered_412_if_the_client_says_so() {
+    let files = Files::new();
+    let tag = files.tag();
+    let part = |field: &str| {
+        let response = files.ask("GET", &format!("Range: bytes=5-\r\n{field}\r\n"));
+        (response.status, response.header("ETag").is_some())
+    };
+    let (by_tag, by_date) = (format!("If-Match: {tag}"), format!("If-Unmodified-Since: {MODIFIED}"));
+    assert_eq!((part(&by_tag), part(&by_date), part("If-Match: *")), ((206, true), (206, true), (206, true)));
+    fs::write(files.directory.path().join("file.bin"), "another file").expect("write");
+    assert_eq!((part(&by_tag), part(&by_date)), ((412, true), (412, true)));
+}
+
+#[test]
 fn a_part_is_sent_for_if_range_only_while_the_file_is_the_same() {
     let files = Files::new();
     let tag = files.tag();

@@ -1,6 +1,7 @@
 //! Which part of a file a request asks for, and whether it asks for it at all: conditional requests (RFC 9110 section 13) and ranges (section 14).
 //!
-//! Evaluated in the order of RFC 9110 section 13.2.2: If-None-Match, else If-Modified-Since; then Range, if If-Range allows it. Read next: `files.rs`.
+//! Evaluated in the order of RFC 9110 section 13.2.2: If-Match, else If-Unmodified-Since; If-None-Match, else If-Modified-Since; then Range, if
+//! If-Range allows it. Read next: `files.rs`.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,9 @@ use crate::http::{Method, Request, http_date, parse_http_date};
 /// The fields of a request that matter, taken out of it: the file is opened on another thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
+    /// All lines of the field, joined.
+    if_match: Option<String>,
+    if_unmodified_since: Option<SystemTime>,
     /// All lines of the field, joined.
     if_none_match: Option<String>,
     if_modified_since: Option<SystemTime>,
@@ -35,6 +39,8 @@ pub(super) enum Selected {
     Whole,
     /// 206, with these bytes.
     Part(Range<u64>),
+    /// 412: the client asks for a part of a file that has changed, or that was never so.
+    Changed,
     /// 304: the client has it.
     NotModified,
     /// 416: the range begins behind the end.
@@ -50,6 +56,8 @@ impl Conditions {
             (!values.is_empty()).then(|| values.join(", "))
         };
         Conditions {
+            if_match: joined("If-Match"),
+            if_unmodified_since: request.header_text("If-Unmodified-Since").and_then(parse_http_date),
             if_none_match: joined("If-None-Match"),
             if_modified_since: request.header_text("If-Modified-Since").and_then(parse_http_date),
             if_range: request.header_text("If-Range").map(str::to_owned),
@@ -59,8 +67,16 @@ impl Conditions {
 
     /// Evaluates them for a file of this length.
     pub(super) fn select(&self, validators: &Validators, length_bytes: u64) -> Selected {
+        let is_as_required = match (&self.if_match, self.if_unmodified_since) {
+            (Some(tags), _) => validators.match_any(tags, Comparison::Strong),
+            (None, Some(since)) => validators.modified <= since,
+            (None, None) => true,
+        };
+        if !is_as_required {
+            return Selected::Changed;
+        }
         let is_unchanged = match (&self.if_none_match, self.if_modified_since) {
-            (Some(tags), _) => validators.match_any(tags),
+            (Some(tags), _) => validators.match_any(tags, Comparison::Weak),
             (None, Some(since)) => validators.modified <= since,
             (None, None) => false,
         };
@@ -95,11 +111,14 @@ impl Validators {
         http_date(self.modified)
     }
 
-    /// Whether a list of If-None-Match has this tag, by the weak comparison: `W/` does not count (RFC 9110 section 13.1.2).
-    fn match_any(&self, tags: &str) -> bool {
-        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    /// Whether a list of If-Match (RFC 9110 section 13.1.1) or of If-None-Match (section 13.1.2) has this tag.
+    fn match_any(&self, tags: &str, comparison: Comparison) -> bool {
+        let is_equal = |tag: &str| match comparison {
+            Comparison::Strong => !self.etag.starts_with("W/") && tag == self.etag,
+            Comparison::Weak => opaque(tag) == opaque(&self.etag),
+        };
         // The tags of `Validators::new` have no comma in them.
-        tags.trim() == "*" || tags.split(',').any(|tag| opaque(tag) == opaque(&self.etag))
+        tags.trim() == "*" || tags.split(',').any(|tag| is_equal(tag.trim()))
     }
 
     /// Whether the value of If-Range says that the client has a part of just this content: the same strong tag, or the same date if the tag is
@@ -107,6 +126,19 @@ impl Validators {
     fn are_exactly(&self, text: &str) -> bool {
         !self.etag.starts_with("W/") && (text == self.etag || parse_http_date(text) == Some(self.modified))
     }
+}
+
+/// How two tags are compared: RFC 9110 section 8.8.3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    /// Neither may be weak.
+    Strong,
+    /// `W/` does not count.
+    Weak,
+}
+
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// One range of bytes. What is malformed, in another unit or several ranges is ignored, and the whole file is sent (RFC 9110 section 14.2 allows it):
@@ -165,6 +197,36 @@ mod tests {
         }
         for text in ["bytes=0-0", "bytes=0-", "bytes=-1"] {
             assert_eq!(select_range(text, 0), NotSatisfiable, "{text} of an empty file");
+        }
+    }
+
+    #[test]
+    fn if_match_compares_strongly_and_comes_before_all_others() {
+        let (strong, weak) = (old(), validators(Duration::from_millis(999)));
+        let part = Selected::Part(0..1);
+        for (of, tags, selected) in [
+            (&strong, strong.etag.clone(), part.clone()),
+            (&strong, format!("\"x\", {}", strong.etag), part.clone()),
+            (&strong, "*".to_owned(), part),
+            (&strong, "\"x\"".to_owned(), Selected::Changed),
+            (&strong, format!("W/{}", strong.etag), Selected::Changed),
+            (&weak, weak.etag.clone(), Selected::Changed),
+        ] {
+            // Neither the date nor the tag that the client has is looked at, where If-Match decides.
+            let conditions = Conditions {
+                if_match: Some(tags.clone()),
+                if_unmodified_since: Some(UNIX_EPOCH),
+                range: Some("bytes=0-0".to_owned()),
+                ..Conditions::default()
+            };
+            assert_eq!(conditions.select(of, 100), selected, "{tags}");
+        }
+        let both = Conditions { if_match: Some("\"x\"".to_owned()), if_none_match: Some("*".to_owned()), ..Conditions::default() };
+        assert_eq!(both.select(&strong, 100), Selected::Changed);
+        for (seconds, selected) in [(776, Selected::Changed), (777, Selected::Whole), (778, Selected::Whole)] {
+            let since = Some(UNIX_EPOCH + Duration::from_secs(784_111_000 + seconds));
+            let conditions = Conditions { if_unmodified_since: since, ..Conditions::default() };
+            assert_eq!(conditions.select(&strong, 100), selected, "{seconds}");
         }
     }
 

@@ -53,6 +53,9 @@ fn answer(opened: Opened, path: &str, conditions: &Conditions) -> Answer {
             let range = format!("bytes {}-{}/{length_bytes}", bytes.start, bytes.end - 1);
             (content(206).and_then(|head| head.header("Content-Range", range)), bytes)
         }
+        Selected::Changed => {
+            return described(Response::text("the file is another one\n").status(412)).unwrap_or_else(|_| Response::empty(500)).into();
+        }
         Selected::NotModified => return described(Response::empty(304)).unwrap_or_else(|_| Response::empty(500)).into(),
         Selected::NotSatisfiable => {
             let response = Response::text("range not satisfiable\n").status(416);
