@@ -148,7 +148,7 @@ pub struct Args {
     )]
     pub response_rate_window: Time,
 
-    /// Time from a request's head to the result of its job. A job that would be later is rejected, or dropped from the queue: 503.
+    /// Time from a request's head to the result of its job. A job that would be later is rejected (503), or dropped from the queue (504).
     #[arg(
         long, env = "SERVER_JOB_DEADLINE", value_name = "TIME",
         default_value_t = Time(Config::default().http.job_deadline),

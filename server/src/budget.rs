@@ -120,7 +120,8 @@ impl Budget {
         let needed: u64 = memory.iter().map(|item| item.count).sum();
         if needed > machine.memory_bytes_max {
             return Err(format!(
-                "the limits add up to {} of memory, and {} allows {}: lower --buffer-memory-max, --connections-max or --queue-jobs-max (see --check)",
+                "the limits add up to {} of memory, and {} allows {}: lower --buffer-memory-max, --body-memory-max, \
+                 --response-memory-max, --connections-max or --queue-jobs-max (see --check)",
                 mebibytes(needed),
                 machine.memory_source,
                 mebibytes(machine.memory_bytes_max)

@@ -217,6 +217,16 @@ fn http(config: &Config) -> Rows {
         fixed("header fields", limits.headers_max, "more fields get a 431"),
         derived("request target", bytes(limits.target_bytes_max), "a longer one gets a 414"),
         flag("--body-bytes-max", Size(limits.body_bytes_max), "a larger body gets a 413"),
+        flag(
+            "--body-memory-max",
+            Size(config.http.memory.bodies_bytes_max),
+            "bodies in memory and in jobs, all loops together; one more gets a 503",
+        ),
+        flag(
+            "--response-memory-max",
+            Size(config.http.memory.responses_bytes_max),
+            "job outputs and responses not sent yet, all loops together; one more is replaced by a 503",
+        ),
         fixed("chunk extensions", bytes(limits.chunk_extension_bytes_max), "more, in all chunks of a body, get a 400"),
         fixed("trailers", bytes(limits.trailer_bytes_max), "more get a 431"),
         flag("--half-close", as_flag(config.http.half_close), "what a FIN of the client before the end of its response means"),
@@ -225,7 +235,7 @@ fn http(config: &Config) -> Rows {
         flag(
             "--body-rate-window",
             time(config.http.body_rate_min.window),
-            "time over which the rate is measured; the first one is not judged",
+            "time over which the rate is measured; the first one begins with the head",
         ),
         flag("--idle-timeout", time(timeouts.idle), "a connection without a request is closed"),
         flag(
@@ -236,7 +246,7 @@ fn http(config: &Config) -> Rows {
         flag(
             "--job-deadline",
             time(config.http.job_deadline),
-            "a job whose result is not there by then gets a 503; at most --request-timeout, if that is set",
+            "a job whose result is not there by then gets a 504; at most --request-timeout, if that is set",
         ),
         fixed("idle in the shutdown", time(timeouts.drain_idle), "a kept connection is closed then; its next request may be on the way"),
     ]
