@@ -139,6 +139,13 @@ impl Context<'_> {
         self.slot().bits.remove(Bits::PAUSED);
     }
 
+    /// The partial input that is buffered: what was read and [`crate::Handler::input`] has not taken. During a call of `input` it is empty, because the
+    /// handler has it as an argument.
+    #[must_use]
+    pub fn partial_input(&self) -> &[u8] {
+        self.shared.slots.get(self.token.slot).input.as_ref().map_or(&[], |lease| lease.filled())
+    }
+
     /// Marks the connection as waiting for its peer, with no request in progress. When few slots are free, the loop may evict it, the longest
     /// wait first ([`crate::policy::WhenNearlyFull`]). Calling it again restarts the wait. So call it when a wait begins, and not for each
     /// byte. A connection with pending output is not evicted. If the read before an eviction cannot empty the socket, the wait ends too,

@@ -7,8 +7,9 @@ use reactor::Context;
 use crate::answer::{Answer, BodySink, too_long};
 use crate::connection::{Conn, HttpHandler};
 use crate::exchange_limits::{Times, unwrap_limits};
-use crate::http::{BodyKind, Response};
+use crate::http::{BodyKind, Request, Response};
 use crate::ledger::Charge;
+use crate::rejection_log::{Requested, log_rejection};
 use crate::service::Service;
 
 /// Body that an answer does not need is read and dropped if it is at most this long; beyond, the connection closes after the answer.
@@ -35,18 +36,19 @@ impl BodySink for Unwanted {
 impl<S: Service> HttpHandler<S> {
     /// The service has answered a head. `nothing_follows`: of the body, nothing has arrived yet.
     #[inline]
-    pub(crate) fn begin(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
-        if body == BodyKind::None
+    pub(crate) fn begin(&mut self, conn: &mut Conn, answer: Answer, request: &Request<'_>, nothing_follows: bool, cx: &mut Context<'_>) {
+        if request.body == BodyKind::None
             && let Answer::Now(response) = answer
         {
             // The common case: nothing to keep, nothing to allocate.
             return self.respond(conn, response, cx.now(), cx);
         }
-        self.begin_exchange(conn, answer, body, nothing_follows, cx);
+        self.begin_exchange(conn, answer, request, nothing_follows, cx);
     }
 
-    fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, body: BodyKind, nothing_follows: bool, cx: &mut Context<'_>) {
+    fn begin_exchange(&mut self, conn: &mut Conn, answer: Answer, request: &Request<'_>, nothing_follows: bool, cx: &mut Context<'_>) {
         self.count_in(conn);
+        let (body, requested) = (request.body, Requested::Target(request.target));
         let has_body = body != BodyKind::None;
         let mut times = Times::new(&self.settings, cx.now(), has_body);
         let answer = unwrap_limits(answer, &mut times, has_body, cx);
@@ -56,11 +58,16 @@ impl<S: Service> HttpHandler<S> {
         let is_too_long = matches!(body, BodyKind::Length(bytes) if bytes > times.body_left_bytes);
         let (answer, wanted) = match answer {
             Answer::Read(sink) if is_too_long || matches!(body, BodyKind::Length(bytes) if bytes > sink.bytes_max()) => {
+                log_rejection(&too_long(), requested, cx);
                 (sink.too_long(), false)
             }
-            Answer::Stream { source, .. } if is_too_long && source.wants_body() => (too_long().into(), false),
+            Answer::Stream { source, .. } if is_too_long && source.wants_body() => {
+                let response = too_long();
+                log_rejection(&response, requested, cx);
+                (response.into(), false)
+            }
             answer => {
-                let answer = self.admit_body(answer, body);
+                let answer = self.admit_body(answer, body, requested, cx);
                 let wanted = match &answer {
                     Answer::Read(_) => true,
                     Answer::Stream { source, .. } => source.wants_body(),
@@ -77,7 +84,7 @@ impl<S: Service> HttpHandler<S> {
             }
             BodyKind::Length(bytes) if bytes <= UNWANTED_BODY_BYTES_MAX && !waits => {
                 times.body_left_bytes = bytes;
-                let (answer, charge) = self.charge_answer(answer);
+                let (answer, charge) = self.charge_answer(answer, requested, cx);
                 Answer::Read(Box::new(Unwanted { answer: Some(answer), _charge: charge }))
             }
             BodyKind::Length(_) | BodyKind::Chunked => {
@@ -85,6 +92,6 @@ impl<S: Service> HttpHandler<S> {
                 answer
             }
         };
-        self.carry_out(conn, answer, None, times, cx);
+        self.carry_out(conn, answer, None, times, requested, cx);
     }
 }

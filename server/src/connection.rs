@@ -17,6 +17,7 @@ use crate::exchange::Exchange;
 use crate::http::{AtEnd, HttpDate, HttpLimits, Machine, Response, Step};
 use crate::http_stats::HttpStats;
 use crate::ledger::{Ledger, MemoryLimits};
+use crate::rejection_log::{Requested, log_rejection};
 use crate::sending::Ended;
 use crate::service::Service;
 use crate::source_limit::{Seat, SourceLimit, group_of};
@@ -195,23 +196,34 @@ impl<S: Service> HttpHandler<S> {
     /// Ends the connection with `response`. If bytes of another response to the same request were sent, that response is cut short instead.
     /// If they were written and not sent, they are discarded.
     pub(crate) fn fail(&mut self, conn: &mut Conn, response: Response, cx: &mut Context<'_>) {
+        let is_in_head = !conn.in_flight;
+        let response = response.close();
+        if self.end_with(conn, &response, cx) {
+            log_rejection(&response, if is_in_head { Requested::Head(cx.partial_input()) } else { Requested::Unknown }, cx);
+        }
+    }
+
+    /// The same without a line in the log. `response` must say that it closes. Returns whether it was written.
+    pub(crate) fn end_with(&mut self, conn: &mut Conn, response: &Response, cx: &mut Context<'_>) -> bool {
         if !self.withdraw(conn, cx) {
-            return self.cut(conn, cx);
+            self.cut(conn, cx);
+            return false;
         }
         self.count_out(conn);
         cx.reset_output_rate_min();
         conn.machine.close_after_response();
-        let response = response.close();
         let plan = conn.machine.response_plan();
         let date = self.date.bytes(cx.now());
         let mut output = cx.output();
-        if output.encode(|cursor| response.encode_head(&plan, date, cursor)) {
+        let fits = output.encode(|cursor| response.encode_head(&plan, date, cursor));
+        if fits {
             // If it does not fit, the head tells the length, and the peer sees that the rest is missing.
             output.write(response.body_to_send(&plan));
             self.stats.responded(response.status_code());
         }
         cx.deadline(None);
         cx.close();
+        fits
     }
 }
 
@@ -254,7 +266,7 @@ impl<S: Service> Handler for HttpHandler<S> {
                     conn.machine.close_after_response();
                 }
                 let answer = self.service.call(request, cx.now());
-                self.begin(conn, answer, request.body, used == input.len(), cx);
+                self.begin(conn, answer, request, used == input.len(), cx);
                 used
             }
             Step::NeedBytes => {
@@ -269,7 +281,7 @@ impl<S: Service> Handler for HttpHandler<S> {
                 used
             }
             Step::Refuse(refusal) => {
-                if self.refuse(conn, *refusal, cx) {
+                if self.refuse(conn, *refusal, input, cx) {
                     used
                 } else {
                     0

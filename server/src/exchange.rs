@@ -17,6 +17,7 @@ use crate::exchange_limits::{Times, earlier, unwrap_limits};
 use crate::http::{CONTINUE, Response};
 use crate::ledger::Charge;
 use crate::memory::grow;
+use crate::rejection_log::{Requested, log_rejection};
 use crate::sending::Sending;
 use crate::service::Service;
 use crate::streaming::Streaming;
@@ -122,6 +123,7 @@ impl<S: Service> HttpHandler<S> {
         mut answer: Answer,
         mut charge: Option<Charge>,
         mut times: Times,
+        requested: Requested<'_>,
         cx: &mut Context<'_>,
     ) {
         let state = loop {
@@ -133,7 +135,7 @@ impl<S: Service> HttpHandler<S> {
                 Answer::At(at, response) => {
                     cx.pause();
                     drop(charge);
-                    match self.charge_response(&response) {
+                    match self.charge_response(&response, requested, cx) {
                         Ok(charge) => break State::Later { at, response, _charge: charge },
                         Err(instead) => return self.respond_within(conn, instead, times, cx),
                     }
@@ -157,12 +159,12 @@ impl<S: Service> HttpHandler<S> {
                             answer
                         }
                         Dispatched::Refused(retry_after) => {
-                            let response = self.busy(retry_after);
+                            let response = self.busy(retry_after, requested, cx);
                             return self.respond_within(conn, response, times, cx);
                         }
                     }
                 }
-                Answer::Stream { head, source } => match self.charge_stream(&*source, charge) {
+                Answer::Stream { head, source } => match self.charge_stream(&*source, charge, requested, cx) {
                     Ok(charge) => break State::Streaming(Streaming::new(head, source, conn.machine.is_in_body(), charge)),
                     Err(instead) => {
                         conn.machine.give_up_body();
@@ -236,7 +238,8 @@ impl<S: Service> HttpHandler<S> {
         cx.essential();
         let Exchange { times, state } = *exchange;
         if let State::Reading(sink, charge) = state {
-            self.carry_out(conn, sink.too_long(), charge, times, cx);
+            log_rejection(&too_long(), Requested::Unknown, cx);
+            self.carry_out(conn, sink.too_long(), charge, times, Requested::Unknown, cx);
         }
         0
     }
@@ -247,7 +250,7 @@ impl<S: Service> HttpHandler<S> {
         cx.essential();
         if let State::Reading(sink, charge) = state {
             let answer = sink.end();
-            self.carry_out(conn, answer, charge, times, cx);
+            self.carry_out(conn, answer, charge, times, Requested::Unknown, cx);
         }
     }
 
@@ -261,13 +264,13 @@ impl<S: Service> HttpHandler<S> {
         let response = match outcome {
             Outcome::Done(JobOutput::Answer(answer)) => {
                 conn.exchange = None;
-                return self.carry_out(conn, answer, charge, times, cx);
+                return self.carry_out(conn, answer, charge, times, Requested::Unknown, cx);
             }
-            Outcome::Done(JobOutput::Dropped) => self.out_of_memory(),
+            Outcome::Done(JobOutput::Dropped) => self.out_of_memory(Requested::Unknown, cx),
             Outcome::Done(JobOutput::Bytes(_)) => unreachable!("asked for an answer"),
-            Outcome::Panicked => Response::text("internal error\n").status(500),
-            Outcome::Expired => deadline_passed(),
-            Outcome::Shed | Outcome::Dropped => self.busy(Duration::ZERO),
+            Outcome::Panicked => Response::text("internal error\n").status(500), // The log has the panic.
+            Outcome::Expired => deadline_passed(cx),
+            Outcome::Shed | Outcome::Dropped => self.busy(Duration::ZERO, Requested::Unknown, cx),
             // Only we cancel, and then nobody is left to answer.
             Outcome::Cancelled => return cx.abort(),
         };
@@ -327,7 +330,7 @@ impl<S: Service> HttpHandler<S> {
             }
             // The pool drops it, or the job ends at its next checkpoint; a call that cannot be interrupted (getaddrinfo) goes on, and its
             // result comes too late. The client need not wait for that.
-            State::Working(job) if job.deadline <= now => self.respond_within(conn, deadline_passed(), times, cx),
+            State::Working(job) if job.deadline <= now => self.respond_within(conn, deadline_passed(cx), times, cx),
             _ if !times.is_over(now) => {
                 cx.deadline(exchange.due(is_in_body));
                 self.go_on(conn, cx);
@@ -344,8 +347,10 @@ impl<S: Service> HttpHandler<S> {
     }
 }
 
-fn deadline_passed() -> Response {
-    Response::text("deadline passed\n").status(504)
+fn deadline_passed(cx: &Context<'_>) -> Response {
+    let response = Response::text("deadline passed\n").status(504);
+    log_rejection(&response, Requested::Unknown, cx);
+    response
 }
 
 impl std::fmt::Debug for Exchange {

@@ -54,6 +54,7 @@ mod listeners;
 mod memory;
 mod metrics_page;
 mod rejecting;
+mod rejection_log;
 mod sending;
 mod startup_log;
 mod streaming;

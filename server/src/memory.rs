@@ -9,6 +9,7 @@ use crate::answer::{Answer, StreamSource};
 use crate::connection::{Conn, HttpHandler};
 use crate::http::{BodyKind, Response};
 use crate::ledger::{Charge, Ledger, MemoryBudget, Spent};
+use crate::rejection_log::{Requested, log_rejection};
 use crate::service::Service;
 
 /// What a job of a stream may return: one buffer, unless the service asks for more. Charged before the job is offered, and corrected when it returns.
@@ -33,19 +34,21 @@ impl<S: Service> HttpHandler<S> {
     }
 
     /// 503: a budget of memory is spent.
-    pub(crate) fn out_of_memory(&mut self) -> Response {
+    pub(crate) fn out_of_memory(&mut self, requested: Requested<'_>, cx: &Context<'_>) -> Response {
         self.stats.memory_refusals.add(1);
-        self.retry_later("out of memory\n", Duration::ZERO)
+        let response = self.retry_later("out of memory\n", Duration::ZERO);
+        log_rejection(&response, requested, cx);
+        response
     }
 
     /// Tells a sink the length of the body, and answers 503 instead of reading a body that there is no memory for. Nothing is charged yet, since a length is
     /// only a promise: the charge grows with what arrives.
-    pub(crate) fn admit_body(&mut self, mut answer: Answer, body: BodyKind) -> Answer {
+    pub(crate) fn admit_body(&mut self, mut answer: Answer, body: BodyKind, requested: Requested<'_>, cx: &Context<'_>) -> Answer {
         if let (Answer::Read(sink), BodyKind::Length(bytes)) = (&mut answer, body) {
             sink.expect(bytes);
             let bytes = sink.memory_bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
             if bytes > 0 && !self.ledger.bodies.has_left(bytes) {
-                return self.out_of_memory().into();
+                return self.out_of_memory(requested, cx).into();
             }
         }
         answer
@@ -57,7 +60,7 @@ impl<S: Service> HttpHandler<S> {
         let Some(exchange) = conn.exchange.take() else { return };
         conn.machine.give_up_body();
         cx.essential();
-        let response = self.out_of_memory();
+        let response = self.out_of_memory(Requested::Unknown, cx);
         self.respond_within(conn, response, exchange.times, cx);
     }
 
@@ -65,18 +68,23 @@ impl<S: Service> HttpHandler<S> {
     ///
     /// # Errors
     /// The response to send instead.
-    pub(crate) fn charge_response(&mut self, response: &Response) -> Result<Option<Charge>, Response> {
+    pub(crate) fn charge_response(
+        &mut self,
+        response: &Response,
+        requested: Requested<'_>,
+        cx: &Context<'_>,
+    ) -> Result<Option<Charge>, Response> {
         match response.owned_bytes() {
             0 => Ok(None),
-            bytes => self.ledger.responses.charge(bytes).map(Some).map_err(|Spent| self.out_of_memory()),
+            bytes => self.ledger.responses.charge(bytes).map(Some).map_err(|Spent| self.out_of_memory(requested, cx)),
         }
     }
 
     /// Charges what an answer holds that waits until a body has ended. If the budget is spent, the answer is another one.
-    pub(crate) fn charge_answer(&mut self, answer: Answer) -> (Answer, Option<Charge>) {
+    pub(crate) fn charge_answer(&mut self, answer: Answer, requested: Requested<'_>, cx: &Context<'_>) -> (Answer, Option<Charge>) {
         let charged = match &answer {
-            Answer::Now(response) | Answer::At(_, response) => self.charge_response(response),
-            Answer::Stream { source, .. } => self.charge_stream(&**source, None),
+            Answer::Now(response) | Answer::At(_, response) => self.charge_response(response, requested, cx),
+            Answer::Stream { source, .. } => self.charge_stream(&**source, None, requested, cx),
             Answer::Job(_) | Answer::Read(_) | Answer::Limited(_) => Ok(None),
         };
         match charged {
@@ -89,12 +97,18 @@ impl<S: Service> HttpHandler<S> {
     ///
     /// # Errors
     /// The response to send instead.
-    pub(crate) fn charge_stream(&mut self, source: &dyn StreamSource, mut charge: Option<Charge>) -> Result<Option<Charge>, Response> {
+    pub(crate) fn charge_stream(
+        &mut self,
+        source: &dyn StreamSource,
+        mut charge: Option<Charge>,
+        requested: Requested<'_>,
+        cx: &Context<'_>,
+    ) -> Result<Option<Charge>, Response> {
         let bytes = source.memory_bytes_max();
         let held = charge.as_ref().map_or(0, Charge::bytes);
         match grow(&mut charge, &self.ledger.bodies, held.saturating_add(bytes)) {
             Ok(()) => Ok(charge),
-            Err(Spent) => Err(self.out_of_memory()),
+            Err(Spent) => Err(self.out_of_memory(requested, cx)),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Rejections that the handler makes without the service: a connection that is evicted for a newcomer, and a request that is no valid one.
+//! Rejections that the handler makes without the service: a connection that is evicted for a newcomer, and a request that is not valid.
 
 use reactor::Context;
 
 use crate::connection::{Conn, HttpHandler};
 use crate::http::{AtEnd, Refusal, Response};
+use crate::rejection_log::{Requested, log_rejection};
 use crate::service::Service;
 
 /// A refusal fits this: about 150 bytes of head, and its reason.
@@ -23,16 +24,21 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// Answers what the machine refuses. Returns false if there is not enough output space yet: the machine will refuse again.
+    /// Answers what the machine refuses at the beginning of `input`. Returns false if there is not enough output space yet: the machine will refuse
+    /// again.
     #[cold]
-    pub(crate) fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, input: &[u8], cx: &mut Context<'_>) -> bool {
         if self.withdraw(conn, cx) && cx.output_space() < REFUSAL_BYTES_MAX {
             cx.want_writable();
             return false;
         }
         self.stats.refusals(refusal).add(1);
-        log::debug!("refused reason={} status={}", refusal.label(), refusal.status());
-        self.fail(conn, Response::text(refusal.label()).status(refusal.status()), cx);
+        // Within a body the head has been taken: what is there is not a request line.
+        let requested = if conn.in_flight { Requested::Unknown } else { Requested::Head(input) };
+        let response = Response::text(refusal.label()).status(refusal.status()).close();
+        if self.end_with(conn, &response, cx) {
+            log_rejection(&response, requested, cx);
+        }
         true
     }
 }

@@ -12,6 +12,7 @@ use crate::exchange::{Exchange, State};
 use crate::exchange_limits::Times;
 use crate::http::Response;
 use crate::ledger::Charge;
+use crate::rejection_log::{Requested, log_rejection};
 use crate::service::Service;
 
 /// A whole response of which a part is sent.
@@ -59,9 +60,11 @@ impl Sending {
 
 impl<S: Service> HttpHandler<S> {
     /// 503 for a job that the pool did not take.
-    pub(crate) fn busy(&mut self, retry_after: Duration) -> Response {
+    pub(crate) fn busy(&mut self, retry_after: Duration, requested: Requested<'_>, cx: &Context<'_>) -> Response {
         self.stats.jobs_refused.add(1);
-        self.retry_later("busy\n", retry_after)
+        let response = self.retry_later("busy\n", retry_after);
+        log_rejection(&response, requested, cx);
+        response
     }
 
     /// 503 with a Retry-After that differs from client to client, so that clients that were refused together do not come back together.
@@ -110,7 +113,7 @@ impl<S: Service> HttpHandler<S> {
 
     #[cold]
     fn respond_in_pieces(&mut self, conn: &mut Conn, response: Response, times: Option<Times>, started: Instant, cx: &mut Context<'_>) {
-        let (response, charge) = match self.charge_response(&response) {
+        let (response, charge) = match self.charge_response(&response, Requested::Unknown, cx) {
             Ok(charge) => (response, charge),
             Err(instead) => (instead, None),
         };
