@@ -89,7 +89,6 @@ impl<M, D> HandOffTarget<M, D> {
     }
 
     /// Reserves a slot of the loop and a place in its mailbox.
-    #[expect(clippy::type_complexity, reason = "a pair for one caller")]
     fn reserve(&self) -> Option<(Flight, Permit<Envelope<M, D>>)> {
         let flight = self.in_flight.reserve(self.stats.connections_max.get(), || self.stats.connections_open.get())?;
         Some((flight, self.mailer.reserve_permit()?))
