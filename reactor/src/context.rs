@@ -139,8 +139,9 @@ impl Context<'_> {
         self.slot().bits.remove(Bits::PAUSED);
     }
 
-    /// The partial input that is buffered: what was read and [`crate::Handler::input`] has not taken. During a call of `input` it is empty, because the
-    /// handler has it as an argument.
+    /// The partial input that is buffered: what earlier visits read and [`crate::Handler::input`] did not take. In `deadline`, `mail` and `pressed`
+    /// it is all of that. It is not brought up to date before a visit has offered its input. So in `input`, and in an `ended`, `writable` or
+    /// `panicked` of the same visit, it can be empty, or hold bytes that `input` has taken since.
     #[must_use]
     pub fn partial_input(&self) -> &[u8] {
         self.shared.slots.get(self.token.slot).input.as_ref().map_or(&[], |lease| lease.filled())
