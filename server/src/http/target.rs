@@ -120,7 +120,7 @@ fn last_digits(text: &[u8]) -> usize {
     // All eight bytes at once: a loop over the digits cost 8 instructions for each. A digit becomes 0 to 9 and then stays below 0x80, every other
     // byte gets its highest bit, and no byte carries into the next: 0x7f + 0x76 is 0xf5.
     let numbers = u64::from_le_bytes(*last) ^ 0x3030_3030_3030_3030;
-    let others = ((numbers & 0x7f7f_7f7f_7f7f_7f7f) + 0x7676_7676_7676_7676 | numbers) & 0x8080_8080_8080_8080;
+    let others = (((numbers & 0x7f7f_7f7f_7f7f_7f7f) + 0x7676_7676_7676_7676) | numbers) & 0x8080_8080_8080_8080;
     others.leading_zeros() as usize / 8
 }
 
