@@ -65,7 +65,7 @@ fn happened(contrast: &Contrast) -> String {
     let (broken_ok, correct_ok) = text("ok");
     let (broken, correct) = text("response.p90");
     format!(
-        "With every thread occupied by calls that block, {broken_ok} fast jobs were answered in time, and p99 of all was {broken}; with half \
-         of the threads reserved for fast jobs {correct_ok} were, p99 {correct}."
+        "With every thread occupied by calls that block, {broken_ok} fast jobs were answered in time, and p90 of all was {broken}; with half \
+         of the threads reserved for fast jobs {correct_ok} were, p90 {correct}."
     )
 }
