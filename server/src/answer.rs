@@ -79,7 +79,7 @@ impl Answer {
     /// The answer to a whole body of at most `bytes_max`; a longer one is answered 413. `then` runs on the loop: what takes time in it goes
     /// into a job of its own. For a body that need not be held as a whole there is [`Answer::Read`].
     pub fn body(bytes_max: usize, then: impl FnOnce(Vec<u8>) -> Answer + Send + 'static) -> Answer {
-        Answer::Read(Box::new(Collected { body: CollectedBody::default(), bytes_max, refused: None, then }))
+        Answer::Read(Box::new(Collected { body: CollectedBody::default(), bytes_max, no_memory: false, then }))
     }
 
     /// The same answer with limits that differ from the server's. An answer that fits the output space at once is finished with the request's
@@ -113,36 +113,19 @@ impl Answer {
 struct Collected<F> {
     body: CollectedBody,
     bytes_max: usize,
-    /// The response instead of the function's, and the body is given up.
-    refused: Option<Refused>,
+    /// The system had no memory for a piece, and the body is given up.
+    no_memory: bool,
     then: F,
-}
-
-/// Why a body is given up.
-enum Refused {
-    TooLong,
-    NoMemory,
 }
 
 impl<F: FnOnce(Vec<u8>) -> Answer + Send> BodySink for Collected<F> {
     fn take(&mut self, piece: &[u8]) -> usize {
-        if piece.len() > self.bytes_max - self.body.len() {
-            self.refused = Some(Refused::TooLong);
-            return 0;
-        }
-        if !self.body.append(piece) {
-            self.refused = Some(Refused::NoMemory);
-            return 0;
-        }
-        piece.len()
+        self.no_memory = !self.body.append(piece);
+        if self.no_memory { 0 } else { piece.len() }
     }
 
     fn end(self: Box<Self>) -> Answer {
-        match self.refused {
-            Some(Refused::TooLong) => self.too_long(),
-            Some(Refused::NoMemory) => Response::out_of_memory().into(),
-            None => (self.then)(self.body.into_bytes()),
-        }
+        if self.no_memory { Response::out_of_memory().into() } else { (self.then)(self.body.into_bytes()) }
     }
 
     fn expect(&mut self, length_bytes: u64) {
@@ -150,8 +133,7 @@ impl<F: FnOnce(Vec<u8>) -> Answer + Send> BodySink for Collected<F> {
     }
 
     fn memory_bytes(&self, more: usize) -> usize {
-        // A piece that makes the body too long is not kept.
-        if more > self.bytes_max - self.body.len() { self.body.memory_bytes(0) } else { self.body.memory_bytes(more) }
+        self.body.memory_bytes(more)
     }
 
     fn bytes_max(&self) -> u64 {
@@ -173,8 +155,8 @@ pub trait BodySink: Send {
     /// The body is complete, or it was enough, or there was none.
     fn end(self: Box<Self>) -> Answer;
 
-    /// How many bytes of body it takes at most. A body that announces more is not asked for (`100 Continue`) and not given to the sink:
-    /// [`BodySink::too_long`] is the answer. By default there is no limit but `--body-bytes-max`.
+    /// How many bytes of body it takes at most. Asked once. A body that announces more is not asked for (`100 Continue`) and not given to the sink:
+    /// [`BodySink::too_long`] is the answer. So it is when a body without a length becomes longer. By default there is no limit but `--body-bytes-max`.
     fn bytes_max(&self) -> u64 {
         u64::MAX
     }

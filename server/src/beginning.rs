@@ -55,9 +55,12 @@ impl<S: Service> HttpHandler<S> {
         cx.essential();
         // RFC 9110 section 10.1.1: only a peer that has sent nothing of the body yet waits to be asked for it.
         let waits = nothing_follows && conn.machine.take_continue();
+        if let Answer::Read(sink) = &answer {
+            times.body_left_bytes = times.body_left_bytes.min(sink.bytes_max());
+        }
         let is_too_long = matches!(body, BodyKind::Length(bytes) if bytes > times.body_left_bytes);
         let (answer, wanted) = match answer {
-            Answer::Read(sink) if is_too_long || matches!(body, BodyKind::Length(bytes) if bytes > sink.bytes_max()) => {
+            Answer::Read(sink) if is_too_long => {
                 log_rejection(&too_long(), requested, cx);
                 (sink.too_long(), false)
             }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use server::answer::{Answer, AnswerLimits};
+use server::answer::{Answer, AnswerLimits, BodySink};
 use server::dispatch::Placement;
 use server::http::{Request, Response};
 use support::{Serve, Server, Setup, get};
@@ -27,8 +27,27 @@ fn nested_jobs(levels: u32) -> Answer {
     }
 }
 
+/// Takes whatever it is given, and relies on the limit that it names.
+struct Short(usize);
+
+impl BodySink for Short {
+    fn take(&mut self, piece: &[u8]) -> usize {
+        self.0 += piece.len();
+        piece.len()
+    }
+
+    fn end(self: Box<Self>) -> Answer {
+        Response::text(self.0.to_string()).into()
+    }
+
+    fn bytes_max(&self) -> u64 {
+        10
+    }
+}
+
 fn call(request: &Request<'_>) -> Answer {
     match request.path {
+        "/short" => Answer::Read(Box::new(Short(0))),
         "/upper" => Answer::body(1024, upper),
         "/limited" => Answer::body(1024, upper).with_limits(AnswerLimits::new().body_bytes_max(Some(10))),
         "/nested" => nested(100_000),
@@ -81,9 +100,8 @@ fn a_large_body_that_is_too_long_closes_after_the_answer() {
     let text = server.ask(head("/upper", "Content-Length: 100000") + &"x".repeat(100_000));
     assert!(text.starts_with("HTTP/1.1 413 ") && text.contains("\r\nConnection: close\r\n"), "{text}");
     // A body in chunks announces no length: it is too long when it has come.
-    for (path, chunk) in
-        [("/limited", "b\r\neleven byte\r\n0\r\n\r\n".to_owned()), ("/upper", format!("7d0\r\n{}\r\n0\r\n\r\n", "x".repeat(2000)))]
-    {
+    let eleven = || "b\r\neleven byte\r\n0\r\n\r\n".to_owned();
+    for (path, chunk) in [("/limited", eleven()), ("/short", eleven()), ("/upper", format!("7d0\r\n{}\r\n0\r\n\r\n", "x".repeat(2000)))] {
         let text = server.ask(head(path, "Transfer-Encoding: chunked") + &chunk);
         assert!(text.starts_with("HTTP/1.1 413 ") && text.contains("\r\nConnection: close\r\n"), "{path}: {text}");
     }
