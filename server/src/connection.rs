@@ -3,6 +3,7 @@
 //! A connection at rest is the machine and a few numbers; what an answer needs while it is under way is one box, gone when it is over.
 //! Read next: `exchange.rs`.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -108,6 +109,8 @@ pub struct HttpHandler<S> {
     idle_spread: [Duration; 8],
     draining: bool,
     sources: Option<Arc<SourceLimit>>,
+    /// The key of [`group_of`].
+    group_key: RandomState,
     /// For the jitter of Retry-After.
     pub(crate) random: u32,
     pub(crate) ended: Ended,
@@ -145,6 +148,7 @@ impl<S: Service> HttpHandler<S> {
             idle_spread: std::array::from_fn(|group| idle.saturating_add(idle / 80 * group as u32)),
             draining: false,
             sources: settings.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max))),
+            group_key: RandomState::new(),
             random: std::process::id() | 1,
             ended: Ended::default(),
             settings,
@@ -237,7 +241,7 @@ impl<S: Service> Handler for HttpHandler<S> {
         cx.deadline(Some(later(cx.now(), cx.spread(self.settings.timeouts.header))));
         if let Origin::Accepted { peer, .. } = origin {
             // The clients of a Unix socket have no address, and so no group of their own.
-            cx.set_group(peer.ip().map_or(0, group_of));
+            cx.set_group(peer.ip().map_or(0, |address| group_of(&self.group_key, address)));
         }
         let mut conn = Conn { machine: Machine::new(), in_head: true, in_flight: false, seat: None, job_serial: 0, exchange: None };
         if let (Some(sources), Origin::Accepted { peer, .. }) = (&self.sources, origin)

@@ -91,10 +91,11 @@ fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The group of a source address for the eviction of buffers: what [`source`] counts as one, in 32 bits.
-pub(crate) fn group_of(address: IpAddr) -> u32 {
-    let (_, bits) = source(address);
-    (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
+/// The group of a source address for the eviction of buffers: what [`source`] counts as one, in 32 bits. The hash has a key that a client cannot
+/// know. Without one, a client that owns a range of IPv6 could choose addresses that fall into the group of another client, fill the buffer memory
+/// of that group and so have the other client evicted. Test: `a_client_cannot_choose_an_address_that_falls_into_the_group_of_another`.
+pub(crate) fn group_of(keyed: &impl BuildHasher, address: IpAddr) -> u32 {
+    keyed.hash_one(source(address)) as u32
 }
 
 #[cfg(test)]
@@ -145,8 +146,8 @@ mod tests {
             assert!(limit.enter(ip(one)).is_some());
             assert!(limit.enter(ip(other)).is_some(), "{one} and {other} share a source");
             assert_eq!(limit.enter(ip("192.0.2.1")), None, "{one} is another source than its IPv4 address");
-            assert_ne!(group_of(ip(one)), group_of(ip(other)));
-            assert_eq!(group_of(ip(one)), group_of(ip("192.0.2.1")));
+            assert_ne!(group_of(&limit.hasher, ip(one)), group_of(&limit.hasher, ip(other)));
+            assert_eq!(group_of(&limit.hasher, ip(one)), group_of(&limit.hasher, ip("192.0.2.1")));
         }
         // 6to4: all networks of one client are one source.
         assert_eq!(source(ip("2002:c000:201:7::1")), source(ip("2002:c000:201:8::1")));
@@ -156,6 +157,19 @@ mod tests {
         for network in ["2001:1::", "2003::", "64:ff9b:2::"] {
             assert_eq!(source(ip(&format!("{network}1"))), source(ip(&format!("{network}2"))), "{network}");
         }
+    }
+
+    /// The bits of these /64s differ, and their halves have the same exclusive or, which the group once was. With two keys, no two groups agree in
+    /// both but by a chance of 2^-64.
+    #[test]
+    fn a_client_cannot_choose_an_address_that_falls_into_the_group_of_another() {
+        let (a, b) = (RandomState::new(), RandomState::new());
+        let (victim, chosen) = (ip("2001:db8:0:1::1"), ip("2001:db9:0:0::1"));
+        assert!(group_of(&a, victim) != group_of(&a, chosen) || group_of(&b, victim) != group_of(&b, chosen));
+        assert!(
+            group_of(&a, victim) != group_of(&b, victim) || group_of(&a, chosen) != group_of(&b, chosen),
+            "two processes have two keys"
+        );
     }
 
     #[test]
