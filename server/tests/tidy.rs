@@ -166,6 +166,34 @@ fn no_comment_names_a_failure_mode_by_a_code() {
     }
 }
 
+/// A row of the index is `| question | [`file`](../file) | `identifier` |`. The identifier must stand in the file as a whole word.
+#[test]
+fn docs_index_names_what_exists() {
+    let page = read(&root().join("docs/README.md"));
+    let (_, index) = page.split_once("\n## Index").expect("docs/README.md has an index");
+    let rows: Vec<Vec<&str>> = index
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| question |"))
+        .map(|line| line.trim_matches(['|', ' ']).split(" | ").collect())
+        .collect();
+    assert!(rows.len() >= 30, "the index has {} rows", rows.len());
+    let mut questions: Vec<&str> = rows.iter().filter_map(|row| row.first().copied()).collect();
+    questions.sort_unstable();
+    questions.dedup();
+    assert_eq!(questions.len(), rows.len(), "the index asks a question twice");
+    for row in &rows {
+        let [_, file, identifier] = row[..] else { panic!("expected | question | file | identifier |, found {row:?}") };
+        let file = file.split('`').nth(1).unwrap_or_else(|| panic!("{row:?} names no file"));
+        let identifier = identifier.trim_matches('`');
+        let text = read(&root().join(file));
+        let is_whole = |(at, _): (usize, &str)| !text[at + identifier.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        assert!(!identifier.is_empty() && text.match_indices(identifier).any(is_whole), "docs/README.md: {file} has no `{identifier}`");
+    }
+    for link in page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()).filter(|link| !link.is_empty()) {
+        assert!(root().join("docs").join(link).exists(), "docs/README.md links to {link}");
+    }
+}
+
 #[test]
 fn the_defaults_choose_no_mistake() {
     let correct = Config::default();
