@@ -122,7 +122,7 @@ pub enum HalfClose {
     HasLeft,
 }
 
-/// What identifies the receiver of an event, of mail and of a deadline.
+/// What identifies the receiver of an event, of mail and of a wake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenCheck {
     /// Slot and generation.
@@ -221,7 +221,7 @@ pub struct Policy {
     pub rest: RestPolicy,
     /// Which connections are on the ready list.
     pub ready_rule: ReadyRule,
-    /// How the receiver of an event, of mail and of a deadline is identified.
+    /// How the receiver of an event, of mail and of a wake is identified.
     pub token_check: TokenCheck,
     /// When the mailbox clears its flag.
     pub mailbox_order: MailboxOrder,

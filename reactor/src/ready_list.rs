@@ -25,7 +25,7 @@ pub(crate) enum Queued {
     No,
     /// On the new list: runnable, and not visited since.
     New,
-    /// On the old list: it has spent a quantum and has work left.
+    /// On the old list: visited, and still able to make progress.
     Old,
 }
 
