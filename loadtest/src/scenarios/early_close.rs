@@ -51,7 +51,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "python3 -c 'import http.client as h; c = h.HTTPConnection(\"127.0.0.1\", 8080); c.request(\"POST\", \"/echo\", bytes(12 << 20)); \
          print(c.getresponse().status)'    # ConnectionResetError or BrokenPipeError; without the mistake 413",
         "nstat -az TcpExtTCPAbortOnClose TcpExtTCPAbortOnData    # one more of either for each client",
-        "strace -f -e trace=write,writev,sendto,sendmsg,shutdown,close -p PID    # sendto and close; without the mistake shutdown(SHUT_WR) between them",
+        "strace -f -e trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,shutdown,close -p PID    # sendto and close; without the mistake shutdown(SHUT_WR) between them",
     ],
     code: Code { file: "reactor/src/close.rs", source: include_str!("../../../reactor/src/close.rs") },
     takes: Duration::from_secs(6),

@@ -64,7 +64,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     happened,
     look: &[
         "cargo run --release -p server -- --loops 1 --files-root /tmp/files --mistake file-stall",
-        "strace -r -T -e trace=openat,openat2,epoll_wait,epoll_pwait,epoll_pwait2 -p TID    # TID of loop-0: an open that takes 0.3 s, on the thread that waits in epoll",
+        "strace -r -T -e 'trace=?open,openat,openat2,epoll_wait,epoll_pwait,epoll_pwait2' -p TID    # TID of loop-0: an open that takes 0.3 s, on the thread that waits in epoll",
         "ps -T -o tid,comm,stat,wchan:20 -p PID                      # what loop-0 waits in: do_epoll_wait, or a file (state D on a real disk)",
         "curl -s http://127.0.0.1:9090/metrics | grep -e reactor_loop_lag -e loop_stalls",
     ],

@@ -51,7 +51,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "cargo run --release -p server -- --loops 4 --mistake herd",
         "for i in $(seq 100); do sleep 0.01; exec {fd}<>/dev/tcp/127.0.0.1/8080; done      # a second terminal, bash",
         "grep -H ^voluntary /proc/PID/task/*/status      # before and after: each loop has gone to sleep 100 times more",
-        "strace -f -e trace=epoll_wait,epoll_pwait,epoll_pwait2,accept,accept4 -e inject=accept4:delay_enter=200 -p PID    # with slow accepts EAGAIN shows",
+        "strace -f -e trace=epoll_wait,epoll_pwait,epoll_pwait2,accept,accept4 -e inject=accept,accept4:delay_enter=200 -p PID    # with slow accepts EAGAIN shows",
     ],
     code: Code { file: "reactor/src/listen/socket.rs", source: include_str!("../../../reactor/src/listen/socket.rs") },
     takes: Duration::from_secs(5),
