@@ -1,7 +1,7 @@
-//! All limits and choices together: those of the loops, of the pool, of HTTP, and of the process.
+//! All limits and choices of the loops, the pool, HTTP and the process.
 //!
-//! The numbers are documented where they belong (`reactor::Limits`, `worker_pool::Limits`, `http::HttpLimits`); here is how the command
-//! line sets them, and how they must fit each other. Read next: `budget.rs`, whether they fit the machine.
+//! Each number is documented at its own type (`reactor::Limits`, `worker_pool::Limits`, `http::HttpLimits`). This file says how the command line sets
+//! them and which combinations are valid. Read next: `budget.rs`, which checks that they fit the machine.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -19,7 +19,7 @@ use crate::connection::HttpSettings;
 use crate::ledger::{MemoryBudget, MemoryLimits};
 use crate::shutdown::ShutdownPolicy;
 
-/// Everything that can be chosen about a server. The default is the correct one.
+/// All choices and limits of a server. The default contains no deliberate mistake.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the service listens: 1 to [`LISTENERS_MAX`] addresses, which share one budget.
@@ -28,25 +28,25 @@ pub struct Config {
     pub ipv6_only: bool,
     /// Where the admin port listens.
     pub admin: SocketAddr,
-    /// Event loops.
+    /// Number of event loops.
     pub loops: u32,
-    /// Open connections of all loops together; without a number, as many as fit, up to [`CONNECTIONS_MAX`].
+    /// Open connections of all loops together. `None`: the number that fits the machine, at most [`CONNECTIONS_MAX`].
     pub connections_max: Option<u32>,
     /// Bytes of unfinished input and unsent output of all loops together.
     pub buffer_memory_bytes_max: u64,
-    /// One loop's limits and choices; its `connections_max` and `buffer_memory_bytes_max` are set to its share by `budget.rs`.
+    /// One loop's limits and choices. `budget.rs` sets its `connections_max` and `buffer_memory_bytes_max` to the loop's share.
     pub reactor: reactor::Config,
-    /// The worker pool's.
+    /// The worker pool's limits and choices.
     pub pool: worker_pool::Config,
-    /// HTTP's.
+    /// HTTP's limits and choices.
     pub http: HttpSettings,
-    /// What becomes of the clients on SIGTERM.
+    /// What happens to open connections on SIGTERM.
     pub shutdown: ShutdownPolicy,
-    /// How long after SIGTERM nothing happens but that `/readyz` fails: a load balancer goes on sending clients until its checks have seen
-    /// that, and finds nobody when the listener closes earlier. HAProxy has `grace` for this. 0: nobody checks.
+    /// Delay between failing `/readyz` and starting to drain on SIGTERM. A load balancer sends clients until its checks have seen `/readyz` fail; a
+    /// listener that closes earlier refuses them. HAProxy calls this `grace`. 0 is for a server without such checks.
     pub shutdown_delay: Duration,
-    /// How long SIGTERM then waits for requests in flight. Kubernetes kills after 30 s (`terminationGracePeriodSeconds`), systemd after
-    /// 90 s (`TimeoutStopSec`), both counted from the signal, so with the delay before it; 10 s is within both.
+    /// How long the server then waits for requests in flight. Kubernetes kills after 30 s (`terminationGracePeriodSeconds`), systemd after 90 s
+    /// (`TimeoutStopSec`). Both count from the signal and so include the delay. 10 s is within both.
     pub shutdown_grace: Duration,
     /// The directory of `GET /files/PATH`.
     pub files_root: Option<PathBuf>,
@@ -56,28 +56,28 @@ pub struct Config {
     pub mistakes: Vec<&'static str>,
 }
 
-/// Connections when nobody asks for a number: what one loop has been measured with; a default should not reserve a slot table for the
-/// million descriptors that containers often allow.
+/// Upper bound of the default `connections_max`: what one loop has been measured with. Containers often allow a million descriptors, and a default
+/// should not reserve a slot table for all of them.
 pub const CONNECTIONS_MAX: u32 = 10_000;
 
-/// Addresses to listen on. A service has one for each network that it is on; each costs every loop a descriptor.
+/// Largest number of addresses to listen on. A service has one for each network that it is on. Each address costs every loop a descriptor.
 pub const LISTENERS_MAX: usize = 16;
 
-/// Places for mail that is no completion of a job: connections handed over by another loop. Without a place the loop that accepted one
-/// keeps it, so this bounds a burst and nothing fails. Each place takes its memory at once.
+/// Mailbox slots for mail other than completions of jobs: connections that another loop hands over. Without a free slot the accepting loop keeps the
+/// connection, so this bounds a burst and no connection is lost. The memory of each slot is allocated at the start.
 const MAIL_BESIDE_JOBS: u32 = 1024;
 
-/// A pool without a bound would need a mailbox without one. This is more than a test of it can fill, so that the mailbox does not refuse first and
-/// hide the queue behind it; about 40 MiB.
+/// Mailbox slots for completions when the pool has no limit. A test of such a pool cannot fill them, so the mailbox does not reject first and hide
+/// the pool's queue. About 40 MiB.
 const MAIL_OF_UNBOUNDED_JOBS: u32 = 1 << 18;
 
-/// max(1, cores / 2): the other half is the workers'.
+/// max(1, cores / 2): the workers use the other half.
 #[must_use]
 pub fn default_loops() -> u32 {
     (cores() / 2).max(1)
 }
 
-/// max(2, cores − loops): of two, one stays free of slow work.
+/// max(2, cores − loops): with two workers, one of them does not run slow jobs.
 #[must_use]
 pub fn default_workers() -> u32 {
     cores().saturating_sub(default_loops()).max(2)
@@ -87,7 +87,8 @@ fn cores() -> u32 {
     cpus().0
 }
 
-/// The CPUs that this process can use, at most 1024, and the quota if it decides (`cgroup.rs`). Read once: the defaults of a process do not change.
+/// The number of CPUs that this process can use, at most 1024, and the CPU quota if that decides (`cgroup.rs`). Read once, so the defaults do not
+/// change.
 #[must_use]
 pub fn cpus() -> &'static (u32, Option<Limit>) {
     static CPUS: OnceLock<(u32, Option<Limit>)> = OnceLock::new();
@@ -122,7 +123,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What the command line asks for, with the deliberate mistakes switched on that it names.
+    /// The configuration that the command line asks for, with the deliberate mistakes that it names.
     ///
     /// # Errors
     /// One sentence that names the flag, its value and what is allowed.
@@ -140,7 +141,7 @@ impl Config {
             ..Config::default()
         };
         let buffer_bytes_max = in_range("--buffer-bytes-max", args.buffer_bytes_max, 4 << 10, 16 << 20)?;
-        // A head is parsed in one piece, and one piece is at most one buffer.
+        // A head is parsed in one piece, so it must fit one buffer.
         let head_bytes_max = in_range("--header-bytes-max", args.header_bytes_max, 64, buffer_bytes_max)?;
 
         config.reactor.policy.sharing = args.listener_sharing.into();
@@ -169,7 +170,7 @@ impl Config {
         http.memory = MemoryLimits { bodies_bytes_max: args.body_memory_max.0, responses_bytes_max: args.response_memory_max.0 };
         http.timeouts.idle = args.idle_timeout.0;
         http.timeouts.request = args.request_timeout.map(|time| time.0);
-        // A result that comes after the request has timed out cannot be sent.
+        // A result that arrives after the request has timed out cannot be sent.
         http.job_deadline = args.request_timeout.map_or(args.job_deadline.0, |time| args.job_deadline.0.min(time.0));
 
         args.pool.apply(&mut config.pool);
@@ -179,35 +180,35 @@ impl Config {
         for slug in &args.mistake {
             crate::demo::mistakes::switch_on(slug, &mut config)?;
         }
-        // What they changed has consequences too.
+        // A mistake may have changed a number that `derive` reads.
         config.derive();
         config.check()?;
         Ok(config)
     }
 
-    /// A budget for memory that the service holds itself, such as the values of a store. Its limit is in the sum that `--check` prints and its use in the
-    /// metrics, as `name`. `reason` says in a few words what it is for.
+    /// Adds a budget for memory that the service holds itself, such as the values of a store. `--check` includes its limit in the sum. The metrics
+    /// show its use as `name`. `reason` says in a few words what the memory is for.
     pub fn memory_budget(&mut self, name: &'static str, bytes_max: u64, reason: &'static str) -> Arc<MemoryBudget> {
         let budget = MemoryBudget::new(name, bytes_max, reason);
         self.service_budgets.push(Arc::clone(&budget));
         budget
     }
 
-    /// Sets what follows from other numbers.
+    /// Sets the limits that follow from other limits.
     fn derive(&mut self) {
-        // Half of the time that a client has may go by in the queue; the rest is for the job itself, and for jobs ahead of it that take longer
-        // than usual.
+        // A job may wait in the queue for half of its deadline. The other half is for the job itself, and for jobs ahead of it that take longer than
+        // usual.
         let wait = &mut self.pool.limits;
         wait.wait_max = wait.wait_max.min(self.http.job_deadline / 2);
         wait.standing_wait_max = wait.standing_wait_max.min(wait.wait_max);
-        // Room for the completion of every job that can be in flight is reserved when it is admitted, in the mailbox of the loop that
-        // asked. All of them may have been asked for by one loop.
+        // Each admitted job reserves a mailbox slot for its completion, in the loop that submitted it. One loop may have submitted all jobs in
+        // flight.
         let rules = worker_pool::ResolvedConfig::of(&self.pool);
         let jobs_in_flight_max = if rules.unbounded() { MAIL_OF_UNBOUNDED_JOBS } else { rules.in_flight_max };
         self.reactor.limits.mail_max = jobs_in_flight_max.saturating_add(MAIL_BESIDE_JOBS);
     }
 
-    /// Whether the parts fit each other. Whether they fit the machine is `budget.rs`'s question.
+    /// Checks that the parts fit each other. `budget.rs` checks that they fit the machine.
     ///
     /// # Errors
     /// One sentence that names the value and what is allowed.
@@ -246,9 +247,9 @@ impl Config {
     pub fn one_loop(&self, connections_max: u32, buffer_memory_bytes_max: u64) -> reactor::Config {
         let mut config = self.reactor.clone();
         config.limits.connections_max = connections_max;
-        // Of a small limit an eighth, so that most of it can be used by connections that rest.
+        // Of a small limit at most an eighth is kept free, so that idle connections can use most of it.
         config.limits.free_slots_min = config.limits.free_slots_min.min(connections_max / 8);
-        // What is accepted in two turns must find room: the next turn makes it for those who came in this one.
+        // The connections accepted in two turns must fit the free slots: the loop evicts for those of one turn in the next turn.
         config.limits.accepts_per_turn_max = config.limits.accepts_per_turn_max.min((config.limits.free_slots_min / 2).max(1));
         config.limits.buffer_memory_bytes_max = usize::try_from(buffer_memory_bytes_max).unwrap_or(usize::MAX);
         config

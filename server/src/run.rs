@@ -1,6 +1,6 @@
-//! A server from the command line to the exit code: what is started, in which order, and what ends it.
+//! Runs a server from the command line to the exit code: what starts, in which order, and what stops it.
 //!
-//! Read next: `config.rs` and `budget.rs` (what is checked before anything starts), `shutdown.rs` (the end).
+//! Read next: `config.rs` and `budget.rs` (checks before anything starts), `shutdown.rs` (the end).
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -43,11 +43,11 @@ pub const RUNTIME: u8 = 1;
 /// The exit code of a wrong flag, or of limits that do not fit.
 pub const USAGE: u8 = 2;
 
-/// A whole program around a service: `args` as main gets them, the program's name first. Returns the exit code.
+/// Runs a whole program around a service and returns the exit code. `args` are those of `main`, with the program's name first.
 ///
-/// `service` gets the configuration, which it may change, and returns what makes a service: called once on each loop's own thread, so that no
-/// service is shared. `--check` calls `service` too, because a service may have memory budgets ([`Config::memory_budget`]).
-/// At most once in a process: it takes the signals, the log and the panic hook.
+/// `service` gets the configuration, may change it, and returns a constructor. The constructor is called once on each loop's own thread, so loops
+/// share no service. `--check` calls `service` too, because a service may have memory budgets ([`Config::memory_budget`]). Call this at most once in
+/// a process: it installs the signal handlers, the logger and the panic hook.
 ///
 /// ```no_run
 /// # use server::{answer::Answer, http::{Request, Response}, service::Service};
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// Why a server did not start, or ended badly.
+/// Why a server did not start, or stopped with an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.
@@ -119,21 +119,21 @@ where
     serve(&config, make_service)
 }
 
-/// A closed stdout is no reason to fail.
+/// Prints to stdout. Ignores errors: a closed stdout does not stop the server.
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes());
     let _ = stdout.flush();
 }
 
-/// Serves until a signal ends it. `make_service` is called once on each loop's own thread: no service is shared.
+/// Serves until a signal or a failed loop stops the server. `make_service` is called once on each loop's own thread, so loops share no service.
 ///
-/// To be called before the program opens anything and starts threads: it takes the listening sockets that the process was started with
-/// (`activation.rs`), and `config.listen` and `config.admin` are for those that it was not.
+/// Call this before the program opens descriptors or starts threads: it takes the listening sockets that the process inherited (`activation.rs`). It
+/// binds `config.listen` and `config.admin` only where no socket was inherited.
 ///
 /// # Errors
-/// The exit code and one line: limits that do not fit, inherited descriptors that are no listening sockets, a port in use, a thread that
-/// cannot be started, a loop that failed.
+/// The exit code and one line: limits that do not fit, inherited descriptors that are not listening sockets, a port in use, a thread that cannot be
+/// started, a loop that failed.
 pub fn serve<S, M>(config: &Config, make_service: M) -> Result<(), Failure>
 where
     S: Service + 'static,
@@ -150,7 +150,7 @@ where
     }
     crate::sys::set_up_allocator(budget.machine.limits_address_space());
     let (events, ended) = channel();
-    // Before the ports are bound: who sees the first line on stdout may send a signal at once.
+    // Before the ports are bound: a parent that reads the first line on stdout may send a signal immediately.
     let monitored = Arc::new(OnceLock::<Arc<Monitor>>::new());
     let dump = {
         let monitored = Arc::clone(&monitored);
@@ -203,10 +203,10 @@ where
 
     let ending = shutdown::Ending { policy: config.shutdown, delay: config.shutdown_delay, grace: config.shutdown_grace };
     let outcome = shutdown::wait_and_drain(&ended, &handles, &monitor, ending);
-    // Every loop has ended, and with it everybody who waited for a job. What still runs gets a moment, no more.
+    // The loops have finished or the grace has passed: no client waits for a job any more. Running jobs get at most `POOL_GRACE`.
     let report = pool.shutdown(POOL_GRACE.min(config.shutdown_grace));
     log::info!("ended jobs_dropped={} worker_threads_left={}", report.jobs_dropped, report.threads_left);
-    // A client of the admin port whose request is being answered gets its response, if that takes no longer than the grace.
+    // The admin port finishes the responses in progress within the rest of the grace.
     let grace_left = || outcome.grace_ends.saturating_duration_since(Instant::now());
     admin.shut_down(grace_left());
     if !admin.wait(grace_left()) {
@@ -216,7 +216,7 @@ where
     outcome.result.map_err(Failure::runtime)
 }
 
-/// For jobs whose clients have gone already.
+/// Time for jobs that still run at shutdown. Their connections are closed already.
 const POOL_GRACE: Duration = Duration::from_secs(1);
 
 type Started = (Vec<Handle>, Vec<LoopView>);
@@ -238,7 +238,7 @@ where
     let sources = config.http.connections_per_source_max.map(|max| Arc::new(SourceLimit::new(max)));
     let mut started = Vec::new();
     let mut receivers = Vec::new();
-    // The last one first: the first one hands connections to all others, so they must be there.
+    // In reverse order: loop 0 hands connections to all other loops, so their receivers must exist first.
     for index in (0..config.loops).rev() {
         let plan = Plan {
             name: format!("loop-{index}"),
@@ -253,7 +253,7 @@ where
         };
         let (name, events) = (plan.name.clone(), events.clone());
         let (handle, view, receiver) = start_loop(plan, make_service.clone(), move |result| {
-            // Nobody listens any more only when the process is ending.
+            // Sending fails only while the process exits, when the receiver has been dropped.
             let _ = events.send(Event::LoopEnded { name, result });
         })?;
         started.push((handle, view));
@@ -271,9 +271,9 @@ struct Plan {
     inherited: bool,
     pool: Submitter<RequestJob>,
     sources: Option<Arc<SourceLimit>>,
-    /// The ledger of all loops. None: a ledger of its own.
+    /// The ledger that all loops share. `None`: the handler has its own.
     ledger: Option<Arc<Ledger>>,
-    /// The loops that it hands connections to.
+    /// The loops that this loop hands connections to.
     receivers: Vec<HandOffTarget<Mail>>,
 }
 
@@ -300,12 +300,12 @@ impl Plan {
     }
 }
 
-/// The scheduler's slice of a loop. It wakes for some microseconds of work, and with a short slice it runs at once, and not after the slice of
-/// the worker that has its core (1.4 to 3 ms): niceness alone does not make a thread preempt another since Linux 6.6 (EEVDF). The shortest that the kernel
-/// allows. Measured: docs/numbers.md, "Overload".
+/// The scheduler's slice of a loop's thread. A loop wakes for some microseconds of work. With a short slice it runs immediately; otherwise it waits
+/// for the slice of the worker on its core (1.4 to 3 ms). Niceness alone does not make a thread preempt another since Linux 6.6 (EEVDF). This is the
+/// shortest slice that the kernel allows. Measured: docs/numbers.md, "Overload".
 pub const LOOP_SLICE: Duration = Duration::from_micros(100);
 
-/// Starts a loop on a thread of its own. The loop is made there: what lives in it need not be `Send`.
+/// Starts a loop on its own thread. The loop is built there, so its handler need not be `Send`.
 fn start_loop<S, M>(
     plan: Plan,
     make_service: M,
@@ -342,7 +342,7 @@ fn start_admin(listener: TcpListener, pool: Submitter<RequestJob>, monitor: Arc<
         config: admin::reactor_config(),
         http: admin::http_settings(),
         listeners: vec![(listener.into(), ListenerWakes::All)],
-        inherited: false, // It drains at the very end: who is in its queue then is answered.
+        inherited: false, // The admin loop drains last, and answers the clients in its accept queue.
         pool,
         sources: None,
         ledger: None,
