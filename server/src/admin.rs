@@ -1,6 +1,6 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/debug/state`. On its own thread and loop, so that a stalled loop can still be seen.
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/debug/state`. It has its own thread and loop, so that it can report a stalled loop.
 //!
-//! It is served by the same HTTP handler as everything else; only the service differs, and no deliberate mistake reaches it. Read next:
+//! The HTTP handler is the same as for the service. Only the service behind it differs, and no deliberate mistake affects it. Read next:
 //! `metrics.rs`.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::monitor::{LoopView, Monitor};
 use crate::process;
 use crate::service::Service;
 
-/// What can be asked for.
+/// The response to `/`.
 const INDEX: &str = "/metrics      counters and histograms: OpenMetrics for a scraper that asks for it, else Prometheus text 0.0.4
 /healthz      200 while the process lives
 /readyz       200 while new clients are welcome, 503 while the server shuts down, or when no worker thread lives
@@ -36,7 +36,7 @@ pub struct AdminService {
 }
 
 impl AdminService {
-    /// Shows one server.
+    /// A service that shows the state of one server.
     #[must_use]
     pub fn new(monitor: Arc<Monitor>) -> AdminService {
         AdminService { metrics: Metrics::new(Arc::clone(&monitor)), monitor }
@@ -49,7 +49,7 @@ impl Service for AdminService {
             "/" => Response::text(INDEX),
             "/healthz" => Response::text("ok\n"),
             "/readyz" if self.monitor.is_draining() => Response::text("draining\n").status(503),
-            // Nothing kills a worker but a fault of ours. Were it so, each job would hang, and the loops look well.
+            // Only a bug in this crate ends a worker. Without workers each job would hang, and the loops would look healthy.
             "/readyz" if self.monitor.pool.threads_alive() == 0 => Response::text("no worker lives\n").status(503),
             "/readyz" => Response::text("ready\n"),
             "/metrics" => {
@@ -69,7 +69,7 @@ impl Service for AdminService {
     }
 }
 
-/// The loop of the admin port: the correct choices, whatever mistakes the others make, and small limits.
+/// The configuration of the admin port's loop: no deliberate mistakes, and small limits.
 #[must_use]
 pub fn reactor_config() -> reactor::Config {
     reactor::Config::with(|config| {
@@ -80,18 +80,18 @@ pub fn reactor_config() -> reactor::Config {
     })
 }
 
-/// The admin port's times: when the server has ended otherwise, a scraper's idle connection holds it up no longer than this. Long enough for a
-/// request that is in the kernel already to be read.
+/// The admin port's settings. After the other loops have finished, a scraper's idle connection delays the exit by at most `drain_idle`. That is long
+/// enough to read a request that is already in the socket's receive buffer.
 #[must_use]
 pub fn http_settings() -> HttpSettings {
     let timeouts = Timeouts { drain_idle: Duration::from_millis(20), ..Timeouts::default() };
-    // A few dozen pages that are not read. Beyond, a page is answered 503, and the probes, which are a line each, are answered as ever.
+    // A few dozen pages whose clients do not read. Beyond that a page gets 503. Probes still get their response of one line.
     let memory = MemoryLimits { bodies_bytes_max: 0, responses_bytes_max: RESPONSES_BYTES_MAX };
     HttpSettings { timeouts, memory, ..HttpSettings::default() }
 }
 
-/// Writes what `/debug/state` shows to the log: a line of JSON for each loop, for each eight threads, and for everything else. One line for
-/// all could be longer than [`crate::logging::LINE_BYTES_MAX`].
+/// Logs what `/debug/state` shows: a line of JSON for each loop, for each eight threads, and for the rest. A single line could be longer than
+/// [`crate::logging::LINE_BYTES_MAX`].
 pub(crate) fn log_state(monitor: &Monitor) {
     let mut state = state(monitor);
     let mut list = |name: &str| match state.get_mut(name).map(Value::take) {
@@ -144,7 +144,7 @@ fn state(monitor: &Monitor) -> Value {
     })
 }
 
-/// `null` is what could not be read, since no descriptor was left for it.
+/// `null` is a value that could not be read because no descriptor was free.
 fn one_process(monitor: &Monitor) -> Value {
     let usage = process::usage();
     json!({

@@ -1,8 +1,8 @@
-//! Sees a loop that is stuck, from outside: a loop that cannot run cannot report itself.
+//! Detects a stuck loop from another thread: a loop that cannot run cannot report itself.
 //!
-//! The loops count their callbacks and note which one runs (two stores, no clock). This thread looks every [`LOOK_EVERY`]; a callback
-//! that is the same at two looks has run for at least the time between them. Over [`STALL`] it is counted and named in the log.
-//! Read next: `monitor.rs`.
+//! The loops count their callbacks and note which one runs (two stores, no clock). This thread looks every [`LOOK_EVERY`]. A callback that is the
+//! same at two looks has run for at least the time between them. A callback that has run for [`STALL`] is counted and logged. Read next:
+//! `monitor.rs`.
 
 use std::io;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use reactor::stats::Running;
 use crate::monitor::{LoopView, Monitor};
 use crate::process;
 
-/// How often it looks: a stall is seen at most so much late. A look is a few loads from memory for each loop and a wake-up of this
-/// thread, measured at 28 µs of CPU time on a busy two-core machine: 0.3 % of a core.
+/// How often the watchdog looks. A stall is detected about this much late at most. A look costs a few loads from memory for each loop and a wake-up
+/// of this thread: 28 µs of CPU time, measured on a busy two-core machine, 0.3 % of a core.
 pub const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A callback that runs so long is a stall: the lag at which an alert is due. Everything else on the loop has waited.
+/// A callback that runs this long is a stall: an alert is due. All other connections of the loop have waited meanwhile.
 pub const STALL: Duration = Duration::from_millis(50);
 
 /// What the watchdog knows of one loop, readable from any thread.
@@ -36,14 +36,14 @@ impl LoopWatch {
         self.stalls.load(Ordering::Relaxed)
     }
 
-    /// For how long the callback that runs now has run, at least; zero when it is a new one at each look.
+    /// Least time that the current callback has run. Zero if each look finds a new one.
     #[must_use]
     pub fn held(&self) -> Duration {
         Duration::from_nanos(self.held_nanos.load(Ordering::Relaxed))
     }
 }
 
-/// A running watchdog. It ends when this is dropped.
+/// A running watchdog. Dropping it stops the thread.
 #[derive(Debug)]
 pub struct Watchdog {
     _stop: SyncSender<()>,
@@ -101,18 +101,18 @@ fn slot(call: Running) -> String {
     if call.slot == reactor::Stats::NO_SLOT { "-".to_owned() } else { call.slot.to_string() }
 }
 
-/// What one look tells.
+/// The result of one look.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// No stall, or one that is known.
+    /// No stall, or one that was reported before.
     Nothing,
     /// A call has just been found to last longer than [`STALL`].
     Stall(Running),
-    /// A stalling call has ended; it lasted at least that long.
+    /// A stalling call has ended. It lasted at least this long.
     End(Running, Duration),
 }
 
-/// Follows one loop from look to look.
+/// Compares successive looks at one loop.
 #[derive(Debug, Default)]
 struct Tracker {
     call: Option<Call>,
