@@ -1,8 +1,8 @@
-//! Listening sockets that this process was started with: systemd's socket activation, or any parent that keeps them over restarts.
+//! Listening sockets that this process inherits: from systemd's socket activation, or from any parent that keeps them across restarts.
 //!
-//! While a parent holds the socket its queue outlives every server, so a restart refuses nobody (`ungraceful-shutdown`). The protocol is that of
-//! sd_listen_fds(3): `LISTEN_PID` says for whom, `LISTEN_FDS` how many descriptors from 3 on, `LISTEN_FDNAMES` what they are. Read next:
-//! `listeners.rs`, how the loops share them.
+//! While a parent holds the socket, its queue outlives each server, so a restart refuses no client (`ungraceful-shutdown`). The protocol is
+//! sd_listen_fds(3): `LISTEN_PID` is the process that they are for, `LISTEN_FDS` the number of descriptors from 3 on, `LISTEN_FDNAMES` their names.
+//! Read next: `listeners.rs`, how the loops share them.
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
@@ -13,22 +13,22 @@ use reactor::listen::socket::{ListenAddress, ListenSocket, adopt};
 
 use crate::{process, sys};
 
-/// What may be inherited, if anything.
+/// The inherited sockets, if any.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// The service's.
+    /// The service's socket.
     pub http: Option<ListenSocket>,
-    /// The admin port's.
+    /// The admin port's socket.
     pub admin: Option<TcpListener>,
 }
 
 /// The first descriptor (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
 const FIRST: RawFd = 3;
 
-/// What is read, and then removed.
+/// The variables that are read and then removed.
 const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
-/// What a descriptor is for.
+/// The purpose of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Http,
@@ -36,14 +36,15 @@ enum Role {
 }
 
 impl Inherited {
-    /// Takes the sockets that were passed to this process, if any; the second call finds none. They are closed on exec(3), and the variables
-    /// are removed if this is the only thread (with others nobody may write to the environment: setenv(3); `LISTEN_PID` tells children
-    /// that they are not meant): nothing that this process starts gets them by accident.
+    /// Takes the sockets that were passed to this process, if any. A second call finds none.
     ///
-    /// To be called before anything is opened: a descriptor that was promised and is not there must not be somebody else's.
+    /// Child processes do not get the sockets, because exec(3) closes them. The variables are removed if this is the only thread: with other threads,
+    /// writing to the environment is not safe (setenv(3)). If the variables stay, `LISTEN_PID` tells a child that they are not meant for it.
+    ///
+    /// Call this before anything is opened. Otherwise the number of a missing descriptor may belong to another file.
     ///
     /// # Errors
-    /// One sentence: a variable says nonsense, or a descriptor is not a listening socket (the service's: TCP or Unix; the admin port's: TCP).
+    /// One sentence: a variable is malformed, or a descriptor is not a listening socket (the service's: TCP or Unix; the admin port's: TCP).
     pub fn take() -> Result<Inherited, String> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         if TAKEN.swap(true, Ordering::Relaxed) {
@@ -81,14 +82,14 @@ impl Inherited {
     }
 }
 
-/// What each descriptor is for, the first one first.
+/// The role of each descriptor, in the order of their numbers.
 fn roles(own_pid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<Role>, String> {
     let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
     let number = |name| match text(name) {
         None => Ok(None),
         Some(value) => value.parse::<u32>().map(Some).map_err(|_| format!("{name} is '{value}'; a number is expected (sd_listen_fds(3))")),
     };
-    // Meant for somebody else, from whom we have the environment by accident.
+    // The variables are meant for another process, whose environment this one has inherited.
     let Some(pid) = number(VARIABLES[0])? else { return Ok(Vec::new()) };
     if pid != own_pid {
         return Ok(Vec::new());
@@ -102,7 +103,7 @@ fn roles(own_pid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Result<Ve
     if !names.is_empty() && names.len() != count {
         return Err(format!("LISTEN_FDNAMES has {} names, and LISTEN_FDS is {count}", names.len()));
     }
-    // Without FileDescriptorName= systemd calls every socket by its unit: any other name says nothing.
+    // Without FileDescriptorName= systemd names each socket after its unit. Any other name gives no role.
     let named = |index: usize| match names.get(index) {
         Some(&"http") => Some(Role::Http),
         Some(&"admin") => Some(Role::Admin),

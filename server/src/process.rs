@@ -1,7 +1,7 @@
-//! What the kernel says about a process, this one or a server under test: memory, descriptors, CPU time, and each thread's name and state,
-//! all from proc(5).
+//! What the kernel reports about a process, this one or a server under test: memory, descriptors, CPU time, and each thread's name and state. The
+//! source is proc(5).
 //!
-//! Files of the kernel's own making: reading them does not wait for a disk. Read next: `budget.rs` and `metrics.rs`, which use it.
+//! The kernel generates these files, so reading them does not wait for a disk. Read next: `budget.rs` and `metrics.rs`, which use them.
 
 use std::fs;
 use std::io;
@@ -17,22 +17,22 @@ pub struct Thread {
     pub tid: u32,
     /// Its name, at most 15 bytes (prctl(2), `PR_SET_NAME`).
     pub name: String,
-    /// R running, S sleeping, D waiting in the kernel and not to be interrupted, Z ended; others in proc(5).
+    /// R running, S sleeping, D in uninterruptible sleep, Z zombie. Others are in proc(5).
     pub state: char,
     /// CPU time that it has used.
     pub cpu: Duration,
-    /// Times that it went to sleep by itself. Many of them for little work are a herd.
+    /// Voluntary context switches: times that it blocked. Many of them for little work are a thundering herd.
     pub voluntary_switches: u64,
-    /// Times that it was put aside for another thread.
+    /// Involuntary context switches: times that the scheduler preempted it.
     pub involuntary_switches: u64,
 }
 
-/// What `/proc/PID/stat` and `/proc/PID/status` say.
+/// Memory and CPU time, from `/proc/PID/stat` and `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Resident memory, bytes.
     pub resident_bytes: u64,
-    /// The most that it ever was.
+    /// Peak of the resident memory, bytes.
     pub resident_bytes_peak: u64,
     /// Address space, bytes.
     pub virtual_bytes: u64,
@@ -44,14 +44,14 @@ pub struct Usage {
 /// (include/asm-generic/param.h; only alpha has another).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// This process. Not by its number: in a container the mounted proc may be of another namespace of numbers (pid_namespaces(7)).
+/// This process. Not by its number: in a container, /proc may be mounted from another PID namespace (pid_namespaces(7)).
 const SELF: &str = "/proc/self";
 
 fn of(pid: u32) -> String {
     format!("/proc/{pid}")
 }
 
-/// Memory and CPU time now. None while no descriptor is left to read them: a zero would be believed.
+/// Memory and CPU time now. None if no descriptor is free to read them: a zero would look like a measurement.
 #[must_use]
 pub fn usage() -> Option<Usage> {
     usage_in(SELF).ok()
@@ -60,7 +60,7 @@ pub fn usage() -> Option<Usage> {
 /// Memory and CPU time of a process now.
 ///
 /// # Errors
-/// The process has exited (one that was not waited for has no memory), or no descriptor is left.
+/// The process has exited (a zombie has no memory), or no descriptor is free.
 pub fn usage_of(pid: u32) -> io::Result<Usage> {
     usage_in(&of(pid))
 }
@@ -79,10 +79,10 @@ fn usage_in(process: &str) -> io::Result<Usage> {
     })
 }
 
-/// Open descriptors of this process. None if the kernel is older than 6.2 and no descriptor is left to count them with.
+/// Open descriptors of this process. None if the kernel is older than 6.2 and no descriptor is free to count them with.
 #[must_use]
 pub fn open_descriptors() -> Option<u64> {
-    // One of those that were listed one by one is this call's own.
+    // Listing the directory opens a descriptor, and the list includes it.
     let (open, is_exact) = open_descriptors_in(SELF).ok()?;
     Some(if is_exact { open } else { open.saturating_sub(1) })
 }
@@ -90,25 +90,25 @@ pub fn open_descriptors() -> Option<u64> {
 /// Open descriptors of a process.
 ///
 /// # Errors
-/// The process has exited; or the kernel is older than 6.2 and no descriptor is left to count them with.
+/// The process has exited, or the kernel is older than 6.2 and no descriptor is free to count them with.
 pub fn open_descriptors_of(pid: u32) -> io::Result<u64> {
     open_descriptors_in(&of(pid)).map(|(open, _)| open)
 }
 
-/// How many, and whether none was opened to count them.
+/// The number of open descriptors, and whether counting them opened none.
 fn open_descriptors_in(process: &str) -> io::Result<(u64, bool)> {
     let directory = format!("{process}/fd");
-    // Since Linux 6.2 it is the size of the directory (proc_pid_fd(5)). That takes no descriptor, so it can be told when none is left,
-    // which is when one wants to know.
+    // Since Linux 6.2 the number is the size of the directory (proc_pid_fd(5)). Reading it opens no descriptor, so it also works when none is free,
+    // which is when the number matters most.
     let size = fs::metadata(&directory)?.len();
     if size > 0 {
         return Ok((size, true));
     }
-    // O(descriptors): about 2 ms for 10,000. Only the admin loop asks.
+    // O(descriptors): about 2 ms for 10,000. In the server only the admin loop and the dump on SIGUSR1 call this.
     Ok((fs::read_dir(directory)?.count() as u64, false))
 }
 
-/// The threads of this process, by id. None of them while no descriptor is left to read their directory.
+/// The threads of this process, by id. Empty if no descriptor is free to read the directory.
 #[must_use]
 pub fn threads() -> Vec<Thread> {
     threads_in(SELF).unwrap_or_default()
@@ -117,14 +117,14 @@ pub fn threads() -> Vec<Thread> {
 /// The threads of a process, by id.
 ///
 /// # Errors
-/// The process has exited, or no descriptor is left.
+/// The process has exited, or no descriptor is free.
 pub fn threads_of(pid: u32) -> io::Result<Vec<Thread>> {
     threads_in(&of(pid))
 }
 
 fn threads_in(process: &str) -> io::Result<Vec<Thread>> {
     let entries = fs::read_dir(format!("{process}/task"))?;
-    // A thread may end between the two readings.
+    // A thread may end after the directory was read.
     let mut threads: Vec<Thread> = entries.flatten().filter_map(|entry| thread(&entry.path()).ok()).collect();
     threads.sort_by_key(|thread| thread.tid);
     // A directory that changes while it is read may list an entry twice (readdir(3)).
@@ -135,7 +135,7 @@ fn threads_in(process: &str) -> io::Result<Vec<Thread>> {
 /// One thread of a process.
 ///
 /// # Errors
-/// The thread has ended, or no descriptor is left.
+/// The thread has ended, or no descriptor is free.
 pub fn thread_of(pid: u32, tid: u32) -> io::Result<Thread> {
     thread(Path::new(&format!("/proc/{pid}/task/{tid}")))
 }
@@ -143,29 +143,29 @@ pub fn thread_of(pid: u32, tid: u32) -> io::Result<Thread> {
 /// The calling thread's id.
 #[must_use]
 pub fn this_thread() -> Option<u32> {
-    // "4711/task/4712" (proc(5), /proc/thread-self), and no system call of our own to declare.
+    // The link is "4711/task/4712" (proc(5), /proc/thread-self). Reading it needs no system call in `sys.rs`.
     fs::read_link("/proc/thread-self").ok()?.file_name()?.to_str()?.parse().ok()
 }
 
-/// What a thread is doing in the kernel, for a log line: its state, and the function that it waits in if the kernel tells.
+/// What a thread is doing in the kernel, for a log line: its state, and the kernel function that it waits in, if the kernel shows it.
 #[must_use]
 pub fn doing(tid: u32) -> String {
     let task = Path::new("/proc/self/task").join(tid.to_string());
     let state = fs::read_to_string(task.join("stat")).ok().and_then(|stat| state_of_stat(&stat)).unwrap_or('?');
-    // "0" when it runs, or when the kernel keeps it to itself (proc(5), /proc/pid/wchan).
+    // "0" if the thread runs or the kernel hides the function (proc(5), /proc/pid/wchan).
     let wchan = fs::read_to_string(task.join("wchan")).unwrap_or_default();
     let waits_in = if wchan.is_empty() || wchan == "0" { "-" } else { wchan.trim() };
     format!("state={state} wchan={waits_in}")
 }
 
-/// The memory that this process can have, in bytes, and the limit that decides: the least of the machine's memory, the control groups'
-/// limits and `RLIMIT_AS`.
+/// The memory that this process can have, in bytes, and the limit that decides. It is the least of the machine's memory, the control groups' limits
+/// and `RLIMIT_AS`.
 #[must_use]
 pub fn memory_limit() -> (u64, &'static str) {
     memory_limit_in(Path::new(cgroup::SYSTEM))
 }
 
-/// The same of the system in this directory: it contains `proc` and `sys`.
+/// The memory limit of the system in this directory, which contains `proc` and `sys`.
 fn memory_limit_in(system: &Path) -> (u64, &'static str) {
     let read = |file: &str| fs::read_to_string(system.join(file)).unwrap_or_default();
     let machine = Some((kib_field(&read("proc/meminfo"), "MemTotal:"), "MemTotal")).filter(|(bytes, _)| *bytes > 0);
@@ -200,7 +200,7 @@ fn thread(task: &Path) -> io::Result<Thread> {
     described().ok_or_else(|| io::Error::other(format!("{} is not as proc_pid_stat(5) says", task.join("stat").display())))
 }
 
-/// The third field. The second, the name, is in brackets and may hold anything, brackets too.
+/// The third field. The second is the name in parentheses, which may itself contain parentheses.
 fn state_of_stat(stat: &str) -> Option<char> {
     stat.get(stat.rfind(')')? + 1..)?.trim_start().chars().next()
 }
