@@ -1,7 +1,7 @@
 //! The reactor's handler: bytes → machine → service → bytes.
 //!
-//! A connection at rest is the machine and a few numbers; what an answer needs while it is under way is one box, gone when it is over.
-//! Read next: `exchange.rs`.
+//! An idle connection is the machine and a few numbers. An answer in progress needs one more box, which is freed when the answer is complete. Read
+//! next: `exchange.rs`.
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -29,13 +29,14 @@ pub struct Timeouts {
     /// From the first byte of a head (or from the connection's start) to its blank line. Absolute: a byte every few seconds does not
     /// extend it (`slowloris`). HAProxy `timeout http-request`; hyper's default is 30 s.
     pub header: Duration,
-    /// Between two requests. nginx `keepalive_timeout` is 75 s, Node's 5 s. Not advertised: a service may (`Keep-Alive: timeout=N`, less than
-    /// this; docs/fork.md, step 6), so that clients which obey it close first and no request meets our close (`keep-alive-race`).
+    /// Between two requests. nginx `keepalive_timeout` is 75 s, Node's 5 s. The server does not advertise it. A service may (`Keep-Alive: timeout=N`,
+    /// less than this; docs/fork.md, step 6). Clients that obey the header close first, so their requests do not arrive at a closing connection
+    /// (`keep-alive-race`).
     pub idle: Duration,
-    /// From the head to the last byte of the response. Absolute, so it limits the size of a transfer too. `None`, the default: there is none, and
-    /// least rates find the slow clients. A service sets one for an answer with [`crate::answer::AnswerLimits::deadline`].
+    /// From the head to the last byte of the response. Absolute, so it limits the size of a transfer too. `None`, the default, is no limit: minimum
+    /// rates detect slow clients. A service sets one for an answer with [`crate::answer::AnswerLimits::deadline`].
     pub request: Option<Duration>,
-    /// How long an idle connection is still served after shutdown has begun: its next request may be on the way already.
+    /// How long an idle connection is still served after shutdown has begun. Its next request may already be on its way.
     pub drain_idle: Duration,
 }
 
@@ -45,13 +46,13 @@ impl Default for Timeouts {
     }
 }
 
-/// What moves the deadline of a request's head.
+/// What restarts the deadline of a request's head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeaderDeadline {
-    /// Nothing: it counts from the first byte, or from the connection's start.
+    /// Nothing: the deadline counts from the first byte, or from the connection's start.
     #[default]
     Absolute,
-    /// Every byte: an idle timeout, not a limit.
+    /// Each byte. This makes it an idle timeout and not a limit.
     MovedByProgress,
 }
 
@@ -62,19 +63,19 @@ pub struct HttpSettings {
     pub limits: HttpLimits,
     /// Times.
     pub timeouts: Timeouts,
-    /// Whether slow heads are cut off.
+    /// What restarts the deadline of a head.
     pub header_deadline: HeaderDeadline,
-    /// How fast a body must come.
+    /// Minimum rate of a body.
     pub body_rate_min: BodyRateMin,
     /// Memory for bodies and waiting responses, of all loops together; see `ledger.rs`.
     pub memory: MemoryLimits,
     /// Connections of one source address, of all loops together; see `source_limit.rs`.
     pub connections_per_source_max: Option<u32>,
-    /// How long a client has use for a job's result, unless the job says otherwise.
+    /// How long the result of a job is of use to the client, unless the job sets its own deadline.
     pub job_deadline: Duration,
     /// Where jobs run.
     pub placement: Placement,
-    /// What a FIN means while an answer is streamed; while it is waited for, the loop decides by the same policy.
+    /// What a FIN means while an answer is streamed. While the connection waits for an answer, the loop applies the same policy.
     pub half_close: HalfClose,
 }
 
@@ -94,7 +95,7 @@ impl Default for HttpSettings {
     }
 }
 
-/// Far longer than the pool lets a job wait, shorter than the patience of most clients (curl has none, browsers minutes, proxies 30 to 60 s).
+/// Far longer than the pool lets a job wait, and shorter than most clients wait (curl without limit, browsers minutes, proxies 30 to 60 s).
 const JOB_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// HTTP on one loop: a service and everything that its connections share.
@@ -105,7 +106,7 @@ pub struct HttpHandler<S> {
     pub(crate) stats: Arc<HttpStats>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) date: HttpDate,
-    /// The idle timeout, lengthened differently for eight groups of connections: those that went idle together must not expire together.
+    /// The idle timeouts of eight groups of connections. They differ, so that connections that became idle together do not expire together.
     idle_spread: [Duration; 8],
     draining: bool,
     sources: Option<Arc<SourceLimit>>,
@@ -120,23 +121,23 @@ pub struct HttpHandler<S> {
 #[derive(Debug)]
 pub struct Conn {
     pub(crate) machine: Machine,
-    /// A head has begun and its deadline runs.
+    /// A head is expected or has begun, and its deadline runs.
     pub(crate) in_head: bool,
-    /// Counted in [`HttpStats::in_flight`]: whatever ends the exchange, a panic included, counts it out once.
+    /// Whether it is counted in [`HttpStats::in_flight`]. Each end of an exchange, a panic included, subtracts it once.
     pub(crate) in_flight: bool,
     /// Its place in the table of sources.
     seat: Option<Seat>,
-    /// Counts the jobs: the result of any but the last one is late.
+    /// Serial number of the last job. The result of an earlier job is late.
     pub(crate) job_serial: u32,
     pub(crate) exchange: Option<Box<Exchange>>,
 }
 
-// What an idle connection costs in all, but for the slab's spare room and the kernel's part. Measured: docs/numbers.md. (In a debug build
-// mio adds 8 bytes for a check of its own.)
+// What an idle connection costs in all, without spare slots of the slab and the kernel's memory. Measured: docs/numbers.md. (In a debug build mio
+// adds 8 bytes for its own check.)
 const _: () = assert!(cfg!(debug_assertions) || reactor::state_bytes::<Conn>() <= 192);
 
 impl<S: Service> HttpHandler<S> {
-    /// A handler for one loop. [`HttpHandler::set_mailer`] must follow, or every job is refused.
+    /// A handler for one loop. Call [`HttpHandler::set_mailer`] next: without it each job is rejected.
     pub fn new(service: S, settings: HttpSettings, pool: Submitter<RequestJob>, stats: Arc<HttpStats>) -> HttpHandler<S> {
         let idle = settings.timeouts.idle;
         HttpHandler {
@@ -160,12 +161,12 @@ impl<S: Service> HttpHandler<S> {
         self.dispatcher.mailer = Some(mailer);
     }
 
-    /// Counts connections by source together with other loops.
+    /// Shares the count of connections by source with other loops.
     pub fn share_sources(&mut self, sources: Option<Arc<SourceLimit>>) {
         self.sources = sources;
     }
 
-    /// Between two requests.
+    /// Starts the idle time between two requests.
     #[inline]
     pub(crate) fn rest(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         conn.in_head = false;
@@ -173,7 +174,7 @@ impl<S: Service> HttpHandler<S> {
         cx.deadline(Some(later(cx.now(), self.idle_spread[cx.token().slot() as usize % 8])));
     }
 
-    /// A part of a head has come, and not its end.
+    /// A part of a head has arrived, without its end.
     fn head_goes_on(&self, conn: &mut Conn, cx: &mut Context<'_>) {
         let has_begun = !std::mem::replace(&mut conn.in_head, true);
         let starts_anew = match self.settings.header_deadline {
@@ -207,7 +208,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// The same without a line in the log. `response` must say that it closes. Returns whether it was written.
+    /// Does the same without a log line. `response` must announce that the connection closes. Returns whether it was written.
     pub(crate) fn end_with(&mut self, conn: &mut Conn, response: &Response, cx: &mut Context<'_>) -> bool {
         if !self.withdraw(conn, cx) {
             self.cut(conn, cx);
@@ -221,7 +222,7 @@ impl<S: Service> HttpHandler<S> {
         let mut output = cx.output();
         let fits = output.encode(|cursor| response.encode_head(&plan, date, cursor));
         if fits {
-            // If it does not fit, the head tells the length, and the peer sees that the rest is missing.
+            // If the body does not fit, the client sees by the length in the head that a part is missing.
             output.write(response.body_to_send(&plan));
             self.stats.responded(response.status_code());
         }
@@ -236,7 +237,7 @@ impl<S: Service> Handler for HttpHandler<S> {
     type Mail = Mail;
 
     fn opened(&mut self, origin: Origin, cx: &mut Context<'_>) -> Conn {
-        // Absolute from the start: a client that connects and says nothing is as slow as one that dribbles.
+        // Absolute from the start: a client that sends nothing is as slow as one that sends a byte at a time.
         cx.expendable();
         cx.deadline(Some(later(cx.now(), cx.spread(self.settings.timeouts.header))));
         if let Origin::Accepted { peer, .. } = origin {
@@ -260,7 +261,7 @@ impl<S: Service> Handler for HttpHandler<S> {
 
     #[inline]
     fn input(&mut self, conn: &mut Conn, input: &[u8], cx: &mut Context<'_>) -> usize {
-        // Looked at where it is: taken apart, a request would be moved, and it is seventeen words.
+        // Matched by reference: a match by value would move the request, which is seventeen words.
         let stepped = conn.machine.step(&self.settings.limits, input);
         let used = stepped.0;
         match &stepped.1 {
@@ -297,7 +298,7 @@ impl<S: Service> Handler for HttpHandler<S> {
     fn ended(&mut self, conn: &mut Conn, _rest_bytes: usize, cx: &mut Context<'_>) {
         match conn.machine.ended() {
             AtEnd::Clean | AtEnd::Closed => cx.close(),
-            // Half-closed, with its answer under way.
+            // The client has half-closed while its answer is in progress.
             AtEnd::Answering => match self.settings.half_close {
                 HalfClose::StillListens => conn.machine.close_after_response(),
                 HalfClose::HasLeft => cx.abort(),
@@ -330,7 +331,7 @@ impl<S: Service> Handler for HttpHandler<S> {
         } else if conn.in_head {
             self.stats.header_timeouts.add(1);
             if conn.machine.ended() == AtEnd::Clean {
-                // It never said anything: there is nothing to answer.
+                // The client has sent no byte of a request, so there is nothing to answer.
                 cx.close();
             } else {
                 self.fail(conn, Response::text("request head too slow\n").status(408), cx);
@@ -347,19 +348,19 @@ impl<S: Service> Handler for HttpHandler<S> {
                 let busy = self.retry_later("too many connections\n", Duration::ZERO);
                 self.fail(conn, busy, cx);
             }
-            // Its input was evicted: an unfinished request, or requests that wait behind the one that is being answered. 503 and not 408, also
-            // for a slow request: it had time left, and the memory that is short is the server's.
+            // The loop evicted the connection's input: an unfinished request, or requests behind the one in progress. 503 and not 408, also for a
+            // slow request: its time limit had not passed, and the server is short of memory.
             Pressure::BufferMemory => {
                 let out_of_memory = self.retry_later("out of memory\n", Duration::ZERO);
                 self.fail(conn, out_of_memory, cx);
             }
             Pressure::NearlyFull => self.make_room(conn, cx),
             Pressure::ShuttingDown => {
-                // Whatever is answered from now on says so.
+                // Each response from now on announces that its connection closes.
                 self.draining = true;
                 conn.machine.close_after_response();
                 if conn.exchange.is_none() && conn.machine.ended() == AtEnd::Clean {
-                    // Served for a little longer: its request may be on the way already.
+                    // An idle connection is served a little longer: its next request may already be on its way.
                     conn.in_head = false;
                     cx.deadline(Some(later(cx.now(), self.settings.timeouts.drain_idle)));
                 }

@@ -1,6 +1,6 @@
-//! One request and its answer, from the head to the last byte: what is kept while it is under way, and every step of it.
+//! One request and its answer, from the head to the last byte: its state and its steps.
 //!
-//! An answer that is there at once and fits the room never gets here. Read next: `sending.rs`, the whole responses; `streaming.rs`, those
+//! An answer that is ready at once and fits the output space needs no `Exchange`. Read next: `sending.rs`, whole responses; `streaming.rs`, responses
 //! made while they are sent.
 
 use std::sync::Arc;
@@ -22,28 +22,28 @@ use crate::sending::Sending;
 use crate::service::Service;
 use crate::streaming::Streaming;
 
-/// An answer under way.
+/// A request whose answer is in progress.
 pub(crate) struct Exchange {
     pub(crate) times: Times,
     pub(crate) state: State,
 }
 
-/// What it waits for.
+/// What an exchange waits for.
 pub(crate) enum State {
-    /// A time. With the memory of the response.
+    /// The time to respond. Holds the charge for the memory of the response.
     Later { at: Instant, response: Response, _charge: Option<Charge> },
-    /// A worker.
+    /// The result of a worker.
     Working(Admitted),
-    /// The request's body. With its memory.
+    /// The request's body. Holds the charge for its memory.
     Reading(Box<dyn BodySink>, Option<Charge>),
-    /// Room for a whole response.
+    /// Output space for a whole response.
     Sending(Sending),
-    /// Room, or whatever the source waits for.
+    /// Output space, or an event that the source waits for.
     Streaming(Streaming),
 }
 
 impl Exchange {
-    /// Whether a part of the response may have been sent: then nothing else can be said any more.
+    /// Whether a part of the response may have been sent. Then no other response can be sent.
     pub(crate) fn has_begun_to_answer(&self) -> bool {
         match &self.state {
             State::Later { .. } | State::Working(_) | State::Reading(..) => false,
@@ -52,8 +52,8 @@ impl Exchange {
         }
     }
 
-    /// How many bytes of the response were written to the output, sent or not. Of a whole response it is not known: its request has been read
-    /// to the end, so nothing can be found wrong with it any more.
+    /// How many bytes of the response were written to the output, sent or not. Unknown for a whole response: its request has been read to the end or
+    /// given up, so no error in the request can replace the response.
     pub(crate) fn written_bytes(&self) -> Option<usize> {
         match &self.state {
             State::Streaming(streaming) => Some(streaming.written_bytes()),
@@ -61,7 +61,7 @@ impl Exchange {
         }
     }
 
-    /// The status, once the response is written to its last byte and only the request's body is still coming.
+    /// The status, if the last byte of the response is written and only the request's body is still being read.
     pub(crate) fn answered(&self) -> Option<u16> {
         match &self.state {
             State::Streaming(streaming) => streaming.answered(),
@@ -69,8 +69,8 @@ impl Exchange {
         }
     }
 
-    /// Whether a client can tell by what it has got that a part is missing: it knows the length, or waits for the last chunk (RFC 9112
-    /// section 8). If the end of the connection is the end of the response, only a reset says so.
+    /// Whether the client can detect from the bytes received that a part is missing, because it knows the length or waits for the last chunk (RFC
+    /// 9112 section 8). If the end of the connection is the end of the response, only a reset shows it.
     fn cut_shows(&self) -> bool {
         match &self.state {
             State::Streaming(streaming) => streaming.cut_shows(),
@@ -78,7 +78,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the result of a job is due.
+    /// Whether it waits for the result of a job.
     pub(crate) fn waits_for_job(&self) -> bool {
         match &self.state {
             State::Working(_) => true,
@@ -87,12 +87,12 @@ impl Exchange {
         }
     }
 
-    /// Whether the request's body is what it waits for.
+    /// Whether it waits for the request's body.
     pub(crate) fn is_reading(&self) -> bool {
         matches!(self.state, State::Reading(..))
     }
 
-    /// When something is due: what it waits for, the end of the body's window, or its deadline.
+    /// The next timer: the time that it waits for, the end of the body's window, or its deadline.
     pub(crate) fn due(&self, is_in_body: bool) -> Option<Instant> {
         let own = match &self.state {
             State::Later { at, .. } => Some(*at),
@@ -104,7 +104,7 @@ impl Exchange {
         earlier(earlier(own, window), self.times.deadline)
     }
 
-    /// Nobody waits for it any more.
+    /// Cancels the job, if any: no client waits for its result.
     pub(crate) fn call_off(&self) {
         match &self.state {
             State::Working(job) => job.cancel.cancel(),
@@ -115,8 +115,8 @@ impl Exchange {
 }
 
 impl<S: Service> HttpHandler<S> {
-    /// Any answer, of a service, of a job or at the end of a body. `charge` is the memory that it may hold. A loop, since each answer may lead to the
-    /// next one, as often as a service likes. Test: `an_answer_may_lead_to_the_next_one_a_hundred_thousand_times`.
+    /// Carries out an answer of a service, of a job or at the end of a body. `charge` is the memory that the answer may hold. This is a loop, because
+    /// an answer may lead to another one. Test: `an_answer_may_lead_to_the_next_one_a_hundred_thousand_times`.
     pub(crate) fn carry_out(
         &mut self,
         conn: &mut Conn,
@@ -129,7 +129,7 @@ impl<S: Service> HttpHandler<S> {
         let state = loop {
             answer = match unwrap_limits(answer, &mut times, conn.machine.is_in_body(), cx) {
                 Answer::Now(response) => {
-                    drop(charge); // If the response has to wait, `respond_in_pieces` charges what is left of it.
+                    drop(charge); // `respond_in_pieces` charges the response if it does not fit the output space.
                     return self.respond_within(conn, response, times, cx);
                 }
                 Answer::At(at, response) => {
@@ -140,10 +140,10 @@ impl<S: Service> HttpHandler<S> {
                         Err(instead) => return self.respond_within(conn, instead, times, cx),
                     }
                 }
-                // There is none, or it has been read: waiting for it would be waiting for ever.
+                // The request has no body, or it was read to its end. Waiting for one would never end.
                 Answer::Read(sink) if !conn.machine.is_in_body() => sink.end(),
                 Answer::Read(sink) => {
-                    // It waits for its peer again, as it did for the head.
+                    // The connection waits for its client again, as it did for the head.
                     cx.expendable();
                     break State::Reading(sink, charge);
                 }
@@ -180,7 +180,7 @@ impl<S: Service> HttpHandler<S> {
         self.go_on(conn, cx);
     }
 
-    /// There is room, or somebody woke the connection, or the exchange has just begun.
+    /// Continues the exchange: there is output space, the connection was woken, or the exchange has just begun.
     pub(crate) fn go_on(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.as_mut() else { return };
         if exchange.times.continue_due {
@@ -197,7 +197,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// A piece of the request's body. Returns how much of it was taken.
+    /// Handles a piece of the request's body. Returns the number of bytes taken.
     pub(crate) fn body(&mut self, conn: &mut Conn, piece: &[u8], last: bool, cx: &mut Context<'_>) -> usize {
         let Some(exchange) = conn.exchange.as_mut() else { unreachable!("a body belongs to an exchange") };
         exchange.times.continue_due = false;
@@ -226,7 +226,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// A body without a length has become longer than the answer's limits allow. Nothing more of it is taken.
+    /// A body without a length has become longer than the answer's limits allow. The handler reads no more of it.
     #[cold]
     fn body_too_long(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> usize {
         if conn.exchange.as_ref().is_some_and(|exchange| !exchange.is_reading()) {
@@ -254,7 +254,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// What a worker sent.
+    /// Handles the result of a job.
     pub(crate) fn job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, charge: Option<Charge>, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.as_ref() else { return };
         if matches!(exchange.state, State::Streaming(_)) {
@@ -271,17 +271,17 @@ impl<S: Service> HttpHandler<S> {
             Outcome::Panicked => Response::text("internal error\n").status(500), // The log has the panic.
             Outcome::Expired => deadline_passed(cx),
             Outcome::Shed | Outcome::Dropped => self.busy(Duration::ZERO, Requested::Unknown, cx),
-            // Only we cancel, and then nobody is left to answer.
+            // Only this crate cancels a job, and only if no client waits for the response.
             Outcome::Cancelled => return cx.abort(),
         };
         self.respond_within(conn, response, times, cx);
     }
 
-    /// Ends a response that has begun and cannot go on, and the connection with it.
+    /// Cuts a response that has begun and cannot be completed, and closes its connection.
     ///
-    /// In order, where it can be: by a reset the client could lose the answers before this one, which are whole (RFC 9112 section 9.6; nginx
-    /// `lingering_close`). Not where FIN would make the response look complete; and not where its time is over: a peer that has not read for so
-    /// long is not waited for.
+    /// It closes with FIN where possible: a reset could destroy earlier, complete responses (RFC 9112 section 9.6; nginx `lingering_close`). It
+    /// resets where FIN would make the response look complete. It also resets once the deadline of the exchange has passed, and does not wait longer
+    /// for a peer that does not read.
     #[cold]
     pub(crate) fn cut(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.take() else { return };
@@ -300,7 +300,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// The one deadline of an exchange: the time it waited for, or its end.
+    /// Handles the exchange's only timer: see [`Exchange::due`].
     pub(crate) fn exchange_deadline(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let now = cx.now();
         let is_in_body = conn.machine.is_in_body();
@@ -324,12 +324,12 @@ impl<S: Service> HttpHandler<S> {
             State::Later { at, .. } if *at <= now || times.is_over(now) => {
                 let Some(exchange) = conn.exchange.take() else { return };
                 if let State::Later { response, _charge, .. } = exchange.state {
-                    drop(_charge); // As in `carry_out`: what is left of it is charged again if it has to wait for output space.
+                    drop(_charge); // As in `carry_out`: `respond_in_pieces` charges the response.
                     self.respond_within(conn, response, times, cx);
                 }
             }
-            // The pool drops it, or the job ends at its next checkpoint; a call that cannot be interrupted (getaddrinfo) goes on, and its
-            // result comes too late. The client need not wait for that.
+            // The pool drops the job, or the job ends at its next checkpoint. A call that cannot be interrupted (getaddrinfo) continues, and its
+            // result arrives too late. The client gets its response now.
             State::Working(job) if job.deadline <= now => self.respond_within(conn, deadline_passed(cx), times, cx),
             _ if !times.is_over(now) => {
                 cx.deadline(exchange.due(is_in_body));
