@@ -1,4 +1,4 @@
-//! Whole responses: written at once if they fit the room, in pieces as there is room if not; and the end of every exchange.
+//! Whole responses: written at once if they fit the output space, otherwise in pieces. Also the end of every exchange.
 //!
 //! Read next: `streaming.rs`.
 
@@ -15,23 +15,23 @@ use crate::ledger::Charge;
 use crate::rejection_log::{Requested, log_rejection};
 use crate::service::Service;
 
-/// A whole response of which a part is sent.
+/// A whole response that is written in pieces.
 pub(crate) struct Sending {
     response: Response,
-    /// The memory of the response, until it is sent.
+    /// The charge for the memory of the response, until it is written.
     _charge: Option<Charge>,
     head_sent: bool,
     sent_bytes: usize,
 }
 
-/// Requests whose answers ended in the turn under way. Their time is taken at its end: by the turn's own clock, read once at its beginning,
-/// what was answered in the callback that read it would have taken no time, however long that callback stalled. It counts them all as
-/// answered at the end of the turn, and a clock reading for each is saved.
+/// Requests whose answers ended in the current turn. Their durations are recorded at the end of the turn. The turn's clock is read only at its
+/// beginning. By that clock, a request that is read and answered in one callback would take no time, even if the callback stalls. All requests count
+/// as answered at the end of the turn, which also saves a clock reading for each.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
-    /// So many began in this turn.
+    /// Number of requests that also began in this turn.
     at_once: u64,
-    /// When the others began.
+    /// Start times of the other requests.
     earlier: Vec<Instant>,
 }
 
@@ -42,14 +42,14 @@ impl Ended {
             into.record_all(turn_took, self.at_once);
             self.at_once = 0;
         }
-        // Taken from the end, since a drain of the whole would be set up also where there is none.
+        // With `pop`, a turn without entries does not pay for setting up a `drain`.
         while let Some(began) = self.earlier.pop() {
             into.record(turn_ended.saturating_duration_since(began));
         }
     }
 }
 
-/// A response head that does not fit so much room never will: more than any client would take.
+/// If a response head does not fit this much output space, it is longer than clients accept, and waiting for more space would not help.
 pub(crate) const RESPONSE_HEAD_BYTES_MAX: usize = 16 << 10;
 
 impl Sending {
@@ -59,7 +59,7 @@ impl Sending {
 }
 
 impl<S: Service> HttpHandler<S> {
-    /// 503 for a job that the pool did not take.
+    /// 503 for a job that the pool rejected.
     pub(crate) fn busy(&mut self, retry_after: Duration, requested: Requested<'_>, cx: &Context<'_>) -> Response {
         self.stats.jobs_refused.add(1);
         let response = self.retry_later("busy\n", retry_after);
@@ -67,7 +67,7 @@ impl<S: Service> HttpHandler<S> {
         response
     }
 
-    /// 503 with a Retry-After that differs from client to client, so that clients that were refused together do not come back together.
+    /// 503 with a random Retry-After, so that clients that were rejected together do not all retry together.
     pub(crate) fn retry_later(&mut self, text: &'static str, retry_after: Duration) -> Response {
         // xorshift32 (Marsaglia 2003): jitter, not secrecy.
         self.random ^= self.random << 13;
@@ -78,7 +78,7 @@ impl<S: Service> HttpHandler<S> {
         response.header("Retry-After", seconds.to_string()).unwrap_or_else(|_| Response::empty(503))
     }
 
-    /// Writes a whole response: at once if it fits, in pieces as there is room if not.
+    /// Writes a whole response: at once if it fits the output space, otherwise in pieces.
     #[inline]
     pub(crate) fn respond(&mut self, conn: &mut Conn, response: Response, started: Instant, cx: &mut Context<'_>) {
         if !self.respond_at_once(conn, &response, started, cx) {
@@ -93,7 +93,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// Writes a whole response if there is room for it, else nothing. By reference: a response is ten words.
+    /// Writes a whole response if it fits the output space, otherwise nothing. By reference: a response is ten words.
     fn respond_at_once(&mut self, conn: &mut Conn, response: &Response, started: Instant, cx: &mut Context<'_>) -> bool {
         if response.closes() {
             conn.machine.close_after_response();
@@ -102,7 +102,7 @@ impl<S: Service> HttpHandler<S> {
         let date = self.date.bytes(cx.now());
         let mut output = cx.output();
         let body = response.body_to_send(&plan);
-        // The head only if the body fits behind it.
+        // Writes the head only if the body fits after it.
         if !output.encode(|cursor| response.encode_head(&plan, date, cursor).filter(|rest| body.len() <= rest.space())) {
             return false;
         }
@@ -150,14 +150,14 @@ impl<S: Service> HttpHandler<S> {
         self.complete(conn, status, started, cx);
     }
 
-    /// A streamed response is whole.
+    /// Ends the exchange of a complete streamed response.
     pub(crate) fn stream_complete(&mut self, conn: &mut Conn, status: u16, cx: &mut Context<'_>) {
         let Some(started) = conn.exchange.as_ref().map(|exchange| exchange.times.started) else { return };
         self.complete(conn, status, started, cx);
     }
 
-    /// The last byte of the response is written; the request was read whole or given up.
-    #[inline(always)] // the end of nearly every response is in `respond_at_once`; the two others who call it send in pieces
+    /// Ends a request: the last byte of its response is written. The request was read to its end or given up.
+    #[inline(always)] // nearly every response ends in `respond_at_once`; the two other callers send in pieces
     fn complete(&mut self, conn: &mut Conn, status: u16, started: Instant, cx: &mut Context<'_>) {
         self.stats.responded(status);
         if conn.in_flight {

@@ -1,4 +1,5 @@
-//! A response made while it is sent: head, pieces framed as length or chunks, pulled when there is room, by workers where they must.
+//! A response that is made while it is sent: head, then pieces, framed by length or as chunks. Pieces are pulled when there is output space, from a
+//! worker if they need one.
 //!
 //! Read next: `demo/bytes.rs` and `demo/echo.rs`, which use it.
 
@@ -26,26 +27,26 @@ pub(crate) struct Streaming {
     _charge: Option<Charge>,
     /// None until the head is written.
     framing: Option<StreamFraming>,
-    /// Bytes that a worker brought and that are not written yet.
+    /// Bytes from a worker, of which the first `brought_sent` are written.
     brought: Vec<u8>,
     brought_sent: usize,
-    /// Their memory.
+    /// The charge for the memory of `brought`.
     brought_charge: Option<Charge>,
-    /// A worker has been asked.
+    /// The job for the next bytes, if one is in flight.
     job: Option<Admitted>,
-    /// What the source wants since its job was given up: looked at instead of the next pull.
+    /// What the source wants instead of a job that was given up. It replaces the next pull.
     instead: Option<Pulled>,
-    /// The source wants the next pull then.
+    /// When the source wants the next pull.
     pull_at: Option<Instant>,
-    /// The source has said End.
+    /// The source is not pulled any more: it returned [`Pulled::End`], or its length is complete.
     ended: bool,
-    /// The source takes the request's body, and none of it has arrived: nothing is written before.
+    /// The source takes the request's body, and none of it has arrived. While the source has space for it, nothing is written.
     awaits_body: bool,
     /// Bytes of the response that were written to the output, sent or not.
     written_bytes: usize,
 }
 
-/// The smallest room worth a pull: framing, and enough bytes that a chunk is not mostly framing.
+/// The smallest output space worth a pull: framing, and enough bytes that a chunk is not mostly framing.
 const PULL_SPACE_MIN: usize = CHUNK_HEADER_BYTES + CHUNK_END.len() + LAST_CHUNK.len() + 256;
 
 impl Streaming {
@@ -117,14 +118,14 @@ enum Pumped {
     WantRoom,
     At(Instant),
     Broken,
-    /// With this status.
+    /// The response is complete, with this status.
     Complete(u16),
 }
 
 impl<S: Service> HttpHandler<S> {
-    /// Sends what there is room for, and arranges for what comes next.
+    /// Writes what fits the output space, and arranges the next step.
     pub(crate) fn pump(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
-        // Nothing is sent while it runs, so the output space that it has used is what it has written.
+        // Nothing is sent while `pump_once` runs, so the output space that it has used is what it has written.
         let space_before = cx.output_space();
         let pumped = self.pump_once(conn, cx);
         let written_bytes = space_before - cx.output_space();
@@ -132,7 +133,7 @@ impl<S: Service> HttpHandler<S> {
             Pumped::Wait => self.let_body_come(conn, cx),
             Pumped::WantRoom => {
                 if let Some(exchange) = conn.exchange.as_mut() {
-                    // Unsent output may hold its input up, whatever the source says.
+                    // Pending output may block the request's body, even if the source has space. So its rate is not judged in this window.
                     exchange.times.body.excuse();
                 }
                 self.let_body_come(conn, cx);
@@ -151,14 +152,14 @@ impl<S: Service> HttpHandler<S> {
             Pumped::Broken => return self.cut(conn, cx),
             Pumped::Complete(status) => return self.stream_complete(conn, status, cx),
         }
-        // Counted after the last call of the source. If it panics, the loop discards the output of this callback, and `fail` would discard as
-        // many bytes of the responses before it. Test: `a_source_that_panics_costs_no_response_before_it_a_byte`.
+        // Counted after the last call of the source. If the source panics, the loop discards the output of this callback. If it were counted before,
+        // `fail` would discard as many bytes of earlier responses. Test: `a_source_that_panics_costs_no_response_before_it_a_byte`.
         if let Some(Exchange { state: State::Streaming(streaming), .. }) = conn.exchange.as_deref_mut() {
             streaming.written_bytes = streaming.written_bytes.saturating_add(written_bytes);
         }
     }
 
-    /// Input goes on while the request's body is not read whole and somebody takes it.
+    /// Resumes input if the request's body is incomplete, and the source has space for it or has ended. Pauses input otherwise.
     fn let_body_come(&mut self, conn: &mut Conn, cx: &mut Context<'_>) {
         let Some(Exchange { state: State::Streaming(streaming), times }) = conn.exchange.as_deref_mut() else { return };
         if conn.machine.is_in_body() && (streaming.ended || streaming.source.body_room_bytes() > 0) {
@@ -174,7 +175,7 @@ impl<S: Service> HttpHandler<S> {
         let Some(exchange) = conn.exchange.as_mut() else { return Pumped::Wait };
         let State::Streaming(streaming) = &mut exchange.state else { return Pumped::Wait };
         if streaming.awaits_body && streaming.source.body_room_bytes() > 0 {
-            // Until then a request that turns out to be malformed can be answered with an error.
+            // Until then, a request that turns out to be malformed can be answered with an error.
             return Pumped::Wait;
         }
         streaming.pull_at = None;
@@ -232,7 +233,7 @@ impl<S: Service> HttpHandler<S> {
         }
     }
 
-    /// Asks for the next bytes, or tells the source that it cannot be, and says what that wants instead.
+    /// Submits a job for the next bytes. If it is rejected, returns what the source wants instead.
     fn ask_worker(&self, streaming: &mut Streaming, serial: &mut u32, work: Work<Vec<u8>>, cx: &mut Context<'_>) -> Option<Pulled> {
         let Ok(charge) = self.ledger.responses.charge(PIECE_BYTES) else {
             self.stats.memory_refusals.add(1);
@@ -249,8 +250,8 @@ impl<S: Service> HttpHandler<S> {
         None
     }
 
-    /// Asks the source what follows a job that the pool rejected. Only a stream that breaks counts as a rejected job: a thousand downloads that
-    /// wait for one disk ask thousands of times a second. Test: `a_piece_that_is_asked_for_again_is_no_rejected_job`.
+    /// Asks the source how to continue after the pool rejected its job. Only a stream that breaks counts as a rejected job: a thousand downloads that
+    /// wait for one disk retry thousands of times a second. Test: `a_piece_that_is_asked_for_again_is_no_rejected_job`.
     fn job_rejected(&self, streaming: &mut Streaming, retry_after: Duration, cx: &Context<'_>) -> Pulled {
         let instead = streaming.source.job_refused(retry_after, cx.now());
         let counter = if matches!(instead, Pulled::Broken) { &self.stats.jobs_refused } else { &self.stats.stream_retries };
@@ -262,7 +263,7 @@ impl<S: Service> HttpHandler<S> {
     pub(crate) fn body_while_streaming(&mut self, conn: &mut Conn, piece: &[u8], last: bool, cx: &mut Context<'_>) -> usize {
         let Some(exchange) = conn.exchange.as_mut() else { return 0 };
         let State::Streaming(streaming) = &mut exchange.state else { return 0 };
-        // What comes after the source's end is read and forgotten, so that the connection can go on.
+        // Body bytes after the end of the source are read and discarded, so that the connection can serve the next request.
         let taken = if streaming.ended { piece.len() } else { streaming.source.body(piece, last).min(piece.len()) };
         assert!(taken > 0 || piece.is_empty(), "a source that has room for a body took nothing of it");
         conn.machine.took(taken);
@@ -272,14 +273,14 @@ impl<S: Service> HttpHandler<S> {
         taken
     }
 
-    /// A worker has brought bytes for a stream, or failed to.
+    /// Handles the result of a stream's job.
     pub(crate) fn stream_job_ended(&mut self, conn: &mut Conn, outcome: Outcome<JobOutput>, charge: Option<Charge>, cx: &mut Context<'_>) {
         let Some(exchange) = conn.exchange.as_mut() else { return };
         let State::Streaming(streaming) = &mut exchange.state else { return };
         streaming.job = None;
         match outcome {
             Outcome::Done(JobOutput::Bytes(bytes)) => streaming.bring(bytes, charge),
-            // It was given up without having run, as if it had been refused.
+            // The pool gave up the job before it ran. This is handled like a rejection.
             Outcome::Expired | Outcome::Shed => streaming.instead = Some(self.job_rejected(streaming, Duration::ZERO, cx)),
             Outcome::Done(JobOutput::Answer(_) | JobOutput::Dropped) | Outcome::Panicked | Outcome::Cancelled | Outcome::Dropped => {
                 streaming.instead = Some(Pulled::Broken);
@@ -294,7 +295,7 @@ impl Streaming {
         (self.brought, self.brought_sent, self.brought_charge) = (bytes, 0, charge);
     }
 
-    /// Counts body bytes against the length that was promised. More than that is a fault of the service.
+    /// Counts body bytes against the promised length. A larger number is a bug in the service.
     fn count(&mut self, bytes: usize) {
         if let Some(StreamFraming::Length(left_bytes)) = &mut self.framing {
             let left = left_bytes.checked_sub(bytes as u64);
@@ -303,7 +304,7 @@ impl Streaming {
         }
     }
 
-    /// Writes what a worker brought. False if some is left.
+    /// Writes the bytes from a worker. Returns false if some are left.
     fn send_brought(&mut self, cx: &mut Context<'_>) -> bool {
         while self.brought_sent < self.brought.len() {
             let overhead = self.overhead();
@@ -335,7 +336,7 @@ impl Streaming {
         }
     }
 
-    /// One pull, straight into the output, with room kept for the framing around it. Returns the number of bytes that the source wrote.
+    /// Pulls once, directly into the output, and reserves output space for the framing. Returns the number of bytes that the source wrote.
     fn pull(&mut self, cx: &mut Context<'_>) -> (usize, Pulled) {
         let now = cx.now();
         let chunked = self.overhead() > 0;
@@ -350,7 +351,7 @@ impl Streaming {
             self.count(bytes);
             return (bytes, pulled);
         }
-        // The size is known when the source has written.
+        // A placeholder: the size of the chunk is known only after the source has written.
         output.write(&[b'0'; CHUNK_HEADER_BYTES]);
         let bytes_max = output.space() - CHUNK_END.len();
         let pulled = self.source.pull(&mut output.limited(bytes_max), now);
@@ -376,7 +377,7 @@ impl Streaming {
             }
             _ => {}
         }
-        // The response is whole; a body that is still coming is read to its end first, so that the connection can go on.
+        // The response is complete. The rest of the request's body is read first, so that the connection can serve the next request.
         if in_body { Pumped::Wait } else { Pumped::Complete(self.head.status_code()) }
     }
 }
