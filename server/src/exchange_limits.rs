@@ -1,8 +1,8 @@
 //! The time and size limits of one exchange: the server's, unless the service sets others for an answer.
 //!
-//! A limit on the whole of a transfer must allow for the largest one, so it measures the size of the transfer and not the client. So heads have
-//! an absolute limit, bodies have a least rate in each direction, and a whole exchange has a deadline only where the service or the operator asks
-//! for one. Read next: `body_rate.rs`, how the rate of an upload is judged; `reactor/src/stall.rs`, that of a download.
+//! A time limit on a whole transfer must allow for the largest transfer, so it measures the size and not the client. Therefore heads have an absolute
+//! limit, and bodies have a minimum rate in each direction. A whole exchange has a deadline only if the service or the operator sets one. Read next:
+//! `body_rate.rs`, the minimum rate of uploads; `reactor/src/stall.rs`, that of downloads.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::body_rate::{BodyRateMin, Window};
 use crate::clock::later;
 use crate::connection::HttpSettings;
 
-/// Limits of one exchange. Each one that is not set is the server's; `None` is no limit.
+/// Limits of one exchange. A limit that is not set is the server's. `None` is no limit.
 ///
 /// ```
 /// use std::time::Duration;
 /// use server::answer::{Answer, AnswerLimits};
 /// use server::http::Response;
 ///
-/// // A report that nobody waits for longer than a minute.
+/// // A report that is of no use to the client after a minute.
 /// let report = Answer::job(|_| Response::text("done")).with_limits(AnswerLimits::new().deadline(Some(Duration::from_secs(60))));
-/// // A download for clients that may be as slow as they like.
+/// // A download without a minimum rate.
 /// let patient = Answer::from(Response::text("a large text")).with_limits(AnswerLimits::new().response_rate_min(None));
 /// # drop((report, patient));
 /// ```
@@ -58,34 +58,35 @@ impl AnswerLimits {
         AnswerLimits::default()
     }
 
-    /// Time from the request's head to the last byte of the response. Absolute. When it has passed, a client whose body is still read gets 408, one
-    /// that waits gets 503, and a response that has begun is cut. The server's: `--request-timeout`, which is none by default.
+    /// Time from the request's head to the last byte of the response. Absolute. When it has passed, a client that still sends its body gets 408, and
+    /// a client that waits gets 503. A response that has begun is cut. The server's: `--request-timeout`, which is none by default.
     #[must_use]
     pub fn deadline(self, deadline: Option<Duration>) -> AnswerLimits {
         AnswerLimits { deadline: Setting::Own(deadline), ..self }
     }
 
-    /// Least rate of the request's body; 408 below. The server's: `--body-rate-min`, 500 bytes a second.
+    /// Minimum rate of the request's body; 408 below. The server's: `--body-rate-min`, 500 bytes a second.
     #[must_use]
     pub fn body_rate_min(self, rate: Option<BodyRateMin>) -> AnswerLimits {
         AnswerLimits { body_rate_min: Setting::Own(rate), ..self }
     }
 
-    /// Least rate, in bytes a second, at which the client must acknowledge the response; reset below half of it. It holds until the last byte of the
-    /// response is written; what is pending then has the server's rate. The server's: `--response-rate-min`, 500 bytes a second.
+    /// Minimum rate, in bytes a second, at which the client must acknowledge the response. Below half of it the connection is reset. The rate holds
+    /// until the last byte of the response is written. Output that is then pending has the server's rate. The server's: `--response-rate-min`, 500
+    /// bytes a second.
     #[must_use]
     pub fn response_rate_min(self, bytes_per_second: Option<u32>) -> AnswerLimits {
         AnswerLimits { response_rate_min: Setting::Own(bytes_per_second), ..self }
     }
 
-    /// Bytes of the request's body; 413 beyond. `--body-bytes-max` holds in any case, because it is enforced when the head is read, before
-    /// the service is called. `None`: no other limit than that.
+    /// Bytes of the request's body; 413 beyond. `--body-bytes-max` holds in any case: it is enforced when the head is read, before the service is
+    /// called. `None`: no limit but that one.
     #[must_use]
     pub fn body_bytes_max(self, bytes_max: Option<u64>) -> AnswerLimits {
         AnswerLimits { body_bytes_max: Setting::Own(bytes_max), ..self }
     }
 
-    /// These limits, and those of `other` where these set none.
+    /// These limits. Those that are not set are taken from `other`.
     pub(crate) fn or(self, other: AnswerLimits) -> AnswerLimits {
         AnswerLimits {
             deadline: self.deadline.or(other.deadline),
@@ -96,18 +97,18 @@ impl AnswerLimits {
     }
 }
 
-/// What holds for an exchange from its first state to its last.
+/// The limits of an exchange in progress, and the progress that they measure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     /// When the head was read.
     pub(crate) started: Instant,
-    /// When it must be finished, whatever progress it makes.
+    /// When the exchange must be complete, even if it makes progress.
     pub(crate) deadline: Option<Instant>,
-    /// How fast the request's body comes.
+    /// The rate of the request's body.
     pub(crate) body: Window,
-    /// How much more of it may come.
+    /// How many more bytes of the body are allowed.
     pub(crate) body_left_bytes: u64,
-    /// The peer holds the body back until it gets 100 Continue, which is not written yet.
+    /// The client sends the body only after 100 Continue, which is not written yet.
     pub(crate) continue_due: bool,
 }
 
@@ -141,7 +142,7 @@ impl Times {
         }
     }
 
-    /// Bytes of the body have come.
+    /// Counts bytes of the body that have arrived.
     pub(crate) fn body_came(&mut self, bytes: usize) {
         self.body.came(bytes);
         self.body_left_bytes = self.body_left_bytes.saturating_sub(bytes as u64);
