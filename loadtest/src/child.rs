@@ -48,19 +48,19 @@ pub struct Ended {
     pub killed: bool,
 }
 
+/// The program that runs now (proc(5)), whatever its path names by then: a build may replace the file while scenarios run, and each later server
+/// would not start, or would be another program than the one before. Test: `scenarios_continue_when_a_build_replaces_the_program`.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// This program, about to run the server with `args`.
-///
-/// # Errors
-/// A sentence, if the system does not say where this program is.
-pub fn this_program_as_server<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Command, String> {
-    let program = std::env::current_exe().map_err(|e| format!("cannot find this program to start the server: {e}"))?;
-    let mut command = Command::new(program);
-    command.arg("serve").args(args);
+pub fn this_program_as_server<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(THIS_PROGRAM);
+    command.arg0("loadtest").arg("serve").args(args);
     // SERVER_… variables in the user's environment are not meant for the server under test.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SERVER_")) {
         command.env_remove(name);
     }
-    Ok(command)
+    command
 }
 
 impl Server {

@@ -198,7 +198,7 @@ pub fn run_side(scenario: &'static Scenario, settings: &Settings<'_>, side: u32,
     let path = directory.as_ref().map(|directory| directory.path().to_str().ok_or("TMPDIR is not in UTF-8")).transpose()?;
     let args = SERVER_ADDRESSES.iter().chain(scenario.server_args).chain(mistake);
     let args = args.map(|arg| path.filter(|_| *arg == DIRECTORY).unwrap_or(arg));
-    let mut server = Server::start(this_program_as_server(args)?, READY_TIMEOUT)?;
+    let mut server = Server::start(this_program_as_server(args), READY_TIMEOUT)?;
     let mut side = Side {
         http: server.http,
         admin: server.admin,

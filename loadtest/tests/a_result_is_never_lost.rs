@@ -173,3 +173,17 @@ fn an_ignored_sighup_stays_ignored_as_nohup_asks() {
     let output = interrupted_by(&mut shell, &server.url(), "HUP");
     assert_eq!(output.status.code(), Some(130), "SIGINT ended it, not SIGHUP: {}", stdout(&output));
 }
+
+/// A build may replace the program's file while scenarios run. The server of each side is this program again, so the second side must still start.
+#[test]
+fn scenarios_continue_when_a_build_replaces_the_program() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = directory.path().join("loadtest");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_loadtest"), &program).unwrap();
+    let args = ["scenario", "run", "split-write", "--no-progress"];
+    let running = Command::new(&program).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::fs::remove_file(&program).unwrap();
+    let output = running.wait_with_output().unwrap();
+    // 4: both sides ran, on a machine too busy to judge them.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}{}", stdout(&output), stderr(&output));
+}

@@ -111,7 +111,7 @@ fn run(args: &Args) -> Result<Vec<String>, String> {
     if args.time < TIME_MIN {
         return Err(format!("--time {:?} is too short; allowed: at least {} s", args.time, TIME_MIN.as_secs()));
     }
-    let mut command = this_program_as_server(SERVER_ARGS.iter().copied())?;
+    let mut command = this_program_as_server(SERVER_ARGS.iter().copied());
     if args.leak {
         command = std::process::Command::new(command.get_program());
         command.arg("serve-leaking").args(SERVER_ARGS);
