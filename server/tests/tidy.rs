@@ -167,6 +167,22 @@ fn no_comment_names_a_failure_mode_by_a_code() {
     }
 }
 
+/// An investigator arrives with a symptom: a page that is not listed by symptom is not found.
+#[test]
+fn each_failure_page_is_listed_by_symptom_and_by_group() {
+    let list = read(&root().join("docs/failures/README.md"));
+    let (_, lists) = list.split_once("\n## By symptom").expect("docs/failures/README.md lists by symptom");
+    let (by_symptom, by_group) = lists.split_once("\n## By group").expect("and by group");
+    for page in files(&root().join("docs/failures"), ".md").into_iter().filter(|page| !page.ends_with("README.md")) {
+        let link = format!("]({})", page.file_name().expect("it has a name").to_string_lossy());
+        assert!(by_symptom.contains(&link), "no symptom leads to {}", shown(&page));
+        assert_eq!(by_group.matches(&link).count(), 1, "{} must be in one group", shown(&page));
+    }
+    for link in list.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()).filter(|link| !link.is_empty()) {
+        assert!(root().join("docs/failures").join(link).exists(), "docs/failures/README.md links to {link}");
+    }
+}
+
 /// A row of the index is `| question | [`file`](../file) | `identifier` |`. The identifier must stand in the file as a whole word.
 #[test]
 fn docs_index_names_what_exists() {
