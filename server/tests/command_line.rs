@@ -233,7 +233,12 @@ fn several_listeners_serve_and_share_one_limit_of_connections() {
     let _held: Vec<_> = addresses.iter().map(|address| std::net::TcpStream::connect(address).expect("it accepts")).collect();
     let open = "connections{loop=\"loop-0\",state=\"open\"}";
     process::wait_for("both to be counted", || (process::sample(server.admin, open) == 2.0).then_some(()));
-    assert!(addresses.iter().all(|address| get(*address, "/").status == 503), "one limit for both");
+    for address in addresses {
+        let rejection = get(address, "/");
+        assert_eq!((rejection.status, &*rejection.body), (503, "too many connections\n"), "one limit for both");
+        let seconds: u32 = rejection.header("Retry-After").and_then(|value| value.parse().ok()).expect("a number of seconds");
+        assert!((1..=3).contains(&seconds) && rejection.header("Connection") == Some("close"), "Retry-After: {seconds}");
+    }
     let list = Server::spawn(command().args(["--listen", "127.0.0.2:0,127.0.0.3:0"]).stderr(Stdio::null()));
     assert_eq!(list.first_line.matches("http=").count(), 3, "commas separate too: {}", list.first_line);
     let from_environment =
