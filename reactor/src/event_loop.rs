@@ -451,9 +451,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         }
     }
 
-    /// Visits a connection that was taken off a list. Returns the cost, or None for a stale entry. An entry holds the generation, so that
-    /// the entry of a closed connection does not take the slot's next connection off its list. (`Policy::token_check` does not change
-    /// this.)
+    /// Visits a connection that was taken off a list. Returns the cost, or None for a stale entry. An entry holds the generation: without it, the
+    /// entry of a closed connection would take the slot's next connection off its list. This check stays on under `TokenCheck::SlotOnly`.
     #[inline(never)]
     fn serve_listed(&mut self, token: Token, from: Queued, messages_max: u32) -> Option<u32> {
         let state = self.shared.slots.get_mut(token.slot);

@@ -16,7 +16,8 @@ use crate::errors::ConfigError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Open connections of this loop, including those being refused and those lingering. Each costs one descriptor and one slot.
+    /// The number of open connections of this loop, lingering ones included, at which new clients are refused. Each connection costs one descriptor
+    /// and one slot. Up to `refusals_max` more are open while they are refused.
     pub connections_max: u32,
 
     /// Slots that are kept free for new connections. When fewer are free, the loop evicts connections that wait for their peer
@@ -72,8 +73,8 @@ pub struct Limits {
     /// Time that a turn spends on visits to runnable connections. While connections with work left wait, newly runnable ones get half of it.
     ///
     /// The loop reads the clock after [`CLOCK_INTERVAL_VISITS`] visits, or after fewer visits that did much. A stage of a turn
-    /// therefore makes at least one such interval of visits (or all there are), and lasts at most its time and one interval (test:
-    /// `a_stage_ends_within_its_time_and_one_interval_of_the_clock`). Connections that were not visited stay on a list, and the next poll
+    /// therefore makes at least one such interval of visits (or all there are), and lasts at most its time, one interval and the rest of the
+    /// last visit (test: `a_stage_ends_within_its_time_and_one_interval_of_the_clock`). Connections that were not visited stay on a list, and the next poll
     /// returns at once. Measured: docs/numbers.md, "Pipelining clients".
     pub visits_time_max: Duration,
     /// Time that a turn spends on accept(2) and on adopting connections that another loop accepted, measured as for `visits_time_max`.
@@ -193,8 +194,8 @@ impl Default for Limits {
 pub const CLOCK_INTERVAL_VISITS: u32 = 16;
 
 impl Limits {
-    /// The sum of the times of a turn's stages: the longest that a turn lasts while no callback and no system call blocks. Each stage may
-    /// exceed its own time by one interval of the clock ([`CLOCK_INTERVAL_VISITS`]). With the default limits the sum is 1.75 ms.
+    /// The sum of the times of a turn's stages: 1.75 ms with the default limits. A turn can last longer, because each stage may exceed its own time by
+    /// one interval of the clock ([`CLOCK_INTERVAL_VISITS`]) and the rest of that interval's last visit, and because a callback may block.
     #[must_use]
     pub fn turn_time_max(&self) -> Duration {
         [self.accepts_time_max, self.mail_time_max, self.deadlines_time_max, self.connects_time_max, self.closes_time_max]

@@ -1,13 +1,13 @@
 //! The ready lists: connections that can make progress without another event. There are two, as in fq_codel (RFC 8290, section 4).
 //!
-//! A connection joins a list if it can make progress now (`progress::can_progress`). If it could resume and were on no list, it would hang
-//! (`lost-resume`; `invariants.rs` checks this). If it waits for its peer, it must not stay on a list: every poll would return at once
-//! (`hot-loop`). An entry can become useless when mail or a deadline causes a visit before the list does. The list's own visit then removes
-//! it.
+//! At the end of a visit a connection joins *old* if it can still make progress (`progress::can_progress`). An event, a wake by another connection or
+//! the eviction of its buffer puts it on *new* if it is not visited at once. A connection that can make progress and is on no list hangs
+//! (`lost-resume`; `invariants.rs` checks this). A connection that waits for its peer must not stay on a list, because every poll would return at
+//! once (`hot-loop`). The loop takes an entry off its list before the visit. If mail or a deadline has caused a visit before, this visit finds
+//! nothing to do.
 //!
-//! *new* holds connections that an event or another connection made runnable and that the stage had no time to visit. *old* holds
-//! connections that spent a quantum and have work left. *new* is served first, with at most half of the stage's time while *old* is not
-//! empty. So a connection that asks for little does not wait for a round over thousands that ask for much, and those are not starved.
+//! *new* is served first, with at most half of the stage's time while *old* is not empty. So a connection that asks for little does not wait for a
+//! round over thousands that ask for much, and those are not starved.
 //! Tests: `a_light_client_is_answered_before_a_round_over_all_heavy_ones`,
 //! `heavy_clients_are_not_starved_by_those_that_come_back_with_little`.
 //!

@@ -4,7 +4,7 @@
 //! runs, the slots are still reachable, so the callback can wake any connection, and the loop can evict a buffer of any connection.
 //!
 //! A slot's generation changes when its connection closes. Mail, events and list entries with the old generation are recognised as stale
-//! (`stale-completion`). Test: `late_mail_never_reaches_the_next_tenant`.
+//! (`stale-completion`). Test for mail: `late_mail_never_reaches_the_next_tenant`.
 
 use std::time::Instant;
 

@@ -159,8 +159,8 @@ mod tests {
         }
     }
 
-    /// The bits of these /64s differ, and their halves have the same exclusive or, which the group once was. With two keys, no two groups agree in
-    /// both but by a chance of 2^-64.
+    /// In both /64s the 32-bit halves have the same exclusive or, so a hash without a key that folds the address gives both the same group. Two keys
+    /// are tried: by chance alone the groups agree under both with a probability of 2^-64.
     #[test]
     fn a_client_cannot_choose_an_address_that_falls_into_the_group_of_another() {
         let (a, b) = (RandomState::new(), RandomState::new());
