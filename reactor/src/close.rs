@@ -350,6 +350,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let stats = &self.shared.stats;
         stats.closes(reason).add(1);
         stats.connections_open.set(self.entries.len() as u64);
+        self.slots_taken.closed();
         self.shared.progress = true;
         if let Some(conn) = entry.conn {
             self.shared.stats.enter(Callback::Closed, slot);

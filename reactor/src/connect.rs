@@ -48,6 +48,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         state.bits.insert(Bits::OUTBOUND);
         state.deadline = timers::after(self.shared.now, connect.timeout);
         let due = state.deadline;
+        self.slots_taken.opened(None);
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         self.shared.stats.connections_connecting.add(1);
         self.shared.stats.connects.add(1);

@@ -30,7 +30,7 @@ use crate::handle::{Handle, Order, Orders, Shutdown};
 use crate::handler::Handler;
 use crate::io::InputScratch;
 use crate::limits::{CLOCK_INTERVAL_VISITS, Config};
-use crate::listen::in_flight::InFlight;
+use crate::listen::slots_taken::SlotsTaken;
 use crate::listen::{Adoption, HandOffTarget, Listener};
 use crate::loop_state::LoopState;
 use crate::mailbox::{Envelope, Inbox, Mailer, Sender, mailbox};
@@ -58,8 +58,8 @@ pub struct EventLoop<H: Handler, O: Os = Linux> {
     pub(crate) receivers: Vec<HandOffTarget<H::Mail, O::Handover>>,
     /// Number of loops that may still hand connections to this one.
     pub(crate) givers: u32,
-    /// The connections that they have handed over and this loop has not adopted.
-    pub(crate) in_flight: InFlight,
+    /// Open connections, and those that other loops have handed over and this loop has not adopted.
+    pub(crate) slots_taken: SlotsTaken,
     pub(crate) scratch: InputScratch,
     pub(crate) output: OutputScratch,
     pub(crate) events: Vec<Event>,
@@ -129,7 +129,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             shutdown: None,
             receivers: Vec::new(),
             givers: 0,
-            in_flight: InFlight::new(),
+            slots_taken: SlotsTaken::new(),
             scratch: InputScratch::new(buffer_bytes),
             output: OutputScratch::new(buffer_bytes),
             events: Vec::with_capacity(limits.events_per_poll_max),
@@ -539,8 +539,8 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         for _ in 0..self.shared.limits.mail_per_turn_max {
             let cost = match self.inbox.take() {
                 Some(Envelope::Mail(to, mail)) => self.deliver(to, mail),
-                Some(Envelope::Socket { descriptor, peer, listener, flight }) => {
-                    self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, flight: Some(flight) });
+                Some(Envelope::Socket { descriptor, peer, listener, reservation }) => {
+                    self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, reservation: Some(reservation) });
                     if self.adopt_waiting(&mut stage) {
                         return;
                     }

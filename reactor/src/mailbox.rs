@@ -20,7 +20,7 @@ mod loom_tests;
 mod tests;
 
 use crate::address::Address;
-use crate::listen::in_flight::Flight;
+use crate::listen::slots_taken::Reservation;
 use crate::token::Token;
 use std::os::fd::OwnedFd;
 use std::sync::Arc as StdArc;
@@ -233,7 +233,7 @@ pub(crate) enum Envelope<M, D> {
     /// Mail for one connection.
     Mail(Token, M),
     /// A connection that another loop accepted for this one.
-    Socket { descriptor: D, peer: Address, listener: usize, flight: Flight },
+    Socket { descriptor: D, peer: Address, listener: usize, reservation: Reservation },
     /// The final message of another loop that may have sent sockets: it sends no more.
     NoMoreSockets,
 }

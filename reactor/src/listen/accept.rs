@@ -17,6 +17,7 @@ use crate::address::Address;
 use crate::errors::{AcceptError, CloseReason, is_of_the_connection};
 use crate::event_loop::EventLoop;
 use crate::handler::{Handler, Origin, Pressure};
+use crate::listen::slots_taken::Reservation;
 use crate::listen::{Listener, Pause};
 use crate::os::{ListenerWakes, Os};
 use crate::policy::{AcceptPressure, AtConnectionsMax};
@@ -198,7 +199,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             let listener = &mut self.listeners[index];
             let Some(socket) = listener.socket.as_mut() else { return };
             match self.os.accept(socket) {
-                Ok((stream, peer)) => self.admit(stream, Origin::Accepted { peer, listener: index }, true),
+                Ok((stream, peer)) => self.admit(stream, Origin::Accepted { peer, listener: index }, true, None),
                 Err(e) => {
                     if e.kind() == io::ErrorKind::WouldBlock {
                         // accept(2) allocates a descriptor before it looks into the queue, so EMFILE came although the queue is empty.
@@ -230,7 +231,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
 
     /// Gives a new connection its slot, its registration and its first callback. If `refuse`, it is then rejected: the handler may write a
     /// response, and the connection closes.
-    pub(crate) fn admit(&mut self, stream: O::Stream, origin: Origin, refuse: bool) {
+    pub(crate) fn admit(&mut self, stream: O::Stream, origin: Origin, refuse: bool, reservation: Option<Reservation>) {
         self.shared.progress = true;
         let limits = &self.shared.limits;
         if self.entries.len() >= (limits.connections_max + limits.refusals_max) as usize {
@@ -244,6 +245,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             // them. Test: `bytes_behind_a_passed_descriptor_are_read`.
             self.shared.slots.get_mut(token.slot).bits.insert(Bits::READ_TO_THE_END);
         }
+        self.slots_taken.opened(reservation);
         self.shared.stats.connections_open.set(self.entries.len() as u64);
         let entry = &mut self.entries[token.slot as usize];
         if let Err(e) = self.os.register(&mut entry.stream, token) {

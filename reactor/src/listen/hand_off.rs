@@ -27,7 +27,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         self.givers += 1;
-        Ok(HandOffTarget { mailer, stats: self.stats(), in_flight: self.in_flight.clone(), gone: false, last_word: Some(permit) })
+        Ok(HandOffTarget { mailer, stats: self.stats(), slots_taken: self.slots_taken.clone(), gone: false, last_word: Some(permit) })
     }
 
     /// Spreads the connections that this loop accepts over itself and `receivers`: each goes to the loop with the fewest. Test:
@@ -57,21 +57,19 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         !self.adoptions_waiting.is_empty() && self.has_slot(!self.shared.closes.is_empty())
     }
 
-    fn adopt(&mut self, Adoption { descriptor, peer, listener, flight }: Adoption<O::Handover>) {
-        let is_own = flight.is_none();
+    fn adopt(&mut self, Adoption { descriptor, peer, listener, reservation }: Adoption<O::Handover>) {
+        let is_own = reservation.is_none();
         match self.os.adopt(descriptor) {
             Ok(stream) => {
                 self.shared.stats.adoptions.add(u64::from(!is_own));
                 let over = self.entries.len() >= self.shared.limits.connections_max as usize;
-                self.admit(stream, Origin::Accepted { peer, listener }, over);
+                self.admit(stream, Origin::Accepted { peer, listener }, over, reservation);
             }
             Err(e) => {
                 self.shared.stats.adoption_failures.add(u64::from(!is_own));
                 self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot take a connection over: {e}"));
             }
         }
-        // Not before it counts as open. Tests: `an_adopted_connection_is_in_flight_until_it_counts_as_open`, and those of `in_flight.rs`.
-        drop(flight);
     }
 
     /// Keeps a connection that this loop has accepted until a slot is free for it.
@@ -79,7 +77,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
     pub(crate) fn wait_for_slot(&mut self, stream: O::Stream, origin: Origin) {
         let Origin::Accepted { peer, listener } = origin else { unreachable!("an outbound connection begins only with a free slot") };
         match self.os.release(stream) {
-            Ok(descriptor) => self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, flight: None }),
+            Ok(descriptor) => self.adoptions_waiting.push_back(Adoption { descriptor, peer, listener, reservation: None }),
             Err(e) => self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot keep a connection: {e}")),
         }
     }
@@ -90,7 +88,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         if over && !self.has_slot(!self.shared.closes.is_empty()) {
             return self.wait_for_slot(stream, origin);
         }
-        self.admit(stream, origin, over);
+        self.admit(stream, origin, over, None);
     }
 
     /// Whether another loop can take a connection.
@@ -103,14 +101,14 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
         let origin = Origin::Accepted { peer, listener };
         if self.shutdown.is_some() {
             // The other loops drain too, or have ended, so this loop serves the client.
-            return self.admit(stream, origin, over);
+            return self.admit(stream, origin, over, None);
         }
         let own_load = if over { u64::MAX } else { self.entries.len() as u64 };
         let fewest = (0..self.receivers.len())
             .filter(|&index| self.receivers[index].has_capacity())
             .min_by_key(|&index| self.receivers[index].load())
             .filter(|&index| self.receivers[index].load() < own_load);
-        let Some((index, (flight, permit))) = fewest.and_then(|index| Some((index, self.receivers[index].reserve()?))) else {
+        let Some((index, (reservation, permit))) = fewest.and_then(|index| Some((index, self.receivers[index].reserve()?))) else {
             return self.admit_here(stream, origin, over);
         };
         let descriptor = match self.os.release(stream) {
@@ -118,7 +116,7 @@ impl<H: Handler, O: Os> EventLoop<H, O> {
             Err(e) => return self.shared.logs.hand_off.warn(self.shared.now, format_args!("cannot hand a connection over: {e}")),
         };
         self.shared.progress = true;
-        match permit.send(Envelope::Socket { descriptor, peer, listener, flight }) {
+        match permit.send(Envelope::Socket { descriptor, peer, listener, reservation }) {
             Ok(()) => {}
             // That loop has ended. It is marked, because without connections it would look like the least loaded one.
             Err(Envelope::Socket { descriptor, .. }) => {
@@ -140,13 +138,13 @@ mod tests {
     use super::*;
     use crate::context::Context;
     use crate::limits::Config;
-    use crate::listen::in_flight::InFlight;
+    use crate::listen::slots_taken::SlotsTaken;
 
-    /// Notes how many connections are in flight when one is opened.
+    /// Notes how many slots are taken when a connection is opened, and whether one could be reserved.
     #[derive(Default)]
     struct Looks {
-        in_flight: Option<InFlight>,
-        seen: Vec<u64>,
+        slots_taken: Option<SlotsTaken>,
+        seen: Vec<(u64, bool)>,
     }
 
     impl Handler for Looks {
@@ -154,7 +152,7 @@ mod tests {
         type Mail = ();
 
         fn opened(&mut self, _: Origin, _: &mut Context<'_>) {
-            self.seen.extend(self.in_flight.as_ref().map(|in_flight| in_flight.load(|| 0)));
+            self.seen.extend(self.slots_taken.as_ref().map(|slots| (slots.count(), slots.reserve(2).is_some())));
         }
 
         fn input(&mut self, (): &mut (), input: &[u8], _: &mut Context<'_>) -> usize {
@@ -165,18 +163,21 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_connection_is_in_flight_until_it_counts_as_open() {
-        let mut receiving = EventLoop::new(Config::with(|config| config.limits.connections_max = 1), Looks::default()).unwrap();
-        let in_flight = receiving.in_flight.clone();
-        receiving.handler_mut().in_flight = Some(in_flight.clone());
+    fn an_adopted_connection_counts_once_before_and_after_it_is_open() {
+        let mut receiving = EventLoop::new(Config::with(|config| config.limits.connections_max = 2), Looks::default()).unwrap();
+        receiving.handler_mut().slots_taken = Some(receiving.slots_taken.clone());
         let target = receiving.receiver().unwrap();
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let (flight, permit) = target.reserve().expect("the slot is free");
-        assert!(target.reserve().is_none() && target.load() == 1, "it is reserved");
-        permit.send(Envelope::Socket { descriptor: ours.into(), peer: Address::Unix, listener: 0, flight }).ok().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (reservation, permit) = target.reserve().expect("a slot is free");
+        assert_eq!(target.load(), 1, "on its way");
+        permit.send(Envelope::Socket { descriptor: ours.into(), peer: Address::Unix, listener: 0, reservation }).ok().unwrap();
         receiving.turn().unwrap();
-        assert_eq!(receiving.handler().seen, [1], "`opened` runs after the connection has its slot and counts as open");
-        assert_eq!((in_flight.load(|| 0), target.load()), (0, 1));
-        assert!(target.reserve().is_none(), "it has the slot");
+        assert_eq!(receiving.handler().seen, [(1, true)], "while `opened` runs, the other slot is free for a hand-off");
+        assert_eq!(target.load(), 1, "open");
+        drop(theirs);
+        while receiving.stats().connections_open.get() > 0 {
+            receiving.turn().unwrap();
+        }
+        assert_eq!(target.load(), 0, "closed");
     }
 }

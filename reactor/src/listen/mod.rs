@@ -1,11 +1,11 @@
-//! Listening sockets: [`socket`] and [`unix`] make them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops and
-//! counts them while they are on their way (`in_flight`).
+//! Listening sockets: [`socket`] and [`unix`] make them, [`accept`] accepts from them, and [`hand_off`] gives connections to other loops, and
+//! `slots_taken` reserves slots for them there.
 //!
 //! This file holds the state of one listener, and a loop's view of another loop to which it hands connections.
 
 pub mod accept;
 pub mod hand_off;
-pub(crate) mod in_flight;
+pub(crate) mod slots_taken;
 pub mod socket;
 pub mod unix;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::address::Address;
-use crate::listen::in_flight::{Flight, InFlight};
+use crate::listen::slots_taken::{Reservation, SlotsTaken};
 use crate::mailbox::{Envelope, Mailer, Permit};
 use crate::stats::Stats;
 
@@ -50,14 +50,14 @@ pub(crate) struct Listener<L> {
 }
 
 /// An accepted connection that has no slot yet. Other loops hand over at most as many as had a free slot when they were accepted
-/// ([`InFlight::reserve`]). This loop itself keeps one only if another loop looked as if it could take it and could not.
+/// ([`SlotsTaken::reserve`]). This loop itself keeps one only if another loop looked as if it could take it and could not.
 #[derive(Debug)]
 pub(crate) struct Adoption<D> {
     pub(crate) descriptor: D,
     pub(crate) peer: Address,
     pub(crate) listener: usize,
-    /// Counts it as in flight until it has a slot. None: this loop has accepted it itself.
-    pub(crate) flight: Option<Flight>,
+    /// The slot that the other loop has reserved. None: this loop has accepted the connection itself.
+    pub(crate) reservation: Option<Reservation>,
 }
 
 /// Another loop, to which this one hands connections.
@@ -65,8 +65,8 @@ pub(crate) struct Adoption<D> {
 pub struct HandOffTarget<M, D = OwnedFd> {
     mailer: Mailer<M, D>,
     stats: Arc<Stats>,
-    /// The connections on their way to it, from this loop and from others. They count as its load, else a burst would go to one loop.
-    in_flight: InFlight,
+    /// Its open connections and those on their way to it. Those count as its load, else a burst would go to one loop.
+    slots_taken: SlotsTaken,
     /// The loop has ended: a connection could not be sent to it.
     gone: bool,
     /// Permit for the final message, sent on drop. Mail of one sender arrives in order, so connections handed over before arrive first.
@@ -83,15 +83,15 @@ impl<M, D> Drop for HandOffTarget<M, D> {
 }
 
 impl<M, D> HandOffTarget<M, D> {
-    /// The loop's open connections and those in flight to it.
+    /// The number of the loop's open connections and of those on their way to it.
     pub(crate) fn load(&self) -> u64 {
-        self.in_flight.load(|| self.stats.connections_open.get())
+        self.slots_taken.count()
     }
 
     /// Reserves a slot of the loop and a place in its mailbox.
-    fn reserve(&self) -> Option<(Flight, Permit<Envelope<M, D>>)> {
-        let flight = self.in_flight.reserve(self.stats.connections_max.get(), || self.stats.connections_open.get())?;
-        Some((flight, self.mailer.reserve_permit()?))
+    fn reserve(&self) -> Option<(Reservation, Permit<Envelope<M, D>>)> {
+        let reservation = self.slots_taken.reserve(self.stats.connections_max.get())?;
+        Some((reservation, self.mailer.reserve_permit()?))
     }
 
     /// Whether the loop can take a connection. Another loop may take the slot at any time: only [`HandOffTarget::reserve`] reserves it.
